@@ -1,0 +1,93 @@
+# Every target sets itself up: see `make help`. Works with GNU make 3.81 (macOS).
+
+SHELL := /bin/bash
+VENV ?= .venv
+VENV_BATCH ?= .venv-batch
+LOCK ?= cpu
+TORCH_DEFAULT := torch==2.13.0
+# A choice other than the default is kept in the environment: TORCH=... need be said only once; saying another installs that.
+TORCH_KEPT := $(or $(shell cat "$(VENV)/.torch" 2>/dev/null),$(TORCH_DEFAULT))
+TORCH ?= $(TORCH_KEPT)
+TORCH_CHANGED := $(subst ~$(TORCH_KEPT)~,,~$(TORCH)~)
+PROFILE ?= tiny
+SEEDS ?= 1
+JOBS ?=
+ONLY ?=
+
+ifneq ($(filter-out help lock clean,$(MAKECMDGOALS)),)
+ifeq ($(wildcard requirements/$(LOCK).lock),)
+$(error LOCK=$(LOCK): there is no requirements/$(LOCK).lock; say LOCK=cpu or LOCK=gpu)
+endif
+endif
+
+READY := $(VENV)/.ready-$(LOCK)
+READY_BATCH := $(VENV_BATCH)/.ready
+BIN := $(VENV)/bin
+# Snakemake keeps its own environment; it comes last on the path so that nothing else is taken from there.
+WITH_PATH := PATH="$(abspath $(BIN)):$$PATH:$(abspath $(VENV_BATCH)/bin)"
+OPD := $(WITH_PATH) $(BIN)/opd
+ARGUMENTS := --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jobs $(JOBS))
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-annotate --no-header --no-emit-package torch -c requirements/tested.txt
+
+.PHONY: help setup reproduce test lab refresh-outputs lock clean FORCE
+.DEFAULT_GOAL := help
+
+help: ## this text
+	@echo 'make TARGET [VARIABLE=value ...]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@echo
+	@echo '  SEEDS=1          how many seeds to train (the committed results have 5)'
+	@echo '  JOBS=            parallel processes; default: one per core'
+	@echo '  PROFILE=tiny     smoke (seconds), tiny (minutes), gpu, paper'
+	@echo '  ONLY=            one notebook, such as 03_reverse_distillation, and what it needs'
+	@echo '  TORCH=           the torch build, as pip arguments; default torch==2.13.0, then remembered'
+	@echo '                   (Linux: PyPI serves the CUDA build; pytorch.org names the arguments for the CPU build,'
+	@echo '                   and with uv TORCH="torch==2.13.0 --torch-backend=cpu" is enough)'
+	@echo '  LOCK=cpu         cpu, or gpu: Linux with NVIDIA, adds vLLM'
+	@echo '  PYTHON=          the Python (>= 3.11) to build from;  VENV=.venv: VENV="$$CONDA_PREFIX" fills a conda environment'
+	@echo
+	@echo '  Disk: 2.2 GB with the CPU torch (.venv 2.0, with uv 1.6; .venv-batch 0.14), about 5 GB more with a CUDA torch;'
+	@echo '  results/local comes on top (make clean removes it all). First set-up: 2 minutes with pip, 10 s with uv and a warm cache.'
+
+setup: $(READY) ## the environment alone
+
+reproduce: $(READY) $(READY_BATCH) ## train from nothing into results/local, run the notebooks, compare with the committed results
+	$(OPD) reproduce $(ARGUMENTS) --seeds $(SEEDS)
+	$(OPD) compare --profile $(PROFILE)
+
+test: $(READY) $(READY_BATCH) ## lint, types, tests, and every notebook against its committed outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(WITH_PATH) OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadscope
+	$(WITH_PATH) OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadscope notebooks/
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(WITH_PATH) $(BIN)/jupyter lab notebooks
+
+refresh-outputs: $(READY) $(READY_BATCH) ## rewrite the committed results and notebooks (5 seeds); nothing else does
+	$(OPD) refresh --profile tiny --seeds 5 $(if $(JOBS),--jobs $(JOBS))
+
+lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still fit)
+	@command -v uv >/dev/null || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }
+	$(COMPILE) pyproject.toml --extra dev --extra lab requirements/torch-needs.in \
+		--overrides requirements/torch-apart.txt -o requirements/cpu.lock >/dev/null
+	$(COMPILE) pyproject.toml --extra dev --extra lab --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
+	$(COMPILE) requirements/batch.in -o requirements/batch.lock >/dev/null
+
+clean: ## remove .venv, .venv-batch, caches and results/local; committed results stay
+	rm -rf .venv .venv-batch .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf results/local
+	find opd_lib tests notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
+
+$(READY): requirements/$(LOCK).lock requirements/install.sh pyproject.toml $(if $(TORCH_CHANGED),FORCE)
+	@requirements/install.sh "$(VENV)" "$(LOCK)" "$(TORCH)"
+	@rm -f "$(VENV)"/.ready-*
+	@if [ '$(TORCH)' = '$(TORCH_DEFAULT)' ]; then rm -f "$(VENV)/.torch"; else echo '$(TORCH)' > "$(VENV)/.torch"; fi
+	@touch "$@"
+
+$(READY_BATCH): requirements/batch.lock requirements/install.sh
+	@requirements/install.sh "$(VENV_BATCH)" batch
+	@touch "$@"

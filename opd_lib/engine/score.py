@@ -1,0 +1,97 @@
+"""Responses + student + teacher → TokenScores, one micro-batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opd_lib.engine import models
+from opd_lib.maths import logprobs
+from opd_lib.types import Rollouts, TokenScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+def micro_batches(rollouts: Rollouts, max_tokens: int) -> list[Tensor]:
+    """Row indices in groups of similar length, each at most `max_tokens` padded tokens (or a single row)."""
+    total_B = rollouts.length_B + torch.tensor([len(prompt.token_ids) for prompt in rollouts.prompts])
+    groups: list[list[int]] = []
+    for row in total_B.argsort(descending=True, stable=True).tolist():
+        longest = int(total_B[groups[-1][0]]) if groups else 0
+        if groups and longest * (len(groups[-1]) + 1) <= max_tokens:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [torch.tensor(sorted(group)) for group in groups]
+
+
+def response_logits(model: PreTrainedModel, rollouts: Rollouts, rows: Tensor) -> Tensor:
+    """Logits (N, V) from which each response token of these rows was drawn, packed in row order.
+
+    Prompt and response stand together, padded on the right; the head is applied to response positions only.
+    """
+    device = next(model.parameters()).device
+    prompts = [list(rollouts.prompts[row].token_ids) for row in rows.tolist()]
+    responses = [rollouts.response_BT[row, : rollouts.length_B[row]].tolist() for row in rows.tolist()]
+    pad = model.config.pad_token_id or 0
+    token_BL = models.pad_right([p + r for p, r in zip(prompts, responses, strict=True)], pad).to(device)
+    hidden_BLH = models.last_hidden(model, token_BL)
+    predicts_BL = torch.zeros(token_BL.shape, dtype=torch.bool)
+    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        predicts_BL[index, len(prompt) - 1 : len(prompt) + len(response) - 1] = True
+    return models.head(model, hidden_BLH[predicts_BL.to(device)])
+
+
+def score(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+    rollouts: Rollouts,
+    rows: Tensor,
+    k: int,
+    advantage_B: Tensor | None = None,
+) -> TokenScores:
+    """Scores of these rows' tokens at temperature 1. Only the student's carry a gradient; k = 0 asks for no candidates."""
+    student_logits_NV = response_logits(student, rollouts, rows)
+    teacher_logits_NV = None
+    if teacher is not None:
+        with torch.no_grad():
+            teacher_logits_NV = response_logits(teacher, rollouts, rows)
+    device = student_logits_NV.device
+    length_B = rollouts.length_B[rows]
+    token_N = torch.cat([rollouts.response_BT[row, : rollouts.length_B[row]] for row in rows.tolist()]).to(device)
+    row_N = rows.repeat_interleave(length_B).to(device)
+    position_N = torch.cat([torch.arange(n) for n in length_B.tolist()]).to(device)
+    scores = logprobs.score(student_logits_NV, teacher_logits_NV, token_N, row_N, position_N, k=k)
+    return scores if advantage_B is None else replace(scores, advantage_N=advantage_B.to(device)[row_N])
+
+
+def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str], n: int) -> list[dict[str, Any]]:
+    """The first n responses among these scores with their tokens and per-token scores (nats, 4 decimals).
+
+    `words` names the vocabulary by id.
+    """
+    rows = []
+    for row in scores.row_N.unique().tolist()[:n]:
+        mine_N = scores.row_N == row
+        columns = {
+            "student_logp": scores.student_logp_N,
+            "teacher_logp": scores.teacher_logp_N,
+            "student_entropy": scores.student_entropy_N,
+            "teacher_entropy": scores.teacher_entropy_N,
+            "reverse_kl": scores.reverse_kl_N,
+        }
+        rows.append(
+            {
+                "step": step,
+                "prompt": rollouts.prompts[row].rendered,
+                "answer": rollouts.prompts[row].answer,
+                "reward": float(rollouts.reward_B[row]),
+                "tokens": [words[token] for token in scores.token_N[mine_N].tolist()],
+            }
+            | {name: [round(x, 4) for x in v[mine_N].tolist()] for name, v in columns.items() if v is not None}
+        )
+    return rows

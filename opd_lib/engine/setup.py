@@ -1,0 +1,104 @@
+"""A run on its way: its models, method, optimiser and record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opd_lib import methods
+from opd_lib.engine import checkpoint, distributed, models, sources
+from opd_lib.report.record import RunRecord, RunWriter
+
+if TYPE_CHECKING:
+    from opd_lib.params import RunSpec
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What a run holds while it goes on. `writer` is None in the processes that write no files."""
+
+    spec: RunSpec
+    ranks: distributed.Ranks
+    method: methods.Method
+    options: Any
+    student: sources.Model
+    teacher: sources.Model | None
+    optimizer: torch.optim.Optimizer
+    writer: RunWriter | None
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the wall seconds of a block to a stage."""
+        begin = perf_counter()
+        yield
+        self.seconds[stage] += perf_counter() - begin
+
+
+def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> Run:
+    """Load or make the models, the method and the optimiser."""
+    params, device = spec.params, spec.params.machine.device
+    place = spec.checkpoint("student")
+    if isinstance(params.student, str):
+        student = models.load(str(place), device)
+    else:
+        student = models.new_model(params.student, spec.seed).to(device), models.chain_tokenizer()
+    teacher_place = spec.checkpoint("teacher")
+    teacher = models.load(teacher_place, device) if teacher_place else None
+    if teacher:
+        teacher[0].requires_grad_(False).eval()
+    method = methods.load(params.method["name"])
+    options = method.Params(**params.method_options)
+    if method.check is not None:
+        method.check(options, student[0].config.vocab_size, teacher is not None)
+    optimizer = torch.optim.AdamW(
+        student[0].parameters(),
+        lr=params.train.lr,
+        betas=(params.train.beta1, params.train.beta2),
+        weight_decay=params.train.weight_decay,
+    )
+    if writer:
+        writer.update(provenance=checkpoint.provenance(student, teacher, device))
+    return Run(
+        spec=spec,
+        ranks=ranks,
+        method=method,
+        options=options,
+        student=student,
+        teacher=teacher,
+        optimizer=optimizer,
+        writer=writer,
+    )
+
+
+def new_record(spec: RunSpec) -> RunRecord:
+    """The record of a run that begins."""
+    return RunRecord(
+        folder=spec.folder,
+        experiment=spec.experiment,
+        profile=spec.profile,
+        arm=spec.arm,
+        seed=spec.seed,
+        status="running",
+        identity=spec.identity,
+        params=spec.params.model_dump(mode="json"),
+        parents={role: parent.identity for role, parent in spec.parents.items()},
+    )
+
+
+def n_positions(run: Run) -> int:
+    """How many response positions the depth table covers; what lies beyond counts in its last bucket."""
+    source = run.spec.params.source
+    return run.spec.params.evaluate.max_new_tokens if source.kind == "corpus" else source.max_new_tokens
+
+
+def words(run: Run) -> list[str]:
+    """The vocabulary by id."""
+    tokens: list[str] = run.student[1].convert_ids_to_tokens(range(len(run.student[1])))
+    return tokens

@@ -1,0 +1,200 @@
+"""The training loop. Pre-training, SFT, GRPO and on-policy distillation are this loop with another source and method.
+
+    responses ← source          scores ← student, teacher          loss ← method          one optimiser step
+
+One optimiser step per batch of responses, so the policy that is trained is the policy that sampled: no second pass for
+old log-probabilities, no importance ratio. The loss is a sum divided once by the token count of the whole batch, so
+micro-batches, processes and padding do not change the gradient. Nothing here knows which method it runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, score, sources
+from opd_lib.engine.setup import Run, n_positions, new_record, start, words
+from opd_lib.maths import diagnostics
+from opd_lib.report.record import RunRecord, RunWriter, write_json
+from opd_lib.types import Loss, Rollouts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from opd_lib.params import RunSpec
+    from opd_lib.schema import Train
+
+Row = dict[str, Any]
+
+
+def train(spec: RunSpec) -> RunRecord:
+    """Train one run to its end, from its last checkpoint if it was interrupted. Returns its record.
+
+    Raises ValueError if the record cannot be written or belongs to other parameters, if a gate fails, or if the loss is
+    not finite (the batch is then written beside the record).
+    """
+    torch.set_num_threads(1)
+    ranks = distributed.join(spec.params.machine.processes)
+    record = new_record(spec)
+    if not ranks.is_main:
+        loop(start(spec, ranks, writer=None))
+        return record
+    with RunWriter(record) as writer:
+        run = start(spec, ranks, writer)
+        loop(run)
+        models.save(*run.student, spec.model_folder)
+        writer.update(status="finished", seconds={stage: round(s, 3) for stage, s in run.seconds.items()})
+        checkpoint.finish(spec.folder)
+        return writer.record
+
+
+def loop(run: Run) -> None:
+    """Every step from the last checkpoint to the end."""
+    spec, params, writer = run.spec, run.spec.params, run.writer
+    done = checkpoint.resume(spec.folder, run.student[0], run.optimizer)
+    if writer:
+        writer.truncate(-1 if done is None else done)
+    if done is None:
+        assess(run, step=0)
+    first = (done or 0) + 1
+    for step in range(first, params.train.steps + 1):
+        with run.timed("rollout"):
+            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher)
+        if step == first:
+            check(run, rollouts)
+        update(run, rollouts, step)
+        if step % params.evaluate.every == 0 or step == params.train.steps:
+            assess(run, step)
+        if writer and step % params.train.checkpoint_every == 0:
+            checkpoint.write(spec.folder, step, run.student[0], run.optimizer)
+        if writer:
+            checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
+
+
+def update(run: Run, rollouts: Rollouts, step: int) -> None:
+    """One optimiser step on a batch of responses, and its rows in the record."""
+    params, model = run.spec.params, run.student[0]
+    k = max(getattr(run.options, "k", 0), *params.diagnose.ks)
+    advantage_B = sequence_advantages(run, rollouts)
+    tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
+    n_tokens = total(float(rollouts.length_B.sum()))
+    loss_sum, gap, examples = 0.0, 0.0, []
+    model.train()
+    for rows in score.micro_batches(rollouts, params.train.micro_tokens):
+        with run.timed("score"):
+            scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, k, advantage_B)
+            loss = run.method.loss(scores, run.options)
+        require_finite(run, loss, rollouts, step)
+        with run.timed("backward"):
+            (loss.total / n_tokens).backward()
+        with run.timed("diagnose"), torch.no_grad():
+            loss_sum += float(loss.total)
+            gap = max(gap, gates.sampler_gap(rollouts, scores))
+            tally.add(scores)
+            examples = examples or score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
+    norm = step_optimizer(run, step)
+    with run.timed("diagnose"):
+        distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
+        row = {
+            "step": step,
+            "loss": total(loss_sum) / n_tokens,
+            "grad_norm": norm,
+            "n_tokens": int(n_tokens),
+            **batch_row(rollouts),
+            "sampler_gap": distributed.max_over_ranks(gap),
+            **tally.means(),
+        }
+        if run.writer:
+            run.writer.append("steps", [row])
+            run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
+            if step == 1 or step % params.evaluate.every == 0:
+                run.writer.append_examples(examples)
+
+
+def step_optimizer(run: Run, step: int) -> float:
+    """Sum gradients over processes, clip, step. Returns the gradient norm before clipping."""
+    parameters = list(run.student[0].parameters())
+    distributed.sum_over_ranks(p.grad for p in parameters if p.grad is not None)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, run.spec.params.train.max_grad_norm)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.spec.params.train, step)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return float(norm)
+
+
+def learning_rate(train: Train, step: int) -> float:
+    """Constant, with linear ramps over the first `warmup` and the last `decay` steps.
+
+    Step 1 of a warm-up of w steps has lr / w; the last step of a decay of d steps has lr / d.
+    """
+    up = step / train.warmup if train.warmup else 1.0
+    down = (train.steps - step + 1) / train.decay if train.decay else 1.0
+    return train.lr * min(1.0, up, down)
+
+
+def sequence_advantages(run: Run, rollouts: Rollouts) -> Tensor | None:
+    """The method's advantage of each response (B), from the rewards of its group; None if the method has none."""
+    if run.method.advantages is None:
+        return None
+    group = run.spec.params.source.per_prompt
+    return run.method.advantages(rollouts.reward_B.view(-1, group), run.options).flatten()
+
+
+def assess(run: Run, step: int) -> None:
+    """Evaluate the student and record it (in the process that writes)."""
+    if run.writer:
+        params = run.spec.params
+        with run.timed("evaluate"):
+            evals, problems = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step)
+        run.writer.append("evals", evals)
+        run.writer.append("problems", problems)
+
+
+def check(run: Run, rollouts: Rollouts) -> None:
+    """Pass every gate that applies to this run's first batch, and record what they measured."""
+    params, model = run.spec.params, run.student[0]
+    k = max(getattr(run.options, "k", 0), *params.diagnose.ks)
+    found: Row = {}
+    with torch.no_grad():
+        rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
+        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, k)
+    if run.teacher:
+        found |= gates.same_vocabulary(run.student, run.teacher)
+        found |= gates.same_prompt(params, run.student, run.teacher)
+        found |= gates.teacher_speaks(scores, found["vocabulary"])
+        if "teacher" in run.method.needs:
+            found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, k)
+    if params.source.kind == "student":
+        found |= gates.sampler_agrees(rollouts, scores)
+    if run.writer:
+        run.writer.update(gates=found)
+
+
+def require_finite(run: Run, loss: Loss, rollouts: Rollouts, step: int) -> None:
+    """Stop at a loss that is not finite, leaving the batch in the run's folder."""
+    if torch.isfinite(loss.total):
+        return
+    path = run.spec.folder / f"nonfinite_step{step}_rank{run.ranks.rank}.json"
+    texts = sources.decode(rollouts, run.student[1])
+    write_json(path, [{"prompt": p.rendered, "response": t} for p, t in zip(rollouts.prompts, texts, strict=True)])
+    raise ValueError(f"{run.spec.name}: loss {float(loss.total)} at step {step}; the batch is in {path}")
+
+
+def batch_row(rollouts: Rollouts) -> Row:
+    """Length, truncation and correctness of the batch, over all processes."""
+    n = total(len(rollouts.prompts))
+    columns = {
+        "response_length": rollouts.length_B,
+        "truncated_share": ~rollouts.finished_B,
+        "reward": rollouts.reward_B,
+    }
+    return {name: total(float(values.sum())) / n for name, values in columns.items()}
+
+
+def total(value: float) -> float:
+    """A number added over all processes."""
+    tensor = torch.tensor(value, dtype=torch.float64)
+    distributed.sum_over_ranks([tensor])
+    return float(tensor)

@@ -1,0 +1,1 @@
+"""Numbers about tokens, runs and seeds. Import the module you need: this package loads nothing by itself."""

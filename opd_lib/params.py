@@ -1,0 +1,255 @@
+"""YAML → frozen records, strictly: what an experiment is, and the identity of each of its runs.
+
+One file per notebook and profile, the same keys in every profile. Every key is required; an unknown or mistyped key is
+an error that names the file, the line and the nearest valid key. `arms` override a few keys, written as dotted paths;
+an override replaces what stands at its path. A run's identity is the hash of its resolved parameters, its seed and the
+identities of the models it starts from; code, versions and machine are provenance (see `report.record`).
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from opd_lib import methods, paths
+from opd_lib.report.record import flatten
+from opd_lib.schema import FILE_KEYS, RunParams, explain, plain
+from opd_lib.tasks import chain
+
+MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
+RUN_PREFIX = "run:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run to be found or computed: an arm of an experiment at a seed.
+
+    `identity` is what a record must carry to be this run's. `folders` are the places a finished record may stand, the
+    last one being where it is written. `model_folder` is where its final checkpoint stands, in hub format.
+    `parents` maps "student" and "teacher" to the runs that make them (absent for new, local or hub models).
+    `origin` is the experiment as loaded: what a process of its own needs to find this run again.
+    """
+
+    experiment: str
+    profile: str
+    arm: str
+    seed: int
+    params: RunParams
+    identity: str
+    parents: dict[str, RunSpec]
+    folders: tuple[Path, ...]
+    model_folder: Path
+    origin: Experiment = field(repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run writes its record."""
+        return self.folders[-1]
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}/{self.arm}/seed{self.seed}"
+
+    def checkpoint(self, role: str) -> str | None:
+        """Where the "student" or "teacher" is loaded from: a folder or a hub name; None for a new model or no teacher."""
+        if role in self.parents:
+            return str(self.parents[role].model_folder)
+        reference = self.params.student if role == "student" else self.params.teacher
+        return reference if isinstance(reference, str) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A notebook's experiment at a profile: its arms and seeds, validated."""
+
+    name: str
+    profile: str
+    title: str
+    seeds: tuple[int, ...]
+    overrides: dict[str, Any]
+    results: Path | None
+    arms: dict[str, RunParams]
+    source: Path
+
+    def runs(self) -> tuple[RunSpec, ...]:
+        """Every arm at every seed, arms first."""
+        return tuple(self.spec(arm, seed) for arm in self.arms for seed in self.seeds)
+
+    def spec(self, arm: str, seed: int, ancestors: tuple[str, ...] = ()) -> RunSpec:
+        """The run of one arm at one seed, with the runs that make its models."""
+        if arm not in self.arms:
+            raise ValueError(f"{self.source}: no arm {arm!r}; its arms are {', '.join(self.arms)}")
+        check_seed(seed, str(self.source))
+        if f"{self.name}/{arm}" in ancestors:
+            raise ValueError(f"{self.source}: {' ← '.join((*ancestors, arm))} is a circle of run: references")
+        params = self.arms[arm]
+        parents = {
+            role: self._parent(reference, seed, (*ancestors, f"{self.name}/{arm}"))
+            for role, reference in (("student", params.student), ("teacher", params.teacher))
+            if isinstance(reference, str) and reference.startswith(RUN_PREFIX)
+        }
+        return RunSpec(
+            experiment=self.name,
+            profile=self.profile,
+            arm=arm,
+            seed=seed,
+            params=params,
+            identity=identity(params, seed, {role: spec.identity for role, spec in parents.items()}),
+            parents=parents,
+            folders=tuple(paths.run_folder(self.profile, self.name, arm, seed, root) for root in self._roots()),
+            model_folder=paths.run_folder(self.profile, self.name, arm, seed, self._roots()[-1]) / "model",
+            origin=self,
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Every parameter with its value; a column per arm where arms differ."""
+        flat = {arm: flatten(params.model_dump(mode="json")) for arm, params in self.arms.items()}
+        keys = list(dict.fromkeys(key for row in flat.values() for key in row))
+        rows = []
+        for key in keys:
+            values = [json.dumps(row.get(key)) for row in flat.values()]
+            same = len(set(values)) == 1
+            rows.append({"parameter": key} | ({"all arms": values[0]} if same else dict(zip(flat, values, strict=True))))
+        return pd.DataFrame(rows).fillna("").set_index("parameter")
+
+    def _roots(self) -> tuple[Path, ...]:
+        if self.results is not None:
+            return (self.results,)
+        if self.overrides:
+            digest = hashlib.sha256(json.dumps(self.overrides, sort_keys=True).encode()).hexdigest()[:8]
+            return (paths.LOCAL / "variants" / digest,)
+        return (paths.RESULTS, paths.LOCAL)
+
+    def _parent(self, reference: str, seed: int, ancestors: tuple[str, ...]) -> RunSpec:
+        name, _, arm = reference.removeprefix(RUN_PREFIX).partition("/")
+        if name == self.name:
+            return self.spec(arm, seed, ancestors)
+        root = self.source.parents[1]
+        return load(name, self.profile, results=self.results, root=root).spec(arm, seed, ancestors)
+
+
+def load(
+    name: str,
+    profile: str = "tiny",
+    overrides: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
+    results: Path | str | None = None,
+    root: Path = paths.PARAMS,
+) -> Experiment:
+    """The experiment of a notebook at a profile. Raises ValueError naming file, line, key, value and remedy.
+
+    `overrides` maps dotted paths to values, e.g. {"train.steps": 20}, for every arm. `seeds` replaces the file's.
+    `results` is the folder of records; without it, committed records are read and missing ones computed in
+    results/local (with overrides: in a folder of their own, so that nothing is mixed up).
+    """
+    source = root / profile / f"{name}.yaml"
+    raw = _read(source)
+    for key in ("title", "seeds", "arms"):
+        if key not in raw:
+            raise ValueError(f"{source}: {key}: missing; every key is required")
+    common = {key: value for key, value in raw.items() if key not in FILE_KEYS}
+    arms = {}
+    for arm, changes in raw["arms"].items():
+        resolved = copy.deepcopy(common)
+        for path, value in {**(changes or {}), **(overrides or {})}.items():
+            _replace(resolved, path, value, f"{source}, arm {arm}")
+        arms[str(arm)] = _validate(resolved, raw, str(arm), source)
+    chosen = tuple(raw["seeds"] if seeds is None else seeds)
+    for seed in chosen:
+        check_seed(seed, str(source))
+    return Experiment(
+        name=name,
+        profile=profile,
+        title=str(raw["title"]),
+        seeds=chosen,
+        overrides=dict(overrides or {}),
+        results=None if results is None else Path(results),
+        arms=arms,
+        source=source,
+    )
+
+
+def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
+    """16 hex digits: the hash of everything that determines the run, the machine left out."""
+    content = {"params": params.model_dump(mode="json", exclude={"machine"}), "seed": seed, "parents": dict(parents)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_seed(seed: object, where: str) -> None:
+    """Raise ValueError unless `seed` is an integer from 0 to MAX_SEED."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"{where}: seeds: {seed!r} is out of range; use whole numbers from 0 to {MAX_SEED}")
+
+
+def _read(source: Path) -> Any:
+    if not source.exists():
+        present = sorted(path.stem for path in source.parent.glob("*.yaml"))
+        raise ValueError(f"{source}: no such params file; this profile has {', '.join(present) or 'none'}")
+    try:
+        raw = YAML().load(source)
+    except YAMLError as error:
+        raise ValueError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{source}: expected a mapping of keys, found {type(raw).__name__}")
+    return raw
+
+
+def _replace(tree: Any, path: str, value: Any, where: str) -> None:
+    """Put `value` at a dotted path that must exist."""
+    *parents, last = path.split(".")
+    node = tree
+    for key in (*parents, last):
+        if not isinstance(node, dict) or key not in node:
+            nearest = difflib.get_close_matches(path, flatten(tree), n=1)
+            raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
+        parent, node = node, node[key]
+    parent[last] = copy.deepcopy(value)
+
+
+def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunParams:
+    try:
+        params = RunParams.model_validate(plain(resolved))
+        method = methods.load(str(params.method.get("name")))
+    except ValidationError as error:
+        raise ValueError(explain(error, (), raw, arm, source)) from None
+    try:
+        options = method.Params.model_validate(params.method_options)
+    except ValidationError as error:
+        raise ValueError(explain(error, ("method",), raw, arm, source)) from None
+    try:
+        _check_task(params)
+        if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
+            raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
+        if method.check is not None:
+            method.check(options, len(chain.VOCABULARY), params.teacher is not None)
+    except ValueError as error:
+        raise ValueError(f"{source}, arm {arm}: {error}") from None
+    return params
+
+
+def _check_task(params: RunParams) -> None:
+    """Refuse names the tiny world does not have, and diagnostics that cannot be."""
+    task, vocabulary = params.task, len(chain.VOCABULARY)
+    templates = params.source.templates if params.source.kind == "corpus" else ()
+    for key, value, known in [
+        ("task.content", task.content, tuple(chain.CONTENTS)),
+        *(("task.template", template, chain.TEMPLATES) for template in (task.template, task.test_template, *templates)),
+    ]:
+        if value not in known:
+            raise ValueError(f"{key}: {value!r} is unknown; choose from {', '.join(known)}")
+    for test_set in task.test_sets:
+        chain.held_out_questions(test_set, 0)
+    for k in params.diagnose.ks:
+        if not 1 <= k <= vocabulary:
+            raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")

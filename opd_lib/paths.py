@@ -1,0 +1,37 @@
+"""Where things are in the repository. Importing this module creates nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository root: the folder that holds opd_lib, notebooks, params and results."""
+
+NOTEBOOKS = ROOT / "notebooks"
+PARAMS = ROOT / "params"
+CLAIMS = PARAMS / "claims"
+RESULTS = ROOT / "results"
+LOCAL = RESULTS / "local"
+"""What this machine computes; ignored by git, same shape as RESULTS."""
+REFERENCE = RESULTS / "reference"
+"""The papers' own numbers."""
+
+
+def params_file(experiment: str, profile: str) -> Path:
+    """The YAML of one notebook at one profile: params/PROFILE/NN_name.yaml."""
+    return PARAMS / profile / f"{experiment}.yaml"
+
+
+def claims_file(paper: str) -> Path:
+    """The claims of one paper, written before its runs: params/claims/PAPER.yaml."""
+    return CLAIMS / f"{paper}.yaml"
+
+
+def run_folder(profile: str, experiment: str, arm: str, seed: int, results: Path = RESULTS) -> Path:
+    """The record of one run: RESULTS/PROFILE/NN_name/ARM/seedS."""
+    return results / profile / experiment / arm / f"seed{seed}"
+
+
+def figure_file(profile: str, experiment: str, name: str, results: Path = RESULTS) -> Path:
+    """One figure of one notebook: RESULTS/PROFILE/NN_name/figures/NAME.svg."""
+    return results / profile / experiment / "figures" / f"{name}.svg"

@@ -1,0 +1,1 @@
+"""From the files of finished runs to tables, figures and verdicts. Nothing here imports torch."""

@@ -1,0 +1,210 @@
+"""What the paper says, and whether our runs say it too.
+
+A claims file is written before its runs. Each claim has a quantity (one number per seed), a direction and a
+threshold. Its verdict comes from the Student-t interval of the quantity over seeds, at a level that keeps the
+whole file right together (Bonferroni over all its claims, whichever of them a notebook shows):
+
+    holds           the whole interval is on the claimed side of the threshold
+    does not hold   the whole interval is on the other side
+    inconclusive    the interval holds the threshold, or there is one seed, or a seed's quantity is undefined
+    not run         no seed has all the runs that the quantity names
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from opd_lib.maths import stats
+from opd_lib.report import quantities
+from opd_lib.report.quantities import Evidence, NoRecordError, SeedView
+
+HOLDS = "holds"
+DOES_NOT_HOLD = "does not hold"
+INCONCLUSIVE = "inconclusive"
+NOT_RUN = "not run"
+
+
+class Strict(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paper(Strict):
+    """The paper's own evidence: a number where it has one, the words of our table, and where it was read."""
+
+    value: float | None
+    text: str
+    source: str
+
+
+class Threshold(Strict):
+    """The bound of the quantity at each profile, in the quantity's unit."""
+
+    tiny: float
+    smoke: float
+    paper: float
+    gpu: float
+
+
+def _readable(quantity: str) -> str:
+    quantities.calls(quantity)
+    return quantity
+
+
+class Claim(Strict):
+    """One statement of the paper that runs can contradict. `note`: how it is restated for the tiny world."""
+
+    id: str
+    figure: str
+    statement: str
+    paper: Paper
+    notebook: str
+    quantity: Annotated[str, AfterValidator(_readable)]
+    comparison: Literal[">", "<"]
+    threshold: Threshold
+    note: str
+
+    def bound(self, profile: str) -> float:
+        """The threshold at a profile. Raises ValueError for a profile without one."""
+        if profile not in Threshold.model_fields:
+            raise ValueError(
+                f"claim {self.id}: no threshold for profile {profile!r}; add it to the claims file"
+            )
+        return float(getattr(self.threshold, profile))
+
+
+class Register(Strict):
+    """All claims of one paper. `confidence` is that of all verdicts together."""
+
+    paper: str
+    confidence: float
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Register:
+        ids = [claim.id for claim in self.claims]
+        repeated = sorted({name for name in ids if ids.count(name) > 1})
+        if repeated:
+            raise ValueError(f"claim ids appear twice: {', '.join(repeated)}")
+        return self
+
+    @property
+    def simultaneous(self) -> float:
+        """The confidence of each interval such that all of the file are right together."""
+        return stats.simultaneous_confidence(self.confidence, len(self.claims))
+
+    def of(self, notebook: str | None) -> tuple[Claim, ...]:
+        """The claims of one notebook, or all."""
+        return tuple(claim for claim in self.claims if notebook in (None, claim.notebook))
+
+
+def load(path: Path) -> Register:
+    """The claims of one file. Raises ValueError naming the file and the key of whatever is wrong in it."""
+    try:
+        return Register.model_validate(YAML(typ="safe").load(path))
+    except YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        raise ValueError("\n".join(f"{path}: {line}" for line in lines)) from error
+
+
+def per_seed(claim: Claim, evidence: Evidence) -> dict[int, float]:
+    """seed → the claim's quantity, for the seeds that have every run it names."""
+    values = {}
+    for seed in evidence.seeds(claim.notebook):
+        view = SeedView(evidence=evidence, experiment=claim.notebook, seed=seed)
+        try:
+            values[seed] = quantities.value_of(claim.quantity, view)
+        except NoRecordError:
+            continue
+        except ValueError as error:
+            raise ValueError(f"claim {claim.id}: {error}") from error
+    return values
+
+
+def judge(register: Register, evidence: Evidence, notebook: str | None = None) -> pd.DataFrame:
+    """One row per claim: the paper's value beside our estimate, its interval over seeds, and the verdict.
+
+    `notebook` chooses rows only; the level of the intervals is that of the whole register.
+    """
+    rows = []
+    for claim in register.of(notebook):
+        values = list(per_seed(claim, evidence).values())
+        interval = _interval(values, register.simultaneous)
+        rows.append(
+            {
+                "id": claim.id,
+                "figure": claim.figure,
+                "statement": claim.statement,
+                "paper": claim.paper.text,
+                "verdict": verdict(claim, interval, evidence.profile),
+                "estimate": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "threshold": f"{claim.comparison} {claim.bound(evidence.profile):g}",
+                "n_seeds": interval.n,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def verdict(claim: Claim, interval: stats.Interval, profile: str) -> str:
+    """Where the whole interval lies: see the top of this file."""
+    if interval.n == 0:
+        return NOT_RUN
+    sign = 1 if claim.comparison == ">" else -1
+    margins = sorted(sign * (bound - claim.bound(profile)) for bound in (interval.low, interval.high))
+    if any(math.isnan(margin) for margin in margins):
+        return INCONCLUSIVE
+    if margins[0] > 0:
+        return HOLDS
+    return DOES_NOT_HOLD if margins[1] < 0 else INCONCLUSIVE
+
+
+def compare(
+    register: Register, local: Evidence, committed: Evidence, notebook: str | None = None
+) -> pd.DataFrame:
+    """Each quantity of each local seed beside the committed mean and the range where a new seed should fall.
+
+    `agrees` is yes, no, or unknown (fewer than two committed seeds, or an undefined quantity). The range is
+    the prediction interval at the register's simultaneous level.
+    """
+    rows = []
+    for claim in register.of(notebook):
+        known = list(per_seed(claim, committed).values())
+        for seed, value in per_seed(claim, local).items():
+            expected = _interval(known, register.simultaneous, prediction=True)
+            rows.append(
+                {
+                    "id": claim.id,
+                    "seed": seed,
+                    "local": value,
+                    "committed": expected.estimate,
+                    "low": expected.low,
+                    "high": expected.high,
+                    "agrees": _agrees(value, expected),
+                }
+            )
+    return pd.DataFrame(rows, columns=["id", "seed", "local", "committed", "low", "high", "agrees"])
+
+
+def _interval(values: list[float], confidence: float, prediction: bool = False) -> stats.Interval:
+    if not values:
+        return stats.Interval(estimate=math.nan, low=math.nan, high=math.nan, n=0)
+    return (stats.prediction_interval if prediction else stats.t_interval)(values, confidence)
+
+
+def _agrees(value: float, expected: stats.Interval) -> str:
+    if any(math.isnan(number) for number in (value, expected.low, expected.high)):
+        return "unknown"
+    rounding = 1e-9
+    return "yes" if expected.low - rounding <= value <= expected.high + rounding else "no"

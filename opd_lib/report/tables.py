@@ -1,0 +1,164 @@
+"""Frames to text with fixed digits, so that two machines with the same numbers print the same bytes."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from tabulate import tabulate
+
+from opd_lib.maths import stats
+from opd_lib.report.quantities import end_of
+
+MISSING = "–"
+
+
+def show(frame: pd.DataFrame, digits: int = 3) -> str:
+    """The frame as aligned plain text: numbers to the right with fixed digits, text to the left, no index."""
+    return _render(frame, digits, layout="simple")
+
+
+def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
+    """The frame as a GitHub table; line breaks inside a cell become spaces."""
+    flat = frame.map(lambda cell: " ".join(cell.split("\n")) if isinstance(cell, str) else cell)
+    return _render(flat, digits, layout="github")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Fixed digits; nan is a dash; what rounds to zero has no sign."""
+    if math.isnan(value):
+        return MISSING
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def interval(values: Sequence[float], digits: int = 3, confidence: float = 0.95) -> str:
+    """mean ± half-width of the Student-t interval over seeds; the mean alone when there is one seed."""
+    found = stats.t_interval(values, confidence)
+    digits = places(found.estimate, digits)
+    mean = number(found.estimate, digits)
+    return mean if math.isnan(found.half_width) else f"{mean} ± {number(found.half_width, digits)}"
+
+
+def places(value: float, digits: int = 3) -> int:
+    """At least `digits` decimals, and more (up to six) where a small value would lose its second digit."""
+    if value == 0 or not math.isfinite(value):
+        return digits
+    return max(digits, min(6, 1 - math.floor(math.log10(abs(value)))))
+
+
+def curve_table(frame: pd.DataFrame, column: str, steps: Sequence[int], digits: int = 3) -> pd.DataFrame:
+    """Columns step and one per arm: mean ± half-width over seeds of `column` at these steps.
+
+    Raises ValueError for a step that no run has logged.
+    """
+    unknown = sorted(set(steps) - set(frame["step"]))
+    if unknown:
+        raise ValueError(f"steps {unknown} were not logged; choose from {sorted(frame['step'].unique())}")
+    rows = []
+    for step in steps:
+        cells: dict[str, object] = {"step": step}
+        for arm in frame["arm"].unique():
+            values = frame[(frame["arm"] == arm) & (frame["step"] == step)][column]
+            cells[arm] = interval(list(values), digits) if len(values) else MISSING
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def end_table(frame: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> pd.DataFrame:
+    """One row per column and arm: start and end (last three points), mean ± half-width over seeds."""
+    rows = []
+    for column in columns:
+        for arm in frame["arm"].unique():
+            curves = _curves(frame[frame["arm"] == arm], column)
+            rows.append(
+                {
+                    "quantity": column,
+                    "arm": arm,
+                    "start": interval([float(curve.iloc[0]) for curve in curves], digits),
+                    "end": interval([end_of(curve) for curve in curves], digits),
+                    "n_seeds": len(curves),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.DataFrame:
+    """What `claims.judge` found, for reading: statement wrapped to `width`, paper's value to half of it."""
+    return pd.DataFrame(
+        {
+            "id": judged["id"],
+            "figure": [textwrap.fill(text, 8) for text in judged["figure"]],
+            "statement": [textwrap.fill(text, width) for text in judged["statement"]],
+            "paper": [textwrap.fill(text, width // 2) for text in judged["paper"]],
+            "ours": [number(value, places(value, digits)) for value in judged["estimate"]],
+            "interval": [
+                _bounds(*row, digits)
+                for row in zip(judged["estimate"], judged["low"], judged["high"], strict=True)
+            ],
+            "claimed": judged["threshold"],
+            "seeds": judged["n_seeds"],
+            "verdict": judged["verdict"],
+        }
+    )
+
+
+def checkpoint_table(evals: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """One row per checkpoint (arm), one column per test set and their mean: accuracy of the last evaluation.
+
+    Each cell is mean ± half-width over seeds.
+    """
+    last = evals[evals["step"] == evals.groupby(["arm", "seed"])["step"].transform("max")]
+    rows = []
+    for arm in last["arm"].unique():
+        by_seed = last[last["arm"] == arm].pivot(index="seed", columns="test_set", values="accuracy")
+        cells = {test_set: interval(list(by_seed[test_set]), digits) for test_set in by_seed.columns}
+        mean = interval(list(by_seed.mean(axis=1, skipna=False)), digits)
+        rows.append({"checkpoint": arm, **cells, "mean": mean})
+    return pd.DataFrame(rows).fillna(MISSING)
+
+
+def hyper_parameters(reference_table: pd.DataFrame, ours: Mapping[str, object]) -> pd.DataFrame:
+    """Each setting of a paper's table (columns item, value, source) beside ours; a dash where we have none.
+
+    Raises ValueError for an item of ours that the paper's table does not have.
+    """
+    unknown = sorted(set(ours) - set(reference_table["item"]))
+    if unknown:
+        raise ValueError(
+            f"items {unknown} are not in the paper's table; use {sorted(reference_table['item'])}"
+        )
+    return pd.DataFrame(
+        {
+            "item": reference_table["item"],
+            "paper": reference_table["value"],
+            "ours": [str(ours.get(item, MISSING)) for item in reference_table["item"]],
+            "source": reference_table["source"],
+        }
+    )
+
+
+def _curves(frame: pd.DataFrame, column: str) -> list[pd.Series]:
+    return [rows.set_index("step")[column].sort_index() for _, rows in frame.groupby("seed")]
+
+
+def _bounds(estimate: float, low: float, high: float, digits: int) -> str:
+    digits = places(estimate, digits)
+    return MISSING if math.isnan(low) else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def _render(frame: pd.DataFrame, digits: int, layout: str) -> str:
+    if frame.empty:
+        return "(no rows)"
+    texts = {name: [_cell(value, digits) for value in column] for name, column in frame.items()}
+    sides = ["right" if pd.api.types.is_numeric_dtype(column) else "left" for _, column in frame.items()]
+    table = tabulate(texts, headers="keys", tablefmt=layout, colalign=sides, disable_numparse=True)
+    return "\n".join(line.rstrip() for line in table.splitlines())
+
+
+def _cell(value: object, digits: int) -> str:
+    if value is None:
+        return MISSING
+    return number(value, digits) if isinstance(value, float) else str(value)

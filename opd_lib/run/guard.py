@@ -1,0 +1,128 @@
+"""No orphans: a process that ends when the one it works for is gone, and the end of whole process families.
+
+Works on Linux and macOS by watching process ids, because only Linux can signal the death of a parent. A run's record is
+only ever replaced as a whole, so its process may end at any moment.
+
+`python -m opd_lib.run.guard PID COMMAND ...` runs a command that knows nothing of this, and ends it with process PID.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import psutil
+
+POLL = 0.5
+"""Seconds between two looks at the guardian."""
+PATIENCE = 10.0
+"""Seconds a process gets to end by itself before it is killed."""
+GUARDIAN_GONE = 143
+
+
+def follow(guardian: int) -> None:
+    """From now on end this process and its descendants when process `guardian` is gone; at once if it already is."""
+    try:
+        watched = psutil.Process(guardian)
+    except psutil.NoSuchProcess:
+        _give_up()
+    threading.Thread(target=_watch, args=(watched,), name="guard", daemon=True).start()
+
+
+def _watch(watched: psutil.Process) -> None:
+    while alive(watched):
+        time.sleep(POLL)
+    _give_up()
+
+
+def _give_up() -> None:
+    for process in descendants():
+        _signal(process, signal.SIGKILL)
+    os._exit(GUARDIAN_GONE)
+
+
+def alive(process: psutil.Process) -> bool:
+    """True while this very process runs: not a later one of the same id, not one that is dead and not yet waited for."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def descendants(process: int | None = None) -> list[psutil.Process]:
+    """Children, their children and so on of a process (default: of this one)."""
+    try:
+        return list(psutil.Process(process).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(processes: Iterable[psutil.Process], patience: float = PATIENCE) -> None:
+    """Ask processes to end, wait up to `patience` seconds, kill what is left."""
+    asked = list(processes)
+    for process in asked:
+        _signal(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(asked, timeout=patience)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=patience)
+
+
+def end_family(process: int) -> None:
+    """End a process and its descendants."""
+    family = descendants(process)
+    try:
+        family.append(psutil.Process(process))
+    except psutil.NoSuchProcess:
+        pass
+    end(family)
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Inside the block SIGTERM raises KeyboardInterrupt, so that one clean-up serves both (main thread only)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def supervise(guardian: int, command: list[str]) -> int:
+    """Run a command to its end and return its exit code; end it when the guardian is gone.
+
+    Signals to the process group reach the command itself, which decides what they mean.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)  # a function: SIG_IGN would be inherited by the command
+    follow(guardian)
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(int(sys.argv[1]), sys.argv[2:]))

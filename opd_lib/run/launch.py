@@ -1,0 +1,200 @@
+"""The runs of a notebook: finished ones are read, missing ones are trained in parallel processes of one thread each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from opd_lib import paths
+from opd_lib.params import Experiment, RunSpec
+from opd_lib.report import record
+from opd_lib.report.record import RunRecord
+from opd_lib.run import guard, plan, progress
+from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
+from opd_lib.run.status import pace
+
+LOG = "log.txt"
+POLL = 0.2
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+TAIL = 5
+"""Lines of a log that stand for its error when the record has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """The finished records of an experiment, arms first, then seeds."""
+
+    records: tuple[RunRecord, ...]
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """A table of all runs as one tidy frame: arm, seed, then the table's columns. Raises ValueError if unknown."""
+        if table not in record.TABLES:
+            raise ValueError(f"no table {table!r}; choose from {', '.join(record.TABLES)}")
+        return record.frame(self.records, table)
+
+    def examples(self, arm: str, seed: int) -> list[dict[str, Any]]:
+        """The responses one run kept, with per-token scores. Raises ValueError if there is no such run."""
+        for found in self.records:
+            if (found.arm, found.seed) == (arm, seed):
+                return found.examples()
+        present = ", ".join(f"{found.arm}/seed{found.seed}" for found in self.records)
+        raise ValueError(f"no run of arm {arm!r} with seed {seed}; there are {present}")
+
+
+def run(experiment: Experiment, jobs: int | None = None) -> Runs:
+    """The finished runs of an experiment; what is missing is computed first, `jobs` at a time (default: per core one).
+
+    Prints nothing when all is there. Raises ValueError naming each run that failed, its error and its log; runs that do
+    not need it are finished nevertheless. Interrupted or killed, it leaves no process behind and resumes when called again.
+    """
+    specs = experiment.runs()
+    todo = plan.missing(specs)
+    if todo:
+        compute(todo, jobs or cores())
+    found = [plan.finished(spec) for spec in specs]
+    return Runs(records=tuple(present for present in found if present is not None))
+
+
+def cores() -> int:
+    """Physical cores this process may use."""
+    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    process = psutil.Process()
+    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else physical
+    return max(1, min(physical, allowed))
+
+
+def compute(specs: Sequence[RunSpec], jobs: int) -> None:
+    """Train these runs (parents first, as `plan.missing` orders them) in child processes, showing progress."""
+    if jobs < 1:
+        raise ValueError(f"jobs: {jobs} is too few; use at least 1")
+    pool = Pool(specs)
+    expected = pace(specs)
+    tasks = [
+        progress.Task(name=s.name, steps=plan.steps(s), folder=s.folder, expected=expected.get(s.name)) for s in specs
+    ]
+    meter, display = progress.Meter(tasks=tasks, jobs=jobs), progress.display()
+    try:
+        with guard.termination_as_interrupt():
+            while pool.is_busy():
+                pool.advance(jobs)
+                lines = meter.lines(pool.states)
+                display.update(lines, meter.remaining(lines))
+                time.sleep(POLL)
+    finally:
+        pool.stop()
+        display.close()
+    failed = [spec for spec in specs if pool.states[spec.name] == FAILED]
+    if failed:
+        raise ValueError("\n".join(failure(spec.name, spec.folder / LOG, spec.folder) for spec in failed))
+
+
+class Pool:
+    """Child processes that train runs, each started when its parents are done and there is room."""
+
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.states = dict.fromkeys(self.specs, WAITING)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def is_busy(self) -> bool:
+        """True until every run is done, failed or skipped."""
+        return any(state in (WAITING, RUNNING) for state in self.states.values())
+
+    def advance(self, jobs: int) -> None:
+        """Note which children have ended and start what can be started."""
+        for name, child in list(self._children.items()):
+            code = child.poll()
+            if code is not None:
+                del self._children[name]
+                self.states[name] = DONE if code == 0 and plan.finished(self.specs[name]) else FAILED
+        for name, spec in self.specs.items():
+            if self.states[name] != WAITING:
+                continue
+            needed = {self.states.get(parent.name, DONE) for parent in spec.parents.values()}
+            if needed & {FAILED, SKIPPED}:
+                self.states[name] = SKIPPED
+            elif needed <= {DONE} and self._room(jobs, spec):
+                self._children[name] = start(spec)
+                self.states[name] = RUNNING
+
+    def stop(self) -> None:
+        """End every child and its children, and wait for them."""
+        families = [p for child in self._children.values() for p in (*guard.descendants(child.pid), _process(child)) if p]
+        guard.end(families)
+        for child in self._children.values():
+            child.wait()
+
+    def _room(self, jobs: int, spec: RunSpec) -> bool:
+        busy = sum(self.specs[name].params.machine.processes for name in self._children)
+        return busy == 0 or busy + spec.params.machine.processes <= jobs
+
+
+def start(spec: RunSpec) -> subprocess.Popen[bytes]:
+    """A process of its own that trains one run and ends with this one. Its output goes to log.txt in the run's folder."""
+    try:
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        log = (spec.folder / LOG).open("ab")
+    except OSError as error:
+        raise ValueError(f"{spec.folder}: cannot be written ({error}); choose another results folder") from error
+    with log:
+        return subprocess.Popen(
+            [*command(spec), "--guardian", str(os.getpid())],
+            cwd=paths.ROOT,
+            env=single_thread(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def command(spec: RunSpec) -> list[str]:
+    """The command that trains one run: `opd run` with everything that leads to the same identity."""
+    origin = spec.origin
+    words = [*OPD, "run", spec.experiment, spec.arm, str(spec.seed), "--profile", spec.profile]
+    if origin.results is not None:
+        words += ["--results", str(origin.results.resolve())]
+    if origin.overrides:
+        words += ["--overrides", json.dumps(origin.overrides)]
+    return words + params_option(origin.source.parents[1])
+
+
+OPD = (sys.executable, "-m", "opd_lib.run.cli")
+"""The `opd` command of this interpreter, whatever is on the path."""
+
+
+def params_option(root: Path) -> list[str]:
+    """The option that names a params folder, where it is not the repository's."""
+    return [] if root == paths.PARAMS else ["--params", str(root.resolve())]
+
+
+def single_thread(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment, with one thread per process: parallel runs would otherwise fight for the cores."""
+    return {**os.environ, **dict.fromkeys(THREADS, "1"), "TOKENIZERS_PARALLELISM": "false", **(extra or {})}
+
+
+def failure(name: str, log: Path, folder: Path | None) -> str:
+    """Why something failed: the error of its record or the end of its log, and where the log is."""
+    present = record.read(folder) if folder is not None else None
+    error = present.error if present is not None and present.status == FAILED else ""
+    if not error:
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        error = "\n".join(lines[-TAIL:]) or "it ended without a word (killed?)"
+    return f"{name} failed: {error}\n  log: {log}"
+
+
+def _process(child: subprocess.Popen[bytes]) -> psutil.Process | None:
+    try:
+        return psutil.Process(child.pid)
+    except psutil.NoSuchProcess:
+        return None

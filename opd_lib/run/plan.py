@@ -1,0 +1,144 @@
+"""What is done and what is missing: the folders of records are the only memory.
+
+A run is done when one of its folders holds a finished record of its identity. A run that another one starts from also
+needs its weights, which are never committed: without them it is trained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from opd_lib import paths
+from opd_lib.params import Experiment, RunSpec, load
+from opd_lib.report import record
+from opd_lib.report.record import RunRecord
+
+FINISHED = "finished"
+
+
+def finished(spec: RunSpec) -> RunRecord | None:
+    """The finished record of a run, None if there is none.
+
+    Raises ValueError naming the differing keys if a folder where it belongs holds a run of other parameters.
+    """
+    for folder in spec.folders:
+        present = record.read(folder)
+        if present is not None and (present.status == FINISHED or folder == spec.folder):
+            require_same(present, spec)
+            if present.status == FINISHED:
+                return present
+    return None
+
+
+def trained(spec: RunSpec) -> bool:
+    """True if the weights of a run stand beside its finished record, ready to be loaded."""
+    present = record.read(spec.folder)
+    if present is None or not spec.model_folder.is_dir():
+        return False
+    require_same(present, spec)
+    return present.status == FINISHED
+
+
+def require_same(present: RunRecord, spec: RunSpec) -> None:
+    """Raise ValueError unless a record is of this run's identity."""
+    if present.identity == spec.identity:
+        return
+    changed = "; ".join(changes(present, spec)) or "the seed"
+    raise ValueError(
+        f"{present.folder}: holds a run of other parameters ({changed}). Nothing was overwritten. "
+        f"Delete this folder, take back the change of {spec.origin.source}, or keep both: choose another results "
+        "folder (--results, or results=… in the notebook) or use overrides={…}, which have folders of their own"
+    )
+
+
+def changes(present: RunRecord, spec: RunSpec) -> list[str]:
+    """Which parameters or parents of a record are not those of the run, as `key: recorded → asked`."""
+    parents = {role: parent.identity for role, parent in spec.parents.items()}
+    return record.differences(present, spec.params.model_dump(mode="json"), parents)
+
+
+def missing(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """The runs to be trained so that all of `specs` are done: parents first, each once.
+
+    Raises ValueError if a folder holds a corrupt record or a run of other parameters.
+    """
+    order: dict[Path, RunSpec] = {}
+
+    def need(spec: RunSpec, weights: bool) -> None:
+        if spec.folder in order or (trained(spec) if weights else finished(spec) is not None):
+            return
+        present = record.read(spec.folder)
+        if present is not None:
+            require_same(present, spec)
+        for parent in spec.parents.values():
+            need(parent, weights=True)
+        order[spec.folder] = spec
+
+    for spec in specs:
+        need(spec, weights=False)
+    return tuple(order.values())
+
+
+def with_parents(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """The runs and all they start from, parents first, each once."""
+    order: dict[Path, RunSpec] = {}
+
+    def add(spec: RunSpec) -> None:
+        for parent in spec.parents.values():
+            add(parent)
+        order.setdefault(spec.folder, spec)
+
+    for spec in specs:
+        add(spec)
+    return tuple(order.values())
+
+
+def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = paths.NOTEBOOKS) -> tuple[str, ...]:
+    """The experiments that have both a notebook and params at this profile, in order.
+
+    Raises ValueError for a profile without params, naming those there are.
+    """
+    if not (params_root / profile).is_dir():
+        known = sorted(p.name for p in params_root.iterdir() if any(p.glob("[0-9]*.yaml")))
+        raise ValueError(f"{params_root / profile}: no such profile; choose from {', '.join(known)}")
+    return tuple(
+        source.stem
+        for source in sorted((params_root / profile).glob("*.yaml"))
+        if (folder / f"{source.stem}.ipynb").exists()
+    )
+
+
+def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The named notebooks in their order, all when none is named. Raises ValueError for an unknown name."""
+    wanted = known if only is None else tuple(only)
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"--only {name}: no such notebook; choose from {', '.join(known) or 'none'}")
+    return tuple(name for name in known if name in wanted)
+
+
+def experiments(
+    names: Iterable[str],
+    profile: str,
+    results: Path | None,
+    seeds: tuple[int, ...] | None = None,
+    params_root: Path = paths.PARAMS,
+) -> tuple[Experiment, ...]:
+    """These experiments with the same seeds and results folder."""
+    return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in names)
+
+
+def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:
+    """Every run of every experiment."""
+    return tuple(spec for experiment in chosen for spec in experiment.runs())
+
+
+def steps(spec: RunSpec) -> int:
+    """How many optimiser steps a run has."""
+    return int(spec.params.train.steps)
+
+
+def total_seconds(seconds: Mapping[str, float]) -> float:
+    """Wall seconds of all stages together."""
+    return float(sum(seconds.values()))

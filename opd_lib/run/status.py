@@ -1,0 +1,155 @@
+"""How far every run is, how long the rest takes, and on what code and machine the finished ones were made."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+
+from opd_lib import paths
+from opd_lib.params import RunSpec
+from opd_lib.report import record
+from opd_lib.report.record import RunRecord
+from opd_lib.run import plan
+
+DONE, STALE, FAILED, RUNNING, INTERRUPTED, MISSING = "done", "stale", "failed", "running", "interrupted", "missing"
+PROGRESS = ".progress.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """How far a run said it was: steps done and to do, and wall seconds of the process that does them."""
+
+    step: int
+    steps: int
+    seconds: float
+
+
+def snapshot(folder: Path) -> Snapshot | None:
+    """What a run last wrote about its progress; None if it has not, or no longer, written any."""
+    try:
+        raw = json.loads((folder / PROGRESS).read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return Snapshot(step=int(raw["step"]), steps=int(raw["steps"]), seconds=plan.total_seconds(raw["seconds"]))
+
+
+def status(specs: Iterable[RunSpec]) -> pd.DataFrame:
+    """One row per run: state, step, steps, seconds spent, estimated seconds to go (nan if unknown), and a note.
+
+    States: done, stale (its folder holds other parameters), failed, running, interrupted (resumes where it was), missing.
+    A corrupt record is reported as failed. The note names what differs: parameters, error, or commit and versions.
+    """
+    chosen = tuple(specs)
+    expected = pace(chosen)
+    rows = [_row(spec, expected) for spec in chosen]
+    return pd.DataFrame(rows, columns=["run", "state", "step", "steps", "seconds", "remaining", "note"])
+
+
+def pace(specs: Iterable[RunSpec]) -> dict[str, float]:
+    """Expected seconds of a whole run: of the same arm at other seeds, else from the mean pace of all that is known."""
+    chosen = tuple(specs)
+    by_arm = {_arm(spec): spec for spec in chosen}
+    known = {name: seconds for name, spec in by_arm.items() if (seconds := _seconds_of_arm(spec)) is not None}
+    per_step = [seconds / plan.steps(by_arm[name]) for name, seconds in known.items()]
+    guess = {name: mean(per_step) * plan.steps(spec) for name, spec in by_arm.items()} if per_step else {}
+    return {spec.name: value for spec in chosen if (value := (guess | known).get(_arm(spec))) is not None}
+
+
+def is_locked(folder: Path) -> bool:
+    """True while a process writes this run (it holds the folder's lock, which dies with it)."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _row(spec: RunSpec, expected: Mapping[str, float]) -> dict[str, Any]:
+    state, present, note = _state(spec)
+    total, seen = plan.steps(spec), snapshot(spec.folder) if state != STALE else None
+    spent, step, left = 0.0, 0, expected.get(spec.name, float("nan"))
+    if state == DONE and present is not None:
+        spent, step, left = plan.total_seconds(present.seconds), total, 0.0
+    elif seen is not None:
+        spent, step = seen.seconds, seen.step
+        left = left * (1 - step / total) if left == left else spent / max(step, 1) * (total - step)
+    return {
+        "run": spec.name, "state": state, "step": step, "steps": total,
+        "seconds": round(spent, 1), "remaining": round(left, 1), "note": note,
+    }  # fmt: skip
+
+
+def _state(spec: RunSpec) -> tuple[str, RunRecord | None, str]:
+    """(state, record, note) of a run."""
+    for folder in spec.folders:
+        try:
+            present = record.read(folder)
+        except ValueError as error:
+            return FAILED, None, str(error)
+        if present is None or (present.status != plan.FINISHED and folder != spec.folder):
+            continue
+        if present.identity != spec.identity:
+            return STALE, present, "; ".join(plan.changes(present, spec)) or "seed"
+        if present.status == plan.FINISHED:
+            return DONE, present, "; ".join(provenance_differences(present))
+        if present.status == FAILED:
+            return FAILED, present, present.error
+        return (RUNNING if is_locked(folder) else INTERRUPTED), present, ""
+    return MISSING, None, ""
+
+
+def provenance_differences(present: RunRecord) -> list[str]:
+    """Commit and package versions of a record that are not those here, as `name recorded → here`."""
+    found = []
+    commit, here = present.provenance.get("commit"), current_commit()
+    if commit and here and commit.removesuffix("+changes") != here:
+        found.append(f"commit {commit} → {here}")
+    for package, recorded in present.provenance.get("versions", {}).items():
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            installed = "none"
+        if installed != recorded:
+            found.append(f"{package} {recorded} → {installed}")
+    return found
+
+
+@functools.cache
+def current_commit() -> str:
+    """The commit of the code, empty outside a repository."""
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _arm(spec: RunSpec) -> str:
+    return f"{spec.experiment}/{spec.arm}"
+
+
+def _seconds_of_arm(spec: RunSpec) -> float | None:
+    """Mean seconds of the finished records of an arm, whatever their seed."""
+    found = []
+    for folder in (place for root in spec.folders for place in sorted(root.parent.glob("seed*"))):
+        try:
+            present = record.read(folder)
+        except ValueError:
+            continue
+        if present is not None and present.status == plan.FINISHED and present.seconds:
+            found.append(plan.total_seconds(present.seconds))
+    return mean(found) if found else None

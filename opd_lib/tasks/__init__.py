@@ -1,0 +1,1 @@
+"""Prompts and grading: the tiny world (`chain`); the real mathematics sets come later."""

@@ -1,0 +1,191 @@
+"""The tiny world's task: chains of one-digit operations modulo 10, reasoned aloud in one of two thinking patterns.
+
+    prompt      <bos> T1 <q> 7 + 5 * 3 <a>                (a template token, then the question, evaluated left to right)
+    pattern A   w07 7 + 5 = 2 ; 2 * 3 = 6 ; <ans> 6 <eos>
+    pattern B   take 7 plus 5 get 2 . w31 take 2 times 3 get 6 . <ans> 6 <eos>
+
+A thinking pattern is the syntax of a step AND the distribution over 64 filler words. Fillers before a step, and rarely
+before any token, give every position a learned tail, so that a top-k list of 16 among 128 tokens means something.
+A slip is a systematic error of the corpus: a step whose operand is one of a few digits is off by one, mostly. Both model
+sizes learn it; reinforcement learning can remove it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opd_lib.types import Prompt
+
+DIGITS = tuple("0123456789")
+OPERATORS = ("+", "-", "*")
+SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+FILLERS = tuple(f"w{i:02d}" for i in range(64))
+TEMPLATES = tuple(f"T{i}" for i in range(1, 9))
+PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
+WORDS = (
+    *(PAD, BOS, EOS, UNKNOWN, "<q>", "<a>", "<ans>"),
+    *DIGITS, *OPERATORS, "=", ";", "take", *SPOKEN.values(), "get", ".", *TEMPLATES, *FILLERS,
+)  # fmt: skip
+VOCABULARY = WORDS + tuple(f"<reserved{i}>" for i in range(128 - len(WORDS)))
+CHAT_TEMPLATE = (
+    "{{ bos_token }} {% for message in messages %}"
+    "{% if message.role == 'user' %}<q> {{ message.content }} <a>{% else %}{{ message.content }} {% endif %}"
+    "{% endfor %}"
+)
+
+N_PARTS = 8  # questions are dealt by hash: part 0 is held out, 1–4 are chain-a, 5–7 chain-b
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A training set: which parts of the question space, how long the chains are, how often each operator comes."""
+
+    parts: frozenset[int]
+    lengths: tuple[int, ...]
+    operator_weights: tuple[float, float, float]
+
+
+CONTENTS = {
+    "chain-a": Content(parts=frozenset({1, 2, 3, 4}), lengths=(2, 3, 4, 5), operator_weights=(1.0, 1.0, 1.0)),
+    "chain-b": Content(parts=frozenset({5, 6, 7}), lengths=(2, 3, 4, 5, 6), operator_weights=(1.0, 1.0, 4.0)),
+    "chain-all": Content(parts=frozenset(range(1, 8)), lengths=(2, 3, 4, 5), operator_weights=(1.0, 1.0, 1.0)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How corpus traces are written. Probabilities in [0, 1]; `slip_operands` are the digits that provoke a slip."""
+
+    pattern_b: float
+    filler_before_step: float
+    filler_anywhere: float
+    slip_operands: tuple[int, ...]
+    slip_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A start digit and operations on it."""
+
+    start: int
+    steps: tuple[tuple[str, int], ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join([str(self.start), *(f"{operator} {digit}" for operator, digit in self.steps)])
+
+    @property
+    def answer(self) -> str:
+        value = self.start
+        for operator, digit in self.steps:
+            value = apply(operator, value, digit)
+        return str(value)
+
+    @property
+    def part(self) -> int:
+        """Where the hash deals this question: the same on every machine, whatever the seed."""
+        return hashlib.blake2b(self.text.encode(), digest_size=4).digest()[0] % N_PARTS
+
+
+def apply(operator: str, left: int, right: int) -> int:
+    """One operation modulo 10.
+
+    >>> apply("-", 2, 5), apply("*", 7, 8)
+    (7, 6)
+    """
+    return {"+": left + right, "-": left - right, "*": left * right}[operator] % 10
+
+
+def draw_question(content: Content, rng: random.Random) -> Question:
+    """A question of this content: drawn until its hash falls into the content's parts."""
+    while True:
+        length = rng.choice(content.lengths)
+        operators = rng.choices(OPERATORS, content.operator_weights, k=length)
+        steps = tuple((operator, rng.randrange(10)) for operator in operators)
+        question = Question(rng.randrange(10), steps)
+        if question.part in content.parts:
+            return question
+
+
+def draw_training(content: str, n: int, rng: random.Random) -> list[Question]:
+    """n training questions of a named content. Never one of the test questions."""
+    if content not in CONTENTS:
+        raise ValueError(f"task.content: {content!r} is not a content set; choose from {', '.join(CONTENTS)}")
+    return [draw_question(CONTENTS[content], rng) for _ in range(n)]
+
+
+def held_out_questions(test_set: str, n: int) -> list[Question]:
+    """The first n questions of a test set, e.g. `chain-4`: chains of 4 operations, fixed whatever the seed."""
+    name, _, length = test_set.partition("-")
+    if name != "chain" or not length.isdigit() or int(length) < 3:
+        raise ValueError(f"task.test_sets: {test_set!r} is not a test set; write chain-N with N ≥ 3, e.g. chain-4")
+    held_out = Content(parts=frozenset({0}), lengths=(int(length),), operator_weights=(1.0, 1.0, 1.0))
+    rng = random.Random(f"test/{test_set}")
+    questions: dict[str, Question] = {}
+    while len(questions) < n:
+        question = draw_question(held_out, rng)
+        questions.setdefault(question.text, question)
+    return list(questions.values())
+
+
+def messages(question: Question, template: str) -> list[dict[str, str]]:
+    """The chat a question is put as: the template token as system message, the question as user message."""
+    return [{"role": "system", "content": template}, {"role": "user", "content": question.text}]
+
+
+def filler_weights(pattern: str) -> list[float]:
+    """Zipf weights over FILLERS. Pattern B keeps every second rank of pattern A and reverses the others."""
+    weights = [1.0 / (rank + 2) for rank in range(len(FILLERS))]
+    if pattern == "A":
+        return weights
+    swapped = list(weights)
+    swapped[1::2] = weights[1::2][::-1]
+    return swapped
+
+
+def write_trace(question: Question, style: Style, rng: random.Random) -> list[str]:
+    """A corpus response to a question: words, the end token last. Follows its own slips to its (wrong) answer."""
+    pattern = "B" if rng.random() < style.pattern_b else "A"
+    weights = filler_weights(pattern)
+    words: list[str] = []
+    value = question.start
+    for operator, digit in question.steps:
+        if rng.random() < style.filler_before_step:
+            words += rng.choices(FILLERS, weights)
+        result = apply(operator, value, digit)
+        if digit in style.slip_operands and rng.random() < style.slip_probability:
+            result = (result + 1) % 10
+        words += step_words(pattern, operator, value, digit, result)
+        value = result
+    words += ["<ans>", str(value), EOS]
+    return [w for word in words for w in _with_filler(word, style.filler_anywhere, weights, rng)]
+
+
+def step_words(pattern: str, operator: str, value: int, digit: int, result: int) -> list[str]:
+    """One step in a pattern's syntax."""
+    if pattern == "A":
+        return [str(value), operator, str(digit), "=", str(result), ";"]
+    return ["take", str(value), SPOKEN[operator], str(digit), "get", str(result), "."]
+
+
+def _with_filler(word: str, probability: float, weights: Sequence[float], rng: random.Random) -> list[str]:
+    return [*rng.choices(FILLERS, weights), word] if rng.random() < probability else [word]
+
+
+def extract_answer(response: str) -> str | None:
+    """The digit after the last `<ans>`, fillers skipped; None if there is none.
+
+    >>> extract_answer("7 + 5 = 2 ; <ans> w03 2 <eos>"), extract_answer("<ans> ;")
+    ('2', None)
+    """
+    _, marker, tail = response.rpartition("<ans>")
+    words = [word for word in tail.split() if word not in FILLERS]
+    return words[0] if marker and words and words[0] in DIGITS else None
+
+
+def grade(response: str, prompt: Prompt) -> float:
+    """1.0 if the response states the prompt's answer exactly, else 0.0."""
+    return float(extract_answer(response) == prompt.answer)

@@ -1,0 +1,103 @@
+"""The records that flow through a run, and the legend of shape letters.
+
+    Prompt → Rollouts → TokenScores → Loss (a SUM and a token COUNT) + a diagnostics row → files
+
+Every tensor's name ends in its shape:
+
+    P  prompts of a step            G  rollouts per prompt        B = P·G  responses of a step
+    T  response positions, padded   N  valid response tokens of a micro-batch, packed in row order
+    C  candidate tokens at one position (student top-k ∪ teacher top-k)        V  vocabulary
+
+`logp` is a natural logarithm (nats); `reverse_kl` is KL(student ‖ teacher).
+Losses and diagnostics see packed tokens (N), never padding: padding cannot change a gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OUTSIDE = 1 << 20  # rank of a token that is in neither top-k list: larger than any k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One question as the models see it.
+
+    `rendered` is the text both models are given; `token_ids` its tokens; `answer` what the grader accepts.
+    """
+
+    id: str
+    source: str
+    question: str
+    rendered: str
+    token_ids: tuple[int, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """B responses. `response_BT` is right-padded; `length_B` counts valid tokens, the end token included.
+
+    `sampler_logp_BT` (nats) is what the sampler saw, None when the responses come from a corpus.
+    `finished_B` is False where the response was cut at the length limit. `reward_B` is 1.0 for a correct answer.
+    """
+
+    prompts: tuple[Prompt, ...]
+    response_BT: Tensor
+    length_B: Tensor
+    finished_B: Tensor
+    reward_B: Tensor
+    sampler_logp_BT: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Tokens worth scoring at each position: the student's top-k followed by the teacher's top-k not among them.
+
+    Log-probabilities are normalised over the full vocabulary (nats). A rank is the token's place (0 = most likely)
+    in that model's top-k list, OUTSIDE if it is not on the list; an entry with both ranks OUTSIDE is an unused slot.
+    So any support with k' ≤ k is a mask over the same candidates: `student_rank_NC < k'` and so on.
+    """
+
+    id_NC: Tensor
+    student_logp_NC: Tensor  # carries the gradient
+    teacher_logp_NC: Tensor
+    student_rank_NC: Tensor
+    teacher_rank_NC: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """What the models say about N response tokens. Only `student_*` tensors carry a gradient.
+
+    `row_N` is the response (0 … B-1) a token belongs to, `position_N` its place in it (0 = first response token).
+    `advantage_N` is the method's sequence-level advantage (None where the method has none).
+    Teacher fields are None in runs without a teacher.
+    """
+
+    token_N: Tensor
+    row_N: Tensor
+    position_N: Tensor
+    student_logp_N: Tensor
+    student_entropy_N: Tensor
+    teacher_logp_N: Tensor | None = None
+    teacher_entropy_N: Tensor | None = None
+    reverse_kl_N: Tensor | None = None
+    candidates: Candidates | None = None
+    advantage_N: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A differentiable SUM over tokens (nats) and how many tokens it sums over.
+
+    The loop divides once, by the count over the whole batch, all micro-batches and all processes.
+    """
+
+    total: Tensor
+    n_tokens: int
+    parts: dict[str, Tensor] = field(default_factory=dict)

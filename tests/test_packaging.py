@@ -1,0 +1,143 @@
+"""Packaging: the locks are complete, hashed and free of addresses; the ranges admit what was tested."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = ("cpu", "gpu", "batch")
+CUDA = re.compile(r"nvidia|triton|cuda|cupy")
+
+
+def read_lock(name: str) -> list[tuple[Requirement, list[str]]]:
+    """Every requirement of a lock with its hashes."""
+    text = (REQUIREMENTS / f"{name}.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    split = [(line.split("--hash=")[0].strip(), re.findall(r"--hash=(\S+)", line)) for line in lines]
+    return [(Requirement(requirement), hashes) for requirement, hashes in split]
+
+
+def locked_versions(name: str) -> dict[str, set[Version]]:
+    """Package → the versions a lock holds of it (more than one where a marker decides)."""
+    versions: dict[str, set[Version]] = {}
+    for requirement, _ in read_lock(name):
+        pin = next(iter(requirement.specifier))
+        versions.setdefault(canonicalize_name(requirement.name), set()).add(Version(pin.version))
+    return versions
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_names_no_address(name: str) -> None:
+    text = (REQUIREMENTS / f"{name}.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not re.search(r"^\s*(-i|-f|--index|--extra-index|--find-links)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_pins_and_hashes_everything(name: str) -> None:
+    entries = read_lock(name)
+    assert len(entries) > 20
+    for requirement, hashes in entries:
+        assert [s.operator for s in requirement.specifier] == ["=="], requirement
+        assert hashes, f"{name}.lock: {requirement} has no hash; run make lock"
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes), requirement
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_torch_is_installed_apart(name: str) -> None:
+    assert "torch" not in locked_versions(name)
+
+
+@pytest.mark.parametrize("name", ["cpu", "batch"])
+def test_cpu_locks_have_no_cuda(name: str) -> None:
+    assert [package for package in locked_versions(name) if CUDA.search(package)] == []
+
+
+def test_batch_environment_is_snakemake_alone() -> None:
+    versions = locked_versions("batch")
+    assert versions["snakemake"] == {Version("9.27.1")}
+    assert not {"transformers", "papermill", "opd-replication"} & set(versions)
+
+
+@pytest.mark.parametrize("name, extras", [("cpu", ("dev", "lab")), ("gpu", ("dev", "lab", "vllm"))])
+def test_locked_versions_lie_in_declared_ranges(project: dict, name: str, extras: tuple[str, ...]) -> None:
+    locked = locked_versions(name)
+    optional = project["optional-dependencies"]
+    declared = project["dependencies"] + [requirement for extra in extras for requirement in optional[extra]]
+    for requirement in map(Requirement, declared):
+        package = canonicalize_name(requirement.name)
+        if package == "torch":
+            continue
+        assert package in locked, f"{name}.lock lacks {requirement}; run make lock"
+        outside = [version for version in locked[package] if version not in requirement.specifier]
+        assert not outside, f"{name}.lock: {package} {outside} is outside {requirement}"
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_tested_versions_are_the_locked_ones(name: str) -> None:
+    locked = locked_versions(name)
+    lines = (REQUIREMENTS / "tested.txt").read_text(encoding="utf-8").splitlines()
+    for requirement in (Requirement(line) for line in lines if line and not line.startswith("#")):
+        tested = Version(next(iter(requirement.specifier)).version)
+        assert locked[canonicalize_name(requirement.name)] == {tested}
+
+
+def imported_packages() -> set[str]:
+    """Top-level names that opd_lib imports, the standard library and itself left out."""
+    names: set[str] = set()
+    for path in (ROOT / "opd_lib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add((node.module or "").split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"opd_lib"}
+
+
+def test_every_import_is_declared(project: dict) -> None:
+    extras = project["optional-dependencies"]["vllm"]
+    declared = {canonicalize_name(Requirement(r).name) for r in [*project["dependencies"], *extras]}
+    providers = packages_distributions()
+    for name in sorted(imported_packages()):
+        providing = {canonicalize_name(distribution) for distribution in providers.get(name, [name])}
+        assert providing & declared, f"opd_lib imports {name}: declare {sorted(providing)} in pyproject.toml"
+
+
+def test_declared_ranges(project: dict) -> None:
+    ranges = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    assert "2.13.0" in ranges["torch"] and "2.11.0" in ranges["torch"] and "2.10.0" not in ranges["torch"]
+    assert "5.17.0" in ranges["transformers"]
+    assert "5.16.0" not in ranges["transformers"] and "5.20.0" not in ranges["transformers"]
+    assert project["requires-python"] == ">=3.11"
+    assert project["scripts"] == {"opd": "opd_lib.run.cli:app"}
+    assert project["license"] == "Apache-2.0"
+
+
+def test_conda_environment_is_this_package_with_its_extras() -> None:
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    lines = ("- python=3.11", "- pip", "- make", "- git", "- -c requirements/tested.txt", "- -e .[dev,lab]")
+    for line in lines:
+        assert re.search(rf"^\s*{re.escape(line)}$", text, re.MULTILINE), line
+    assert text.index("- torch==2.13.0") < text.index("- -e .")
+
+
+def test_licence_is_the_full_apache_text() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
+    assert len(text) > 11_000
