@@ -220,9 +220,12 @@ def _replace(tree: Any, path: str, value: Any, where: str) -> None:
 def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunParams:
     try:
         params = RunParams.model_validate(plain(resolved))
-        method = methods.load(str(params.method.get("name")))
     except ValidationError as error:
         raise ValueError(explain(error, (), raw, arm, source)) from None
+    try:
+        method = methods.load(str(params.method.get("name")))
+    except ValueError as error:
+        raise ValueError(f"{source}, arm {arm}: {error}") from None
     try:
         options = method.Params.model_validate(params.method_options)
     except ValidationError as error:

@@ -39,6 +39,7 @@ class NewModel(Strict):
     heads: Count
     context: Count
     rope_theta: Positive
+    initializer_range: Positive
 
 
 class Task(Strict):

@@ -140,9 +140,7 @@ def test_every_function():
         "recovery('a', 'teacher')": 0.6,
         "abs(-2) + min(1, 2) + max(1, 2)": 5,
     }
-    assert {name for quantity in expected for name, _ in quantities.calls(quantity)} >= set(
-        quantities.FUNCTIONS
-    )
+    assert {name for quantity in expected for name, _ in quantities.calls(quantity)} >= set(quantities.FUNCTIONS)
     for quantity, value in expected.items():
         assert quantities.value_of(quantity, view) == pytest.approx(value), quantity
     assert math.isnan(quantities.value_of("recovery('a', 'worse')", view))
@@ -221,9 +219,7 @@ def test_compare_places_a_local_seed_in_the_range_for_a_new_one(tmp_path):
     table = claims.compare(register, evidence({3: 0.061, 4: 0.5}), committed)
     assert table["agrees"].tolist() == ["yes", "no"]
     assert table["committed"].tolist() == pytest.approx([0.06, 0.06])
-    assert claims.compare(register, evidence({3: 0.061}), evidence({0: 0.05}))["agrees"].tolist() == [
-        "unknown"
-    ]
+    assert claims.compare(register, evidence({3: 0.061}), evidence({0: 0.05}))["agrees"].tolist() == ["unknown"]
     assert claims.compare(register, evidence({}), committed).empty
 
 

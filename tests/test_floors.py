@@ -177,9 +177,7 @@ def error_without(refused: tuple[str, ...], code: str) -> str:
 
 @pytest.mark.process
 def test_report_works_without_torch() -> None:
-    names = [
-        f"opd_lib.{m.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}" for m in TORCH_FREE
-    ]
+    names = [f"opd_lib.{m.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}" for m in TORCH_FREE]
     assert not error_without(("torch", "transformers"), f"import {', '.join(names)}")
 
 

@@ -133,9 +133,7 @@ def test_reference_files_are_tidy():
 
 
 def test_reference_curves_agree_with_the_numbers_quoted_elsewhere():
-    curve = reference.curve(reference.read("fig01_middle"), "accuracy_aime24").pivot(
-        index="step", columns="arm"
-    )
+    curve = reference.curve(reference.read("fig01_middle"), "accuracy_aime24").pivot(index="step", columns="arm")
     gap = (curve["value"]["same_size"] - curve["value"]["larger"]).abs()
     quoted = reference.read("fig05").set_index(["run", "quantity"])["value"]
     assert len(gap) == 30
@@ -159,11 +157,7 @@ def all_charts(frame, evals) -> dict[str, figures.Chart]:
 
 
 def lines(axes) -> dict[str, np.ndarray]:
-    return {
-        line.get_gid(): np.asarray(line.get_ydata(), dtype=float)
-        for line in axes.get_lines()
-        if line.get_gid()
-    }
+    return {line.get_gid(): np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines() if line.get_gid()}
 
 
 def test_plotted_numbers_are_the_frame_means(frame, evals):
@@ -220,7 +214,5 @@ def test_reports_need_no_torch():
     modules = "claims, figures, quantities, reference, tables"
     code = f"import sys; from opd_lib.maths import stats; from opd_lib.report import {modules}; "
     code += "print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]

@@ -57,6 +57,7 @@ def new_model(shape: NewModel, seed: int) -> PreTrainedModel:
         intermediate_size=3 * shape.hidden,
         max_position_embeddings=shape.context,
         tie_word_embeddings=False,
+        initializer_range=shape.initializer_range,
         rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
         pad_token_id=chain.VOCABULARY.index(chain.PAD),
         bos_token_id=chain.VOCABULARY.index(chain.BOS),

@@ -37,17 +37,18 @@ def sample(
     """
     model.eval()
     n_rows, limit = uniform_BT.shape
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
+    device, precise = weight.device, torch.promote_types(weight.dtype, torch.float32)
     token_BL, mask_BL = _pad_left([prompt.token_ids for prompt in prompts], tokenizer.pad_token_id, device)
     uniform_BT = uniform_BT.to(device)
     response_BT = torch.full((n_rows, limit), tokenizer.pad_token_id, device=device)
-    logp_BT = torch.zeros(n_rows, limit, device=device)
+    logp_BT = torch.zeros(n_rows, limit, device=device, dtype=precise)
     length_B = torch.full((n_rows,), limit, device=device)
     finished_B = torch.zeros(n_rows, dtype=torch.bool, device=device)
     running = torch.arange(n_rows, device=device)  # which response each row of the shrinking batch is
     cache = DynamicCache(config=model.config)
     for t in range(limit):
-        logits_BV = _next_logits(model, token_BL, mask_BL, cache)
+        logits_BV = _next_logits(model, token_BL, mask_BL, cache).to(precise)
         token_B = choose(logits_BV, uniform_BT[running, t], temperature, top_p)
         open_B = ~finished_B[running]
         rows = running[open_B]
@@ -79,7 +80,7 @@ def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: floa
 
     Over uniform numbers in [0, 1) this samples exactly softmax(logits / temperature), cut to the nucleus and renormalised.
     """
-    probability_BV = (logits_BV.float() / temperature).softmax(-1)
+    probability_BV = (logits_BV / temperature).softmax(-1)
     if top_p < 1.0:
         sorted_BV, order_BV = probability_BV.sort(-1, descending=True)
         outside_BV = sorted_BV.cumsum(-1) - sorted_BV >= top_p  # mass before the token already suffices

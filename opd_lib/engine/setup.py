@@ -33,6 +33,13 @@ class Run:
     writer: RunWriter | None
     seconds: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def k(self) -> int:
+        """How long the top-k lists must be for the objective and the diagnostics."""
+        vocabulary = self.student[0].config.vocab_size
+        wanted = self.method.n_candidates(self.options, vocabulary) if self.method.n_candidates else 0
+        return max(wanted, *self.spec.params.diagnose.ks, 0)
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the wall seconds of a block to a stage."""

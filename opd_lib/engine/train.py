@@ -75,7 +75,6 @@ def loop(run: Run) -> None:
 def update(run: Run, rollouts: Rollouts, step: int) -> None:
     """One optimiser step on a batch of responses, and its rows in the record."""
     params, model = run.spec.params, run.student[0]
-    k = max(getattr(run.options, "k", 0), *params.diagnose.ks)
     advantage_B = sequence_advantages(run, rollouts)
     tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
     n_tokens = total(float(rollouts.length_B.sum()))
@@ -83,7 +82,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     model.train()
     for rows in score.micro_batches(rollouts, params.train.micro_tokens):
         with run.timed("score"):
-            scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, k, advantage_B)
+            scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k, advantage_B)
             loss = run.method.loss(scores, run.options)
         require_finite(run, loss, rollouts, step)
         with run.timed("backward"):
@@ -155,17 +154,16 @@ def assess(run: Run, step: int) -> None:
 def check(run: Run, rollouts: Rollouts) -> None:
     """Pass every gate that applies to this run's first batch, and record what they measured."""
     params, model = run.spec.params, run.student[0]
-    k = max(getattr(run.options, "k", 0), *params.diagnose.ks)
     found: Row = {}
     with torch.no_grad():
         rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
-        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, k)
+        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k)
     if run.teacher:
         found |= gates.same_vocabulary(run.student, run.teacher)
         found |= gates.same_prompt(params, run.student, run.teacher)
         found |= gates.teacher_speaks(scores, found["vocabulary"])
         if "teacher" in run.method.needs:
-            found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, k)
+            found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
     if params.source.kind == "student":
         found |= gates.sampler_agrees(rollouts, scores)
     if run.writer:

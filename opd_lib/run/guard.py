@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 import psutil
 
@@ -27,29 +28,31 @@ PATIENCE = 10.0
 GUARDIAN_GONE = 143
 
 
-def follow(guardian: int) -> None:
-    """From now on end this process and its descendants when process `guardian` is gone; at once if it already is."""
+def follow(guardian: int, first: int = signal.SIGKILL) -> None:
+    """From now on end this process and its descendants when process `guardian` is gone; at once if it already is.
+
+    The descendants get the signal `first`, and SIGKILL if they are still there after PATIENCE seconds.
+    """
     try:
         watched = psutil.Process(guardian)
     except psutil.NoSuchProcess:
-        _give_up()
-    threading.Thread(target=_watch, args=(watched,), name="guard", daemon=True).start()
+        _give_up(first)
+    threading.Thread(target=_watch, args=(watched, first), name="guard", daemon=True).start()
 
 
-def _watch(watched: psutil.Process) -> None:
+def _watch(watched: psutil.Process, first: int) -> None:
     while alive(watched):
         time.sleep(POLL)
-    _give_up()
+    _give_up(first)
 
 
-def _give_up() -> None:
-    for process in descendants():
-        _signal(process, signal.SIGKILL)
+def _give_up(first: int) -> NoReturn:
+    end(descendants(), first=first)
     os._exit(GUARDIAN_GONE)
 
 
 def alive(process: psutil.Process) -> bool:
-    """True while this very process runs: not a later one of the same id, not one that is dead and not yet waited for."""
+    """True while this very process runs: not a later one of the same id, nor a dead one not yet waited for."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -64,25 +67,15 @@ def descendants(process: int | None = None) -> list[psutil.Process]:
         return []
 
 
-def end(processes: Iterable[psutil.Process], patience: float = PATIENCE) -> None:
-    """Ask processes to end, wait up to `patience` seconds, kill what is left."""
+def end(processes: Iterable[psutil.Process], first: int = signal.SIGTERM, patience: float = PATIENCE) -> None:
+    """Ask processes to end by the signal `first`, wait up to `patience` seconds, kill what is left."""
     asked = list(processes)
     for process in asked:
-        _signal(process, signal.SIGTERM)
+        _signal(process, first)
     _, left = psutil.wait_procs(asked, timeout=patience)
     for process in left:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=patience)
-
-
-def end_family(process: int) -> None:
-    """End a process and its descendants."""
-    family = descendants(process)
-    try:
-        family.append(psutil.Process(process))
-    except psutil.NoSuchProcess:
-        pass
-    end(family)
 
 
 @contextmanager
@@ -107,10 +100,8 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def _signal(process: psutil.Process, number: int) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def supervise(guardian: int, command: list[str]) -> int:
@@ -120,7 +111,7 @@ def supervise(guardian: int, command: list[str]) -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)  # a function: SIG_IGN would be inherited by the command
-    follow(guardian)
+    follow(guardian, first=signal.SIGINT)
     return subprocess.run(command, check=False).returncode
 
 

@@ -25,7 +25,13 @@ from opd_lib.run.status import pace
 
 LOG = "log.txt"
 POLL = 0.2
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 TAIL = 5
 """Lines of a log that stand for its error when the record has none."""
 
@@ -55,7 +61,7 @@ def run(experiment: Experiment, jobs: int | None = None) -> Runs:
     """The finished runs of an experiment; what is missing is computed first, `jobs` at a time (default: per core one).
 
     Prints nothing when all is there. Raises ValueError naming each run that failed, its error and its log; runs that do
-    not need it are finished nevertheless. Interrupted or killed, it leaves no process behind and resumes when called again.
+    not need it are finished nevertheless. Interrupted or killed, it leaves no process behind; called again, it resumes.
     """
     specs = experiment.runs()
     todo = plan.missing(specs)
@@ -129,8 +135,8 @@ class Pool:
 
     def stop(self) -> None:
         """End every child and its children, and wait for them."""
-        families = [p for child in self._children.values() for p in (*guard.descendants(child.pid), _process(child)) if p]
-        guard.end(families)
+        family = [process for child in self._children.values() for process in _family(child.pid)]
+        guard.end(family)
         for child in self._children.values():
             child.wait()
 
@@ -140,7 +146,7 @@ class Pool:
 
 
 def start(spec: RunSpec) -> subprocess.Popen[bytes]:
-    """A process of its own that trains one run and ends with this one. Its output goes to log.txt in the run's folder."""
+    """A process of its own that trains one run and ends with this one; what it prints goes to its folder's log.txt."""
     try:
         spec.folder.mkdir(parents=True, exist_ok=True)
         log = (spec.folder / LOG).open("ab")
@@ -193,8 +199,8 @@ def failure(name: str, log: Path, folder: Path | None) -> str:
     return f"{name} failed: {error}\n  log: {log}"
 
 
-def _process(child: subprocess.Popen[bytes]) -> psutil.Process | None:
+def _family(pid: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(child.pid)
+        return [psutil.Process(pid), *guard.descendants(pid)]
     except psutil.NoSuchProcess:
-        return None
+        return []

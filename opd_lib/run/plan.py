@@ -34,10 +34,10 @@ def finished(spec: RunSpec) -> RunRecord | None:
 def trained(spec: RunSpec) -> bool:
     """True if the weights of a run stand beside its finished record, ready to be loaded."""
     present = record.read(spec.folder)
-    if present is None or not spec.model_folder.is_dir():
+    if present is None:
         return False
     require_same(present, spec)
-    return present.status == FINISHED
+    return present.status == FINISHED and spec.model_folder.is_dir()
 
 
 def require_same(present: RunRecord, spec: RunSpec) -> None:
@@ -68,9 +68,6 @@ def missing(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     def need(spec: RunSpec, weights: bool) -> None:
         if spec.folder in order or (trained(spec) if weights else finished(spec) is not None):
             return
-        present = record.read(spec.folder)
-        if present is not None:
-            require_same(present, spec)
         for parent in spec.parents.values():
             need(parent, weights=True)
         order[spec.folder] = spec
@@ -111,10 +108,12 @@ def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = pat
 
 def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     """The named notebooks in their order, all when none is named. Raises ValueError for an unknown name."""
+    if not known:
+        raise ValueError("no notebook has params at this profile; see notebooks/ and params/")
     wanted = known if only is None else tuple(only)
     for name in wanted:
         if name not in known:
-            raise ValueError(f"--only {name}: no such notebook; choose from {', '.join(known) or 'none'}")
+            raise ValueError(f"--only {name}: no such notebook; choose from {', '.join(known)}")
     return tuple(name for name in known if name in wanted)
 
 

@@ -137,7 +137,8 @@ class JupyterDisplay:
     def __init__(self) -> None:
         from IPython.display import clear_output, display
 
-        self._display, self._clear = display, clear_output
+        self._display: Any = display
+        self._clear: Any = clear_output
         self._handle: Any = None
 
     def update(self, lines: Sequence[Line], remaining: float | None) -> None:

@@ -46,7 +46,7 @@ def snapshot(folder: Path) -> Snapshot | None:
 def status(specs: Iterable[RunSpec]) -> pd.DataFrame:
     """One row per run: state, step, steps, seconds spent, estimated seconds to go (nan if unknown), and a note.
 
-    States: done, stale (its folder holds other parameters), failed, running, interrupted (resumes where it was), missing.
+    States: done, stale (its folder holds other parameters), failed, running, interrupted (will resume), missing.
     A corrupt record is reported as failed. The note names what differs: parameters, error, or commit and versions.
     """
     chosen = tuple(specs)

@@ -1,0 +1,158 @@
+"""What a distillation run is doing, position by position: overlap, mass, advantage, entropy gap (Eqs 6–10).
+
+Any k up to the length of the candidate lists may be asked for, whatever k the objective trains on, sampled-token runs
+included. A metric is a value and a weight per token; its mean is Σ value / Σ weight, so sums add over micro-batches,
+depth buckets and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opd_lib.types import TokenScores
+
+Metric = tuple[Tensor, Tensor]  # value_N (already multiplied by its weight) and weight_N
+NEGLIGIBLE = -1e30
+
+UNITS = {
+    "loss": ("nats/token", "value of the objective, summed over tokens and divided by their number"),
+    "grad_norm": ("", "gradient norm over all parameters, before clipping"),
+    "n_tokens": ("tokens", "response tokens of the step, over all processes"),
+    "response_length": ("tokens", "mean length of the step's responses, end token included"),
+    "truncated_share": ("share", "responses cut at the length limit"),
+    "reward": ("share", "responses of the step with the right answer"),
+    "sampler_gap": ("nats", "largest difference of sampler and trainer log-probabilities"),
+    "student_entropy": ("nats", "full-vocabulary entropy of the student, token mean"),
+    "teacher_entropy": ("nats", "full-vocabulary entropy of the teacher on the student's prefixes, token mean"),
+    "entropy_gap": ("nats", "mean of |H(q) − H(p)| (Eq. 8)"),
+    "entropy_gap_of_means": ("nats", "|mean H(q) − mean H(p)|"),
+    "reverse_kl": ("nats/token", "exact KL(student ‖ teacher), token mean"),
+    "sampled_reverse_kl": ("nats/token", "log p − log q at the sampled tokens, token mean"),
+    "overlap": ("share", "student's and teacher's top-k in common (Eq. 6)"),
+    "student_mass": ("probability", "student mass on the overlap (Eq. 9)"),
+    "teacher_mass": ("probability", "teacher mass on the overlap (Eq. 10)"),
+    "student_support_mass": ("probability", "student mass on its own top-k"),
+    "advantage_paper": ("nats", "overlap-token advantage, renormalised on the overlap (Eq. 7)"),
+    "advantage_reference_code": ("nats", "the published code's: weights on the student's top-k, full log-ratio"),
+    "advantage_verl": ("nats", "verl's: teacher-weighted, not renormalised"),
+    "empty_overlap": ("share", "positions whose top-k lists share nothing"),
+    "delta_p": ("probability", "p − q at the student's top-k token of largest |advantage| (Fig 19)"),
+}
+"""column (a trailing _k16 left out) → (unit, meaning)"""
+
+
+def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
+    """Every metric of these tokens, at each k. Without a teacher: the student's entropy alone."""
+    one_N = torch.ones_like(scores.student_entropy_N)
+    metrics = {"student_entropy": (scores.student_entropy_N, one_N)}
+    if scores.teacher_entropy_N is None:
+        return metrics
+    assert scores.teacher_logp_N is not None and scores.reverse_kl_N is not None
+    gap_N = scores.teacher_entropy_N - scores.student_entropy_N
+    metrics |= {
+        "teacher_entropy": (scores.teacher_entropy_N, one_N),
+        "entropy_gap": (gap_N.abs(), one_N),
+        "reverse_kl": (scores.reverse_kl_N, one_N),
+        "sampled_reverse_kl": (scores.student_logp_N.detach() - scores.teacher_logp_N, one_N),
+    }
+    for k in ks:
+        metrics |= {f"{name}_k{k}": metric for name, metric in at_k(scores, k).items()}
+    return metrics
+
+
+def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
+    """The overlap metrics of top-k lists of length k."""
+    c = scores.candidates
+    assert c is not None
+    logp_NC, logq_NC = c.student_logp_NC.detach(), c.teacher_logp_NC
+    mine_NC = c.student_rank_NC < k
+    shared_NC = mine_NC & (c.teacher_rank_NC < k)
+    n_shared_N = shared_NC.sum(1)
+    one_N, some_N = torch.ones_like(logp_NC[:, 0]), (n_shared_N > 0).to(logp_NC.dtype)
+    p_NC, q_NC = logp_NC.exp(), logq_NC.exp()
+    ratio_NC = logp_NC - logq_NC
+    published_NC = -_softmax(logp_NC, mine_NC) * ratio_NC
+    extreme_N1 = published_NC.abs().masked_fill(~mine_NC, -1.0).argmax(1, keepdim=True)
+    return {
+        "overlap": (n_shared_N / k * one_N, one_N),
+        "student_mass": (_sum(p_NC, shared_NC), one_N),
+        "teacher_mass": (_sum(q_NC, shared_NC), one_N),
+        "student_support_mass": (_sum(p_NC, mine_NC), one_N),
+        "advantage_paper": (_paper(logp_NC, logq_NC, shared_NC) * some_N, some_N),
+        "advantage_reference_code": (_sum(published_NC, shared_NC), n_shared_N * one_N),
+        "advantage_verl": (_sum(q_NC * ratio_NC, shared_NC) / n_shared_N.clamp(min=1), one_N),
+        "empty_overlap": (1.0 - some_N, one_N),
+        "delta_p": ((p_NC - q_NC).gather(1, extreme_N1)[:, 0], one_N),
+    }
+
+
+def _paper(logp_NC: Tensor, logq_NC: Tensor, shared_NC: Tensor) -> Tensor:
+    """Eq. 7 at each position: mean over the overlap I of p̄(log q̄ − log p̄), both renormalised on I."""
+    p_NC, q_NC = _softmax(logp_NC, shared_NC), _softmax(logq_NC, shared_NC)
+    product_NC = torch.where(shared_NC, p_NC * (q_NC.log() - p_NC.log()), 0.0)
+    return product_NC.sum(1) / shared_NC.sum(1).clamp(min=1)
+
+
+def _softmax(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
+    return logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).softmax(1)
+
+
+def _sum(value_NC: Tensor, mask_NC: Tensor) -> Tensor:
+    return torch.where(mask_NC, value_NC, 0.0).sum(1)
+
+
+class Tally:
+    """Adds up metrics by depth over the micro-batches of a step.
+
+    A depth bucket is `bucket` response positions; positions beyond `n_positions` count in the last one.
+    `sums_MD` and `weights_MD` (metric, bucket) may be summed over processes before they are read.
+    """
+
+    def __init__(self, ks: Sequence[int], bucket: int, n_positions: int) -> None:
+        self.ks, self.bucket = ks, bucket
+        self.n_buckets = -(-n_positions // bucket)
+        self.names: tuple[str, ...] = ()
+        self.sums_MD = self.weights_MD = torch.zeros(0)
+
+    def add(self, scores: TokenScores) -> None:
+        """Count these tokens in."""
+        metrics = per_token(scores, self.ks)
+        if not self.names:
+            self.names = tuple(metrics)
+            self.sums_MD = torch.zeros(len(self.names), self.n_buckets, dtype=torch.float64)
+            self.weights_MD = torch.zeros_like(self.sums_MD)
+        depth_N = (scores.position_N // self.bucket).clamp(max=self.n_buckets - 1).cpu()
+        for m, (value_N, weight_N) in enumerate(metrics.values()):
+            self.sums_MD[m].index_add_(0, depth_N, value_N.double().cpu())
+            self.weights_MD[m].index_add_(0, depth_N, weight_N.double().cpu())
+
+    def means(self) -> dict[str, float]:
+        """Each metric over all tokens; NaN where it is nowhere defined."""
+        means_M = (self.sums_MD.sum(1) / self.weights_MD.sum(1)).tolist()
+        row = dict(zip(self.names, means_M, strict=True))
+        if "teacher_entropy" in row:
+            row["entropy_gap_of_means"] = abs(row["teacher_entropy"] - row["student_entropy"])
+        return row
+
+    def by_depth(self) -> list[dict[str, Any]]:
+        """One row per bucket that holds tokens: `depth` is its first position, `n_tokens` the number of its tokens."""
+        means_DM = (self.sums_MD / self.weights_MD).T.tolist()
+        counts_D = self.weights_MD[0].tolist()
+        return [
+            {"depth": index * self.bucket, "n_tokens": int(count), **dict(zip(self.names, means, strict=True))}
+            for index, (count, means) in enumerate(zip(counts_D, means_DM, strict=True))
+            if count > 0
+        ]
+
+
+def gap_recovery(before: float, after: float, teacher: float) -> float:
+    """(after − before) / (teacher − before): the share of the teacher's lead that the student gained (§3.2).
+
+    >>> round(gap_recovery(0.4, 0.7, 0.8), 3)
+    0.75
+    """
+    return (after - before) / (teacher - before)

@@ -1,0 +1,134 @@
+"""The jobs of a plan carried out by Snakemake, which lives in an environment of its own.
+
+It orders the jobs, runs them in parallel (here, or on a cluster with a profile) and goes on when one fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from opd_lib import paths
+from opd_lib.run import guard, launch, progress
+from opd_lib.run.jobs import Job, write_plan
+from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
+
+LOG = "reproduce.log"
+POLL = 0.5
+PATIENCE = 20.0  # seconds Snakemake gets to end its jobs and free its lock
+
+
+def carry_out(jobs: Sequence[Job], root: Path, cores: int, snakemake: Path) -> None:
+    """Run Snakemake on these jobs to the end, showing progress; its own words go to RESULTS/reproduce.log.
+
+    Raises ValueError naming every job that failed. Interrupted, it ends Snakemake and all jobs; their runs can resume.
+    """
+    if not jobs:
+        return
+    if any((root / ".snakemake" / "locks").glob("*")):
+        raise ValueError(locked(root))
+    since, states = time.time() - 1, dict.fromkeys((job.name for job in jobs), WAITING)
+    tasks = [
+        progress.Task(name=j.name, steps=j.steps, folder=j.folder if j.is_run else None, expected=j.expected)
+        for j in jobs
+    ]
+    meter, display = progress.Meter(tasks=tasks, jobs=cores), progress.display()
+    with (root / LOG).open("ab") as log, guard.termination_as_interrupt():
+        process = start(write_plan(jobs, root, os.getpid()), root, cores, snakemake, log)
+        try:
+            running = True
+            while running:
+                running = process.poll() is None
+                states = {job.name: job.state(since) for job in jobs}
+                if not running:
+                    states = settle(jobs, states)
+                lines = meter.lines(states)
+                display.update(lines, meter.remaining(lines))
+                time.sleep(POLL if running else 0)
+        finally:
+            stop(process)
+            display.close()
+    report(jobs, states, root, process.returncode)
+
+
+def settle(jobs: Sequence[Job], states: dict[str, str]) -> dict[str, str]:
+    """States after the end: what was running has failed, what waited was skipped."""
+    final = {RUNNING: FAILED, WAITING: SKIPPED}
+    return {job.name: final.get(states[job.name], states[job.name]) for job in jobs}
+
+
+def report(jobs: Sequence[Job], states: dict[str, str], root: Path, code: int) -> None:
+    """Raise ValueError unless all is done."""
+    failed = [job for job in jobs if states[job.name] == FAILED]
+    skipped = sum(state == SKIPPED for state in states.values())
+    if not failed and not skipped and code == 0:
+        return
+    words = [launch.failure(job.name, job.log, job.folder if job.is_run else None) for job in failed]
+    if not failed:
+        words = [f"Snakemake ended with exit code {code}; see {root / LOG}"]
+    if skipped:
+        words.append(f"{skipped} more were not tried")
+    raise ValueError("\n".join(words))
+
+
+def start(path: Path, root: Path, cores: int, snakemake: Path, log: Any) -> subprocess.Popen[bytes]:
+    """Snakemake in a process group of its own, ended when this process is gone."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "opd_lib.run.guard", str(os.getpid())),
+            *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
+            *("--config", f"plan={path}", "--cores", str(cores), "--keep-going", "--nocolor"),
+            *("--rerun-triggers", "mtime", "--scheduler", "greedy", "--rerun-incomplete"),
+            *("--runtime-source-cache-path", str(root / ".snakemake" / "source-cache")),
+        ],
+        cwd=paths.ROOT,
+        env=launch.single_thread(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End Snakemake and its jobs if they still run: an interrupt first, so that it frees its lock."""
+    family = guard.descendants(process.pid)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        psutil.wait_procs(family, timeout=PATIENCE)
+    guard.end([member for member in family if guard.alive(member)])
+    process.wait()
+
+
+def find_snakemake(named: Path | None) -> Path:
+    """The Snakemake to call: the one named, else .venv-batch of this repository, else the first on the path."""
+    if named is not None:
+        if not named.is_file():
+            raise ValueError(f"--snakemake {named}: no such file")
+        return named
+    own = paths.ROOT / ".venv-batch" / "bin" / "snakemake"
+    found = own if own.is_file() else shutil.which("snakemake")
+    if found is None:
+        raise ValueError(
+            "Snakemake was not found. It lives in an environment of its own: `make reproduce` makes it, or\n"
+            "  python3 -m venv .venv-batch && .venv-batch/bin/pip install -r requirements/batch.lock\n"
+            "or name one: --snakemake PATH. Without it, `opd run` trains one run and papermill runs one notebook."
+        )
+    return Path(found)
+
+
+def locked(root: Path) -> str:
+    """What to do about Snakemake's lock."""
+    return (
+        f"{root}: locked by another `opd reproduce`. If one is running, wait for it or stop it. If none is (it was "
+        f"killed), delete {root / '.snakemake' / 'locks'} and start again: finished runs are kept, the others resume"
+    )

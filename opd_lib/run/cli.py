@@ -1,0 +1,219 @@
+"""The `opd` command. Every import that costs time stands inside the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from opd_lib import paths
+from opd_lib.run import options
+from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
+
+
+class Commands(TyperGroup):
+    """Commands whose ValueErrors are one message on standard error and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="On-policy distillation replicated: train the runs, execute the notebooks, judge the claims.",
+)
+
+
+@app.command()
+def reproduce(
+    profile: Profile = "tiny",
+    only: Only = None,
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    results: Results = paths.LOCAL,
+    snakemake: options.Snakemake = None,
+    plan_only: Annotated[bool, typer.Option(help="Write RESULTS/.plan.json and stop.")] = False,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """Train what is missing and execute the notebooks, in parallel, through Snakemake. Can be stopped and resumed."""
+    from opd_lib.run import batch, launch
+    from opd_lib.run import jobs as planning
+
+    results = results.resolve()
+    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
+    program = None if plan_only else batch.find_snakemake(snakemake)
+    todo = planning.make_plan(chosen, results, notebooks, params)
+    n_runs = sum(job.is_run for job in todo)
+    typer.echo(f"{n_runs} runs to train, {len(todo) - n_runs} notebooks to execute in {results}", err=True)
+    if program is None:
+        typer.echo(planning.write_plan(todo, results, guardian=None))
+        return
+    batch.carry_out(todo, results, jobs or launch.cores(), program)
+    for experiment in chosen:
+        typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
+
+
+@app.command()
+def status(
+    profile: Profile = "tiny",
+    only: Only = None,
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    results: Results = paths.LOCAL,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """What is done, stale, failed, running, interrupted or missing, and how long the rest takes."""
+    from opd_lib.report import tables
+    from opd_lib.run import launch, plan, progress
+    from opd_lib.run.status import status as table
+
+    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
+    frame = table(plan.with_parents(plan.all_runs(chosen)))
+    typer.echo(tables.show(frame, digits=0))
+    counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
+    left = float(frame["remaining"].sum(skipna=False)) / (jobs or launch.cores()) if len(frame) else 0.0
+    rest = "unknown until a first run is finished" if left != left else progress.duration(left)
+    typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {rest}")
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="An experiment, such as 03_reverse_distillation.")],
+    arm: Annotated[str, typer.Argument(help="One of its arms.")],
+    seed: Annotated[int, typer.Argument(help="The seed: 0 to 99 are judged, from 100 on calibration.")],
+    profile: Profile = "tiny",
+    results: Annotated[Path | None, typer.Option(help="Folder of the records. Default: results/local.")] = None,
+    overrides: Overrides = "{}",
+    guardian: Guardian = None,
+    done: Done = None,
+    spawned: Annotated[bool, typer.Option(help="Started by torchrun.", hidden=True)] = False,
+    params: Params = paths.PARAMS,
+) -> None:
+    """Train one run: one arm, one seed. Resumes where it was interrupted."""
+    if guardian is not None:
+        from opd_lib.run import guard
+
+        guard.follow(guardian)
+    from opd_lib.params import load
+    from opd_lib.run import plan
+
+    spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
+    for parent in spec.parents.values():
+        if not plan.trained(parent):
+            raise ValueError(
+                f"{spec.name}: needs {parent.name}, whose weights are not in {parent.model_folder}; first do "
+                f"`opd run {parent.experiment} {parent.arm} {parent.seed}`, or `opd reproduce --only {notebook}`"
+            )
+    processes = spec.params.machine.processes
+    if processes > 1 and not spawned:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        os.execv(sys.executable, [*torchrun, "-m", "opd_lib.run.cli", *sys.argv[1:], "--spawned"])
+    if not plan.trained(spec):
+        from opd_lib.engine.train import train
+
+        train(spec)
+    if plan.trained(spec):
+        _write_done(done, spec.identity)
+        typer.echo(f"finished: {spec.folder}")
+
+
+@app.command(name="execute")
+def execute_notebook(
+    notebook: Annotated[str, typer.Argument(help="A notebook, such as 03_reverse_distillation.")],
+    profile: Profile = "tiny",
+    results: Results = paths.LOCAL,
+    seeds: Seeds = None,
+    overrides: Overrides = "{}",
+    cell_seconds: Annotated[int, typer.Option(min=1, help="Longest time for one cell.")] = 24 * 3600,
+    guardian: Guardian = None,
+    done: Done = None,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """Execute one notebook into RESULTS/PROFILE/NOTEBOOK/notebook.ipynb; runs that are missing are trained."""
+    from opd_lib.run import execute, guard
+
+    if guardian is not None:
+        guard.follow(guardian)
+    request = execute.Request(
+        name=notebook,
+        profile=profile,
+        results=results,
+        seeds=options.seed_list(seeds),
+        overrides=options.mapping(overrides),
+        folder=notebooks,
+        params_root=params,
+        cell_seconds=cell_seconds,
+    )
+    path = execute.execute(request)
+    _write_done(done, notebook)
+    typer.echo(f"done: {path}")
+
+
+@app.command()
+def claims(
+    profile: Profile = "tiny",
+    results: Results = paths.RESULTS,
+    readme: Annotated[bool, typer.Option(help="Also rewrite the table in README.md.")] = False,
+) -> None:
+    """Judge every claim from the records, print the verdicts and write RESULTS/PROFILE/claims.csv."""
+    from opd_lib.report import tables
+    from opd_lib.run import refresh
+
+    judged = refresh.judge(profile, results)
+    typer.echo(tables.show(tables.verdict_table(judged)))
+    typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
+    if readme:
+        refresh.write_readme(judged)
+
+
+@app.command()
+def compare(profile: Profile = "tiny", results: Results = paths.LOCAL) -> None:
+    """Does this machine agree? Local records beside the committed ones."""
+    from opd_lib.run import compare as comparison
+
+    typer.echo(comparison.compare(profile, results))
+
+
+@app.command()
+def refresh(
+    profile: Profile = "tiny", seeds: Seeds = None, jobs: Jobs = None, snakemake: options.Snakemake = None
+) -> None:
+    """Rewrite the committed results: train into results/local, copy the records, execute the notebooks, judge."""
+    from opd_lib.run import refresh as committed
+
+    reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
+    chosen = options.experiments(profile, None, seeds, paths.LOCAL, paths.PARAMS, paths.NOTEBOOKS)
+    count = committed.commit_records(spec for experiment in chosen for spec in experiment.runs())
+    typer.echo(f"{count} records copied to {paths.RESULTS / profile}")
+    committed.execute_in_place(chosen, profile)
+    judged = committed.judge(profile, paths.RESULTS)
+    typer.echo(f"written: {committed.write_claims(judged, profile, paths.RESULTS)}")
+    if profile == committed.DEFAULT_PROFILE:
+        committed.write_readme(judged)
+
+
+def _write_done(path: Path | None, content: str) -> None:
+    if path is not None:
+        from opd_lib.report.record import write_json
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"done": content})
+
+
+if __name__ == "__main__":
+    app()

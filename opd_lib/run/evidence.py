@@ -1,0 +1,56 @@
+"""What the finished records say, in the form in which claims are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from opd_lib import paths
+from opd_lib.report import record
+from opd_lib.report.quantities import Evidence
+from opd_lib.report.record import RunRecord
+
+JUDGED_SEEDS = range(100)
+"""Seeds from 100 on are for calibration and never evidence."""
+
+
+def records(profile: str, roots: Iterable[Path]) -> dict[str, RunRecord]:
+    """Every finished record of a judged seed, by name; where two roots have the same run, the first root's.
+
+    Raises ValueError for a corrupt record.
+    """
+    found: dict[str, RunRecord] = {}
+    for root in roots:
+        for path in sorted((root / profile).glob("*/*/seed*/run.json")):
+            present = record.read(path.parent)
+            if present is not None and present.status == "finished" and present.seed in JUDGED_SEEDS:
+                found.setdefault(name(present), present)
+    return found
+
+
+def name(present: RunRecord) -> str:
+    """NN_name/ARM/seedS."""
+    return f"{present.experiment}/{present.arm}/seed{present.seed}"
+
+
+def read(profile: str, results: Path | None = None, own: Iterable[RunRecord] = ()) -> Evidence:
+    """The evidence of a notebook with this `results` parameter: that folder, else committed, then local records.
+
+    Records in `own` (such as the Runs of the notebook itself) come first.
+    """
+    roots = (paths.RESULTS, paths.LOCAL) if results is None else (Path(results),)
+    return of({**records(profile, roots), **{name(present): present for present in own}}.values(), profile)
+
+
+def of(chosen: Iterable[RunRecord], profile: str) -> Evidence:
+    """These records as evidence."""
+    by_experiment: dict[str, list[RunRecord]] = {}
+    for present in chosen:
+        by_experiment.setdefault(present.experiment, []).append(present)
+    return Evidence(
+        profile=profile,
+        experiments={
+            experiment: {table: record.frame(group, table) for table in ("steps", "evals")}
+            for experiment, group in by_experiment.items()
+        },
+    )

@@ -1,0 +1,135 @@
+"""The plan of a batch: which runs and notebooks are missing, what each needs, and the command that does it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opd_lib import paths
+from opd_lib.params import Experiment, RunSpec
+from opd_lib.report import record
+from opd_lib.report.record import write_json
+from opd_lib.run import execute, launch, plan
+from opd_lib.run.progress import DONE, FAILED, RUNNING, WAITING
+from opd_lib.run.status import is_locked, pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run or notebook to be done. `folder` is the run's record, or where the notebook is executed."""
+
+    name: str
+    is_run: bool
+    needs: tuple[str, ...]
+    done: Path
+    words: tuple[str, ...]
+    folder: Path
+    cores: int = 1
+    steps: int = 1
+    expected: float | None = None
+
+    @property
+    def log(self) -> Path:
+        """Everything the job printed."""
+        return self.folder / (launch.LOG if self.is_run else "notebook.log")
+
+    def state(self, since: float) -> str:
+        """Where the job stands, as its files say; what is older than `since` (seconds of the epoch) does not count."""
+        if self.done.exists():
+            return DONE
+        if not self.log.exists() or self.log.stat().st_mtime < since:
+            return WAITING
+        if self.is_run:
+            return FAILED if self._has_failed(since) and not is_locked(self.folder) else RUNNING
+        failed = self.folder / execute.FAILED
+        return FAILED if failed.exists() and failed.stat().st_mtime >= since else RUNNING
+
+    def _has_failed(self, since: float) -> bool:
+        path = self.folder / "run.json"
+        if not path.exists() or path.stat().st_mtime < since:
+            return False
+        present = record.read(self.folder)
+        return present is not None and present.status == FAILED
+
+
+def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_root: Path) -> tuple[Job, ...]:
+    """The jobs that are missing under a results folder: runs, parents first, then notebooks.
+
+    Raises ValueError for a corrupt record, a run of other parameters, or a folder that cannot be written.
+    """
+    specs = plan.missing(plan.all_runs(chosen))
+    expected = pace(specs)
+    done = {spec.name: root / ".done" / f"{spec.name}.run.json" for spec in specs}
+    jobs = [_run_job(spec, done, expected.get(spec.name)) for spec in specs]
+    for experiment in chosen:
+        request = execute.Request(
+            name=experiment.name, profile=experiment.profile, results=root, seeds=experiment.seeds,
+            folder=folder, params_root=params_root,
+        )  # fmt: skip
+        needs = tuple(str(done[spec.name]) for spec in experiment.runs() if spec.name in done)
+        if needs or not execute.is_done(request, experiment):
+            jobs.append(_notebook_job(request, needs, root))
+    try:
+        for job in jobs:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            job.done.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(f"{root}: cannot be written ({error}); choose another --results folder") from error
+    return tuple(jobs)
+
+
+def _run_job(spec: RunSpec, done: dict[str, Path], expected: float | None) -> Job:
+    return Job(
+        name=spec.name,
+        is_run=True,
+        needs=tuple(str(done[parent.name]) for parent in spec.parents.values() if parent.name in done),
+        done=done[spec.name],
+        words=tuple(launch.command(spec)),
+        folder=spec.folder,
+        cores=spec.params.machine.processes,
+        steps=plan.steps(spec),
+        expected=expected,
+    )
+
+
+def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) -> Job:
+    seeds = ",".join(map(str, request.seeds or ())) + ","
+    words = [*launch.OPD, "execute", request.name, "--profile", request.profile, "--results", str(root)]
+    words += ["--seeds", seeds, *launch.params_option(request.params_root)]
+    if request.folder != paths.NOTEBOOKS:
+        words += ["--notebooks", str(request.folder.resolve())]
+    return Job(
+        name=f"{request.name}.ipynb",
+        is_run=False,
+        needs=needs,
+        done=root / ".done" / f"{request.name}.ipynb.notebook.json",
+        words=tuple(words),
+        folder=request.target,
+    )
+
+
+def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None) -> Path:
+    """RESULTS/.plan.json, which the Snakefile reads. With a `guardian` the jobs end when that process is gone."""
+    content: dict[str, dict[str, Any]] = {"runs": {}, "notebooks": {}}
+    for job in jobs:
+        words = [*job.words, "--done", str(job.done), *([] if guardian is None else ["--guardian", str(guardian)])]
+        content["runs" if job.is_run else "notebooks"][job.name] = {
+            "needs": job.needs,
+            "done": str(job.done.relative_to(root)),
+            "cores": job.cores,
+            "command": _command(words, job.log),
+        }
+    for entry in (*content["runs"].values(), *content["notebooks"].values()):
+        entry["needs"] = [str(Path(need).relative_to(root)) for need in entry["needs"]]
+    path = root / ".plan.json"
+    write_json(path, content)
+    return path
+
+
+def _command(words: Sequence[str], log: Path) -> str:
+    """A line for the shell; it touches the log first, which is how a watcher knows that the job has begun."""
+    where = shlex.quote(str(log))
+    return f"cd {shlex.quote(str(paths.ROOT))} && touch {where} && {shlex.join(words)} >> {where} 2>&1"

@@ -1,0 +1,64 @@
+"""The options that commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from opd_lib.params import Experiment
+
+Profile = Annotated[str, typer.Option(help="smoke (seconds), tiny (minutes), gpu, or paper.")]
+Results = Annotated[Path, typer.Option(help="Folder of the records.")]
+Only = Annotated[str | None, typer.Option(help="Notebooks, separated by commas; what they need is trained too.")]
+Seeds = Annotated[str | None, typer.Option(help="How many seeds (from 0), or which: 0,3,4. Default: as in params.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: one per physical core.")]
+Overrides = Annotated[str, typer.Option(help='Changes of params as JSON: {"train.steps": 20}.')]
+Snakemake = Annotated[Path | None, typer.Option(help="The snakemake program. Default: of .venv-batch, or on PATH.")]
+Params = Annotated[Path, typer.Option(help="Folder of params files.", hidden=True)]
+Notebooks = Annotated[Path, typer.Option(help="Folder of notebooks.", hidden=True)]
+Guardian = Annotated[int | None, typer.Option(help="End when this process is gone.", hidden=True)]
+Done = Annotated[Path | None, typer.Option(help="A file to write on success.", hidden=True)]
+
+
+def experiments(
+    profile: str, only: str | None, seeds: str | None, results: Path, params: Path, notebooks: Path
+) -> tuple[Experiment, ...]:
+    """The experiments that these options choose. Raises ValueError naming what there is instead."""
+    from opd_lib.run import plan
+
+    known = plan.notebooks(profile, params, notebooks)
+    names = plan.choose(None if only is None else only.split(","), known)
+    return plan.experiments(names, profile, results, seed_list(seeds), params)
+
+
+def seed_list(text: str | None) -> tuple[int, ...] | None:
+    """Which seeds a text means: `3` is the first three, `0,3` (or `3,`) are these.
+
+    >>> seed_list("3"), seed_list("0,3"), seed_list("3,")
+    ((0, 1, 2), (0, 3), (3,))
+    """
+    if text is None:
+        return None
+    try:
+        numbers = tuple(int(word) for word in text.split(",") if word.strip())
+    except ValueError:
+        raise ValueError(f"--seeds {text}: not a number, nor numbers separated by commas such as 0,3,4") from None
+    seeds = numbers if "," in text else tuple(range(numbers[0] if numbers else 0))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {text}: name at least one seed, and each once")
+    return seeds
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """The overrides that a JSON text means."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--overrides {text}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f'--overrides {text}: expected an object such as {{"train.steps": 20}}')
+    return content

@@ -1,0 +1,91 @@
+"""The only writer of committed results: records, verdicts, notebooks with their outputs, the table in the README."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from opd_lib import paths
+from opd_lib.params import Experiment, RunSpec
+from opd_lib.report import claims, record, tables
+from opd_lib.report.record import write_atomically
+from opd_lib.run import evidence, execute, plan
+from opd_lib.run.compare import registers
+
+COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), f"{record.EXAMPLES}.jsonl")
+BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
+README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
+DEFAULT_PROFILE = "tiny"
+"""The profile whose outputs the notebooks in notebooks/ carry."""
+
+
+def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) -> int:
+    """Copy finished runs to the committed results, each folder as a whole. Returns how many.
+
+    Only what a reader needs goes: no weights, logs, checkpoints or progress. Raises ValueError for a run not finished.
+    """
+    chosen = plan.with_parents(specs)
+    unfinished = [spec.name for spec in chosen if plan.finished(spec) is None]
+    if unfinished:
+        raise ValueError(f"not finished: {', '.join(unfinished)}; run `opd reproduce` first")
+    for spec in chosen:
+        copy_record(spec.folder, paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed, committed))
+    return len(chosen)
+
+
+def copy_record(source: Path, target: Path) -> None:
+    """Replace a run folder by a copy of another's record; a reader finds the old one or the new one."""
+    new, old = (target.with_name(f".{target.name}.{word}.{os.getpid()}") for word in ("new", "old"))
+    new.mkdir(parents=True)
+    for name in COMMITTED_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, new / name)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def execute_in_place(experiments: Iterable[Experiment], profile: str, folder: Path = paths.NOTEBOOKS) -> None:
+    """Execute the notebooks on the committed records: in notebooks/ at the default profile, else beside the records."""
+    for experiment in experiments:
+        source = folder / f"{experiment.name}.ipynb"
+        beside = paths.RESULTS / profile / experiment.name
+        if profile == DEFAULT_PROFILE:
+            output, parameters = source, {}
+        else:
+            output, parameters = beside / execute.EXECUTED, {"profile": profile}
+        execute.run_notebook(source, output, parameters, paths.LOCAL / profile / execute.FAILED, execute.CELL_SECONDS)
+
+
+def judge(profile: str, results: Path) -> pd.DataFrame:
+    """The verdict of every claim of every paper from the finished records of a results folder."""
+    found = evidence.read(profile, results)
+    judged = [claims.judge(register, found).assign(register=register.paper) for register in registers()]
+    return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
+
+
+def write_claims(judged: pd.DataFrame, profile: str, results: Path) -> Path:
+    """RESULTS/PROFILE/claims.csv. Raises ValueError if it cannot be written."""
+    path = results / profile / "claims.csv"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, judged.to_csv(index=False, lineterminator="\n"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error}); choose another --results folder") from error
+    return path
+
+
+def write_readme(judged: pd.DataFrame, readme: Path = paths.ROOT / "README.md") -> None:
+    """Replace the claims table of the README. Raises ValueError if its two markers are not there."""
+    text = readme.read_text() if readme.exists() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{readme}: no lines {BEGIN} and {END} to put the claims table between; add them")
+    table = tables.markdown(tables.verdict_table(judged)[list(README_COLUMNS)])
+    write_atomically(readme, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")

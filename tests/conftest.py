@@ -1,0 +1,98 @@
+"""A world small enough for a test: one-layer models, a handful of steps, real files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+RUN: dict[str, Any] = {
+    "title": "a test",
+    "seeds": [0],
+    "task": {
+        "name": "chain",
+        "content": "chain-a",
+        "template": "T1",
+        "test_sets": ["chain-3", "chain-4"],
+        "test_template": "T2",
+    },
+    "student": {"layers": 1, "hidden": 16, "heads": 2, "context": 128, "rope_theta": 100.0, "initializer_range": 0.1},
+    "teacher": None,
+    "source": {
+        "kind": "student",
+        "prompts_per_step": 4,
+        "per_prompt": 2,
+        "max_new_tokens": 12,
+        "temperature": 1.0,
+        "top_p": 1.0,
+    },
+    "method": {"name": "sft"},
+    "train": {
+        "steps": 6,
+        "lr": 1.0e-2,
+        "warmup": 0,
+        "decay": 0,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.01,
+        "max_grad_norm": 1.0,
+        "micro_tokens": 4096,
+        "checkpoint_every": 2,
+    },
+    "evaluate": {
+        "every": 3,
+        "n_problems": 3,
+        "n_samples": 2,
+        "temperature": 0.7,
+        "top_p": 0.95,
+        "max_new_tokens": 12,
+    },
+    "diagnose": {"every": 1, "ks": [4, 16], "depth_bucket": 4, "examples": 1},
+    "machine": {"processes": 1, "device": "cpu"},
+    "arms": {},
+}
+CORPUS: dict[str, Any] = {
+    "kind": "corpus",
+    "prompts_per_step": 8,
+    "templates": ["T1", "T2"],
+    "pattern_b": 0.1,
+    "filler_before_step": 0.5,
+    "filler_anywhere": 0.03,
+    "slip_operands": [3, 7],
+    "slip_probability": 0.9,
+}
+OPD: dict[str, Any] = {
+    "name": "opd",
+    "estimator": "topk",
+    "k": 8,
+    "support": "student",
+    "weight": "student_p",
+    "normalize": "weights",
+    "tail": "drop",
+    "stop_gradient": True,
+    "direction": "reverse",
+    "beta": 0.5,
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A folder of params with two notebooks: 00_models makes student and teacher, 01_opd distils; results beside it."""
+    models = RUN | {
+        "source": CORPUS,
+        "arms": {"student": {}, "teacher": {"source.pattern_b": 0.9}, "better": {"train.steps": 8}},
+    }
+    distil = RUN | {
+        "student": "run:00_models/student",
+        "teacher": "run:00_models/teacher",
+        "method": OPD,
+        "arms": {"plain": {}, "sampled": {"method.estimator": "sampled"}},
+    }
+    folder = tmp_path / "params" / "tiny"
+    folder.mkdir(parents=True)
+    for name, content in (("00_models", models), ("01_opd", distil)):
+        with (folder / f"{name}.yaml").open("w") as file:
+            YAML().dump(content, file)
+    return tmp_path

@@ -1,0 +1,183 @@
+"""Notebooks through papermill, everything through Snakemake: finished means finished, nothing outlives its caller."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import micro
+import nbformat
+import psutil
+import pytest
+
+from opd_lib import paths
+from opd_lib.run import batch, execute, guard, jobs, plan
+
+pytestmark = pytest.mark.process
+
+
+def snakemake() -> Path | None:
+    try:
+        return batch.find_snakemake(None)
+    except ValueError:
+        return None
+
+
+needs_snakemake = pytest.mark.skipif(snakemake() is None, reason="no Snakemake: `make reproduce` makes .venv-batch")
+
+
+def request(world: Path, name: str = micro.MODELS, **options: object) -> execute.Request:
+    return execute.Request(
+        name=name, results=world / "results", folder=world / "notebooks", params_root=world / "params", **options
+    )  # fmt: skip
+
+
+@pytest.fixture
+def finished(world: Path) -> Path:
+    """A world whose models are trained, as far as records go."""
+    for spec in micro.load(world).runs():
+        micro.write_record(spec)
+    return world
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.notebook
+def test_an_executed_notebook_has_outputs_and_no_traces_of_the_machine(finished: Path) -> None:
+    micro.write_notebook(finished, micro.MODELS, "import sys; print(sys.executable)")
+    experiment = request(finished).experiment()
+    path = execute.execute(request(finished))
+    notebook = nbformat.read(path, as_version=4)
+    texts = [output.text for cell in notebook.cells for output in cell.outputs]
+    assert texts == ["3 runs\n", f"{sys.executable}\n"]
+    assert "papermill" not in path.read_text()
+    assert execute.is_done(request(finished), experiment)
+    first = path.read_bytes()
+    assert execute.execute(request(finished)).read_bytes() == first
+    assert sorted(p.name for p in path.parent.glob("*.*")) == ["notebook.done.json", "notebook.ipynb"]
+    micro.write_notebook(finished, micro.MODELS, "print('edited')")
+    assert not execute.is_done(request(finished), experiment)
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ("1 / 0", ["cell 3", "ZeroDivisionError"]),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["the kernel died"]),
+        ("import time; time.sleep(60)", ["cell 3", "took more than 5 s"]),
+    ],
+)
+def test_a_failed_notebook_is_never_a_success(finished: Path, extra: str, said: list[str]) -> None:
+    micro.write_notebook(finished, micro.MODELS, extra)
+    target = request(finished).target
+    target.mkdir(exist_ok=True)
+    (target / "notebook.ipynb").write_text("an earlier success")
+    with pytest.raises(ValueError) as caught:
+        execute.execute(request(finished, cell_seconds=5))
+    assert all(word in str(caught.value) for word in said), str(caught.value)
+    assert (target / "notebook.ipynb").read_text() == "an earlier success"
+    assert (target / "notebook.failed.ipynb").exists() and not (target / "notebook.done.json").exists()
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_unknown_notebook_parameters_are_refused(world: Path) -> None:
+    source = micro.write_notebook(world, micro.MODELS)
+    with pytest.raises(ValueError, match=r"no parameter stps; .*overrides, profile, results, seeds"):
+        execute.run_notebook(source, world / "out.ipynb", {"stps": 1}, world / "failed.ipynb", 60)
+    assert not (world / "out.ipynb").exists()
+
+
+def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    root, student = world / "results", micro.load(world).spec("student", 0)
+    micro.write_record(student)
+    student.model_folder.mkdir()
+    chosen = plan.experiments((micro.MODELS, micro.OPD), "tiny", root, None, world / "params")
+    todo = jobs.make_plan(chosen, root, world / "notebooks", world / "params")
+    content = json.loads(jobs.write_plan(todo, root, guardian=123).read_text())
+    assert set(content["runs"]) == {"00_models/teacher/seed0", "00_models/better/seed0", *(
+        f"01_opd/{arm}/seed0" for arm in ("plain", "sampled")
+    )}  # fmt: skip
+    assert content["runs"]["01_opd/plain/seed0"]["needs"] == [".done/00_models/teacher/seed0.run.json"]
+    assert "--guardian 123" in content["runs"]["01_opd/plain/seed0"]["command"]
+    assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 2
+
+
+def command(world: Path, *words: str) -> list[str]:
+    places = ("--params", "params", "--notebooks", "notebooks", "--results", "results")
+    located = [str(world / word) if word in ("params", "notebooks", "results") else word for word in places]
+    return [sys.executable, "-m", "opd_lib.run.cli", "reproduce", "--jobs", "2", *located, *words]
+
+
+@needs_snakemake
+@pytest.mark.notebook
+def test_reproduce_trains_executes_and_repeats_nothing(world: Path) -> None:
+    micro.teach(world)
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    done = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "5 runs to train, 2 notebooks to execute" in done.stderr
+    assert "01_opd/plain/seed0: done" in done.stderr and "01_opd.ipynb: done" in done.stderr
+    root = world / "results"
+    assert "2 runs" in (root / "tiny" / micro.OPD / "notebook.ipynb").read_text()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("run.json")}
+    again = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert "0 runs to train, 0 notebooks to execute" in again.stderr and again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@needs_snakemake
+def test_reproduce_names_what_failed_and_does_the_rest(world: Path) -> None:
+    micro.write_notebook(world, micro.MODELS, "1 / 0")
+    done = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: 00_models.ipynb failed" in done.stderr and "ZeroDivisionError" in done.stderr
+    assert all(plan.finished(spec) for spec in micro.load(world).runs())
+    assert not list((world / "results" / ".snakemake" / "locks").glob("*"))
+
+
+@needs_snakemake
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopping_reproduce_stops_everything_and_it_can_start_again(world: Path, number: signal.Signals) -> None:
+    micro.write_notebook(world, micro.MODELS)
+    micro.change_arm(world, micro.MODELS, "student", {"train.steps": 5000})
+    process = subprocess.Popen(command(world), cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+    specs = micro.load(world).runs()
+    wait_for(lambda: any(micro.progress_of(spec.folder) > 2 for spec in specs))
+    family = guard.descendants(process.pid)
+    assert len(family) >= 3
+    process.send_signal(number)
+    process.wait(timeout=40)
+    wait_for(lambda: not any(guard.alive(member) for member in family), seconds=40)
+    assert not list((world / "results" / ".snakemake" / "locks").glob("*"))
+
+
+@needs_snakemake
+def test_killing_snakemake_leaves_no_job_and_its_lock_is_explained(world: Path) -> None:
+    micro.write_notebook(world, micro.MODELS)
+    micro.change_arm(world, micro.MODELS, "student", {"train.steps": 5000})
+    process = subprocess.Popen(command(world), cwd=paths.ROOT, stderr=subprocess.PIPE, text=True)
+    specs = micro.load(world).runs()
+    wait_for(lambda: any(micro.progress_of(spec.folder) > 2 for spec in specs))
+    family = guard.descendants(process.pid)
+    for member in family:
+        if "--keep-going" in member.cmdline() and "opd_lib.run.guard" not in member.cmdline():
+            member.kill()
+    _, said = process.communicate(timeout=40)
+    assert (process.returncode == 1 and "Snakemake ended" in said) or "failed" in said
+    wait_for(lambda: not any(guard.alive(member) for member in family), seconds=40)
+    again = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 1 and ".snakemake/locks" in again.stderr

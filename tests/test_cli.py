@@ -1,0 +1,180 @@
+"""The `opd` command: every bad input is one message, an exit code, and nothing overwritten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import micro
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from opd_lib.report import record
+from opd_lib.run import compare, evidence, options, refresh
+from opd_lib.run.cli import app
+
+RUN = ("run", micro.MODELS, "student", "0")
+
+
+def opd(world: Path, *words: str) -> Result:
+    """Run the command on the world's params and results."""
+    places = ("--params", str(world / "params"), "--results", str(world / "results"))
+    return CliRunner().invoke(app, [*words, *places])
+
+
+def edit(world: Path, old: str, new: str) -> None:
+    path = world / "params" / "tiny" / f"{micro.MODELS}.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def corrupt(world: Path) -> None:
+    spec = micro.load(world).spec("student", 0)
+    micro.write_record(spec)
+    (spec.folder / "run.json").write_text('{"experiment": ')
+
+
+def other_params(world: Path) -> None:
+    micro.write_record(micro.load(world, overrides={"train.steps": 9}).spec("student", 0))
+
+
+def in_the_way(world: Path) -> None:
+    (world / "results").write_text("a file")
+
+
+BAD = [
+    (lambda w: edit(w, "  lr: ", "  learning_rate: "), RUN, ["00_models.yaml", "learning_rate", "unknown key"]),
+    (lambda w: edit(w, "  warmup: 0\n", ""), RUN, ["00_models.yaml", "train.warmup", "missing"]),
+    (lambda w: edit(w, "  steps: 6", "  steps: six"), RUN, ["00_models.yaml", "train.steps", "'six'"]),
+    (lambda w: None, ("run", "07_nothing", "student", "0"), ["07_nothing.yaml", "00_models"]),
+    (lambda w: None, ("run", micro.MODELS, "nobody", "0"), ["nobody", "student, teacher"]),
+    (lambda w: None, ("run", micro.MODELS, "student", "5000"), ["5000", "0 to 999"]),
+    (lambda w: None, (*RUN, "--profile", "huge"), ["huge"]),
+    (lambda w: None, (*RUN, "--overrides", "{"), ["--overrides", "not valid JSON"]),
+    (lambda w: None, (*RUN, "--overrides", "[]"), ["--overrides", "expected an object"]),
+    (lambda w: None, (*RUN, "--overrides", '{"train.step": 1}'), ["train.step", "train.steps"]),
+    (lambda w: None, ("run", micro.OPD, "plain", "0"), ["00_models/student", "opd run 00_models student 0"]),
+    (corrupt, RUN, ["run.json", "corrupt", "delete"]),
+    (other_params, RUN, ["train.steps: 9 → 6", "Nothing was overwritten"]),
+    (in_the_way, RUN, ["cannot be written"]),
+    (lambda w: None, ("reproduce", "--only", "07_nothing"), ["07_nothing", "choose from 00_models"]),
+    (lambda w: None, ("reproduce", "--seeds", "two"), ["--seeds two"]),
+    (lambda w: None, ("reproduce", "--seeds", "0"), ["--seeds 0", "at least one"]),
+    (lambda w: None, ("reproduce", "--seeds", "5,5"), ["--seeds 5,5"]),
+    (lambda w: None, ("reproduce", "--seeds", "5000,"), ["5000", "0 to 999"]),
+    (lambda w: None, ("reproduce", "--profile", "huge"), ["huge", "tiny"]),
+    (lambda w: None, ("reproduce", "--snakemake", "/nowhere/snakemake"), ["/nowhere/snakemake"]),
+    (corrupt, ("reproduce", "--plan-only"), ["run.json", "corrupt"]),
+    (other_params, ("reproduce", "--plan-only"), ["train.steps: 9 → 6"]),
+    (in_the_way, ("reproduce", "--plan-only"), ["cannot be written"]),
+    (lambda w: None, ("execute", "07_nothing"), ["07_nothing.ipynb", "no such notebook"]),
+]
+
+
+@pytest.mark.parametrize(("prepare", "words", "said"), BAD)
+def test_bad_input_is_one_message_and_overwrites_nothing(
+    world: Path, prepare: Callable[[Path], None], words: tuple[str, ...], said: list[str]
+) -> None:
+    micro.write_notebook(world, micro.MODELS)
+    prepare(world)
+    before = contents(world)
+    if words[0] in ("reproduce", "execute"):
+        words = (*words, "--notebooks", str(world / "notebooks"))
+    result = opd(world, *words)
+    assert result.exit_code == 1
+    assert all(word in result.stderr for word in said), result.stderr
+    assert result.stderr.startswith("error: ") and "Traceback" not in result.output
+    assert {path: text for path, text in contents(world).items() if path in before} == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["run"], ["run", "00_models", "student", "zero"], ["status", "--job", "1"]]
+)
+def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
+    assert CliRunner().invoke(app, words).exit_code == 2
+
+
+def test_status_shows_every_run_and_the_time_left(world: Path) -> None:
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    micro.write_record(micro.load(world).spec("student", 0))
+    result = opd(world, "status", "--notebooks", str(world / "notebooks"))
+    assert result.exit_code == 0
+    assert "00_models/student/seed0" in result.stdout and "01_opd/sampled/seed0" in result.stdout
+    assert "1 done" in result.stdout and "4 missing" in result.stdout
+
+
+def test_seed_lists() -> None:
+    assert options.seed_list(None) is None
+    assert [options.seed_list(text) for text in ("1", "3", "3,", "0,4")] == [(0,), (0, 1, 2), (3,), (0, 4)]
+
+
+def test_compare_says_when_nothing_is_committed_and_finds_differences(world: Path) -> None:
+    specs = micro.load(world, seeds=(0, 1)).runs()[:2]
+    with pytest.raises(ValueError, match="no finished runs"):
+        compare.compare("tiny", world / "results", world / "committed")
+    for spec in specs:
+        micro.write_record(spec)
+    assert "Nothing is committed" in compare.compare("tiny", world / "results", world / "committed")
+    for spec in specs:
+        refresh.copy_record(spec.folder, world / "committed" / spec.folder.relative_to(world / "results"))
+    assert "2 of 2 runs are byte for byte" in compare.compare("tiny", world / "results", world / "committed")
+    (specs[1].folder / "steps.csv").write_text("step,loss\n1,0.5\n2,0.2\n")
+    text = compare.compare("tiny", world / "results", world / "committed")
+    assert "1 of 2 runs" in text and "differs, end by 0.2" in text
+
+
+def test_only_the_record_is_committed_and_as_a_whole(world: Path) -> None:
+    spec = micro.load(world).spec("student", 0)
+    with pytest.raises(ValueError, match="not finished"):
+        refresh.commit_records([spec], world / "committed")
+    micro.write_record(spec)
+    for name in ("log.txt", ".progress.json", "model/config.json"):
+        (spec.folder / name).parent.mkdir(exist_ok=True)
+        (spec.folder / name).write_text("x")
+    assert refresh.commit_records([spec], world / "committed") == 1
+    target = world / "committed" / "tiny" / micro.MODELS / "student" / "seed0"
+    (target / "stray.csv").write_text("old")
+    refresh.commit_records([spec], world / "committed")
+    assert sorted(path.name for path in target.iterdir()) == ["run.json", "steps.csv"]
+    assert [path.name for path in target.parent.iterdir()] == ["seed0"]
+    assert record.read(target) is not None
+
+
+def test_evidence_leaves_calibration_out_and_prefers_the_notebooks_own(world: Path) -> None:
+    for spec in micro.load(world, seeds=(0, 100)).runs():
+        micro.write_record(spec)
+    micro.write_record(micro.load(world).spec("better", 0), status="failed")
+    found = evidence.read("tiny", world / "results")
+    assert found.seeds(micro.MODELS) == (0,)
+    assert set(found.experiments[micro.MODELS]["steps"]["arm"]) == {"student", "teacher"}
+    own = record.read(micro.load(world).spec("better", 0).folder)
+    assert own is not None
+    assert "better" in set(evidence.read("tiny", world / "results", [own]).experiments[micro.MODELS]["steps"]["arm"])
+
+
+def test_readme_table_stands_between_its_markers(tmp_path: Path) -> None:
+    row = {"id": "C1", "figure": "5", "statement": "It falls.", "paper": ".5", "verdict": "holds", "estimate": 0.25}
+    judged = pd.DataFrame([row | {"low": 0.2, "high": 0.3, "threshold": "> 0", "n_seeds": 5}])
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n")
+    with pytest.raises(ValueError, match="<!-- claims -->"):
+        refresh.write_readme(judged, readme)
+    readme.write_text(f"# Title\n{refresh.BEGIN}\nOLD TABLE\n{refresh.END}\nrest\n")
+    for _ in range(2):
+        refresh.write_readme(judged, readme)
+    text = readme.read_text()
+    assert text.startswith("# Title\n") and text.endswith("rest\n") and "OLD" not in text and text.count("holds") == 1
+
+
+def test_claims_are_judged_from_a_results_folder(world: Path) -> None:
+    result = CliRunner().invoke(app, ["claims", "--results", str(world / "results")])
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(world / "results" / "tiny" / "claims.csv")
+    assert set(table["verdict"]) == {"not run"} and "register" in table

@@ -1,0 +1,217 @@
+"""Sampling, scoring and one-step training: exact distributions, exact alignment, gradients that ignore bookkeeping."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from opd_lib import methods
+from opd_lib.engine import evaluate, gates, models, rollout, score, sources
+from opd_lib.engine.distributed import Ranks
+from opd_lib.schema import Evaluate, NewModel, Task
+from opd_lib.tasks import chain
+from opd_lib.types import Rollouts
+
+SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, initializer_range=0.1)
+OPD = {
+    "estimator": "topk",
+    "k": 8,
+    "support": "student",
+    "weight": "student_p",
+    "normalize": "weights",
+    "tail": "drop",
+    "stop_gradient": True,
+    "direction": "reverse",
+    "beta": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def student() -> sources.Model:
+    return models.new_model(SHAPE, 0).double(), models.chain_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def teacher() -> sources.Model:
+    return models.new_model(SHAPE, 1).double(), models.chain_tokenizer()
+
+
+def sampled(model: sources.Model, n: int = 6, limit: int = 9, boost_end: float = 0.0) -> Rollouts:
+    """Responses of unequal prompts and lengths."""
+    questions = chain.draw_training("chain-a", n, random.Random(5))
+    prompts = sources.make_prompts(model[1], questions, ["T1"] * n, "chain-a")
+    uniform_BT = torch.rand(n, limit, generator=models.generator(7), dtype=torch.float64)
+    head = model[0].get_output_embeddings()
+    assert head.bias is None
+    return sources.grade(rollout.sample(*model, prompts, uniform_BT, 1.0, 1.0), model[1])
+
+
+def test_choose_inverts_the_cumulative_distribution() -> None:
+    logits_V = torch.tensor([0.3, -1.0, 2.0, 0.7, -0.2], dtype=torch.float64)
+    uniform_B = (torch.arange(20_000) + 0.5) / 20_000
+    for temperature in (1.0, 0.7):
+        token_B = rollout.choose(logits_V.expand(20_000, -1), uniform_B, temperature, 1.0)
+        frequency_V = token_B.bincount(minlength=5) / 20_000
+        torch.testing.assert_close(frequency_V, (logits_V / temperature).softmax(-1).float(), atol=1e-4, rtol=0)
+
+
+def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
+    probability_V = torch.tensor([0.05, 0.4, 0.25, 0.2, 0.1])
+    uniform_B = (torch.arange(10_000) + 0.5) / 10_000
+    for top_p, kept in ((0.39, [1]), (0.41, [1, 2]), (0.8, [1, 2, 3]), (0.94, [1, 2, 3, 4])):
+        token_B = rollout.choose(probability_V.log().expand(10_000, -1), uniform_B, 1.0, top_p)
+        frequency_V = token_B.bincount(minlength=5) / 10_000
+        expected_V = torch.zeros(5).index_copy(0, torch.tensor(kept), probability_V[kept] / probability_V[kept].sum())
+        torch.testing.assert_close(frequency_V, expected_V, atol=2e-4, rtol=0)
+
+
+def test_a_uniform_number_of_zero_never_picks_an_impossible_token() -> None:
+    logits_BV = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
+    assert rollout.choose(logits_BV, torch.tensor([0.0]), 1.0, 1.0).tolist() == [1]
+    assert rollout.choose(logits_BV, torch.tensor([1.0 - 1e-7]), 1.0, 1.0).tolist() == [1]
+
+
+def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: sources.Model) -> None:
+    together = sampled(student)
+    questions = chain.draw_training("chain-a", 6, random.Random(5))
+    prompts = sources.make_prompts(student[1], questions, ["T1"] * 6, "chain-a")
+    uniform_BT = torch.rand(6, 9, generator=models.generator(7), dtype=torch.float64)
+    for row in range(6):
+        alone = rollout.sample(*student, [prompts[row]], uniform_BT[row : row + 1], 1.0, 1.0)
+        n = int(alone.length_B[0])
+        assert n == int(together.length_B[row])
+        assert alone.response_BT[0].tolist() == together.response_BT[row, :n].tolist()
+
+
+def test_sampling_stops_at_the_end_token_and_says_what_was_cut(student: sources.Model) -> None:
+    questions = chain.draw_training("chain-a", 64, random.Random(6))
+    prompts = sources.make_prompts(student[1], questions, ["T1"] * 64, "chain-a")
+    uniform_BT = torch.rand(64, 60, generator=models.generator(8), dtype=torch.float64)
+    rollouts = rollout.sample(*student, prompts, uniform_BT, 1.0, 1.0)
+    end = student[1].eos_token_id
+    assert 0 < int(rollouts.finished_B.sum()) < 64, "the test needs both kinds"
+    for row, length, finished in zip(
+        rollouts.response_BT.tolist(), rollouts.length_B.tolist(), rollouts.finished_B.tolist(), strict=True
+    ):
+        assert (end in row) == finished
+        assert length == (row.index(end) + 1 if finished else 60)
+        assert all(token == student[1].pad_token_id for token in row[length:])
+
+
+def test_sampler_and_trainer_see_the_same_log_probabilities_at_the_same_positions(student: sources.Model) -> None:
+    rollouts = sampled(student)
+    for rows in score.micro_batches(rollouts, max_tokens=60):
+        scores = score.score(student[0], None, rollouts, rows, k=0)
+        assert gates.sampler_gap(rollouts, scores) < 1e-5  # the sampler's record is float32
+        assert scores.token_N.tolist() == [
+            token for row in rows.tolist() for token in rollouts.response_BT[row, : rollouts.length_B[row]].tolist()
+        ]
+
+
+def test_micro_batches_hold_every_row_once_within_the_budget(student: sources.Model) -> None:
+    rollouts = sampled(student)
+    for budget in (1, 40, 60, 1000):
+        groups = score.micro_batches(rollouts, budget)
+        assert sorted(row for group in groups for row in group.tolist()) == list(range(6))
+        for group in groups:
+            longest = max(len(rollouts.prompts[r].token_ids) + int(rollouts.length_B[r]) for r in group.tolist())
+            assert len(group) == 1 or longest * len(group) <= budget
+
+
+def gradient(student: sources.Model, teacher: sources.Model, rollouts: Rollouts, budget: int) -> torch.Tensor:
+    method = methods.load("opd")
+    options = method.Params(**OPD)
+    student[0].zero_grad()
+    n_tokens = float(rollouts.length_B.sum())
+    for rows in score.micro_batches(rollouts, budget):
+        scores = score.score(student[0], teacher[0], rollouts, rows, k=8)
+        (method.loss(scores, options).total / n_tokens).backward()
+    return torch.cat([p.grad.flatten() for p in student[0].parameters() if p.grad is not None])
+
+
+def test_micro_batch_size_and_padding_do_not_change_the_gradient(
+    student: sources.Model, teacher: sources.Model
+) -> None:
+    rollouts = sampled(student)
+    whole = gradient(student, teacher, rollouts, 10_000)
+    for budget in (1, 40, 80):
+        torch.testing.assert_close(gradient(student, teacher, rollouts, budget), whole, rtol=1e-9, atol=1e-12)
+    padded = replace(rollouts, response_BT=torch.nn.functional.pad(rollouts.response_BT, (0, 7)))
+    torch.testing.assert_close(gradient(student, teacher, padded, 10_000), whole, rtol=1e-9, atol=1e-12)
+
+
+def test_the_gradient_is_zero_for_a_teacher_that_is_the_student_and_not_for_another(
+    student: sources.Model, teacher: sources.Model
+) -> None:
+    rollouts = sampled(student)
+    assert float(gradient(student, student, rollouts, 10_000).norm()) < 1e-12
+    assert float(gradient(student, teacher, rollouts, 10_000).norm()) > 1e-3
+
+
+def test_shares_of_a_step_are_the_step_however_many_processes() -> None:
+    model = models.new_model(SHAPE, 0), models.chain_tokenizer()
+    source = dict(kind="student", prompts_per_step=4, per_prompt=2, max_new_tokens=6, temperature=1.0, top_p=1.0)
+    from opd_lib.schema import Sampled
+
+    params = type(
+        "P", (), {"task": type("T", (), {"content": "chain-a", "template": "T1"}), "source": Sampled(**source)}
+    )
+
+    def texts(rank: int, world: int) -> list[str]:
+        share = sources.draw(params, 0, 3, Ranks(rank=rank, world=world), model, None)  # type: ignore[arg-type]
+        return [p.rendered + t for p, t in zip(share.prompts, sources.decode(share, model[1]), strict=True)]
+
+    assert sorted(texts(0, 2) + texts(1, 2)) == sorted(texts(0, 1))
+
+
+def test_evaluation_rows_are_what_the_counts_say(student: sources.Model) -> None:
+    task = Task(name="chain", content="chain-a", template="T1", test_sets=("chain-3", "chain-4"), test_template="T2")
+    settings = Evaluate(every=1, n_problems=5, n_samples=3, temperature=0.7, top_p=0.95, max_new_tokens=8)
+    evals, problems = evaluate.evaluate(*student, task, settings, seed=0, step=0)
+    assert [row["test_set"] for row in evals] == ["chain-3", "chain-4"]
+    for row in evals:
+        counts = [p["n_correct"] for p in problems if p["test_set"] == row["test_set"]]
+        assert len(counts) == 5
+        assert row["accuracy"] == pytest.approx(sum(counts) / 15)
+        assert row["pass_at_k"] == pytest.approx(sum(count > 0 for count in counts) / 5)
+    assert evaluate.evaluate(*student, task, settings, seed=0, step=9)[1] == [{**row, "step": 9} for row in problems]
+
+
+def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sources.Model) -> None:
+    rollouts = sampled(student)
+    rows = torch.arange(6)
+    scores = score.score(student[0], teacher[0], rollouts, rows, k=8)
+    with pytest.raises(ValueError, match="learned nothing or lost its weights"):
+        gates.teacher_speaks(replace(scores, teacher_entropy_N=scores.teacher_entropy_N * 0 + 4.8), 128)
+    shifted = replace(rollouts, sampler_logp_BT=rollouts.sampler_logp_BT.roll(1, dims=1))
+    with pytest.raises(ValueError, match="sampler and trainer log-probabilities differ"):
+        gates.sampler_agrees(shifted, scores)
+    method = methods.load("opd")
+    found = gates.gradient_sees_teacher(method, method.Params(**OPD), student[0], teacher[0], rollouts, 8)
+    assert found["teacher_dependence"] > 0.1
+    sft = methods.load("sft")
+    with pytest.raises(ValueError, match="does not depend on the teacher"):
+        gates.gradient_sees_teacher(sft, sft.Params(), student[0], teacher[0], rollouts, 8)
+
+
+def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources.Model) -> None:
+    model, tokenizer = student
+    other = models.chain_tokenizer()
+    other.add_tokens(["w99"])
+    with pytest.raises(ValueError, match="'w99' is id None for the student and 128 for the teacher"):
+        gates.same_vocabulary(student, (model, other))
+    task = Task(name="chain", content="chain-a", template="T1", test_sets=("chain-3",), test_template="T2")
+    params = type("P", (), {"task": task})
+    silent = models.chain_tokenizer()
+    silent.chat_template = "{{ messages[1].content }}"
+    with pytest.raises(ValueError, match="give both the same chat template"):
+        gates.same_prompt(params, student, (model, silent))  # type: ignore[arg-type]
+    assert gates.same_prompt(params, student, student)["prompt"].startswith("<bos> T1")  # type: ignore[arg-type]
+
+
+def test_a_missing_checkpoint_is_one_error(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match="cannot load a checkpoint from .*nowhere"):
+        models.load(tmp_path / "nowhere")

@@ -1,0 +1,205 @@
+"""Finding finished runs, computing missing ones, and leaving nothing behind when interrupted or killed."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import micro
+import psutil
+import pytest
+
+from opd_lib import paths
+from opd_lib.report import record
+from opd_lib.run import guard, launch, plan, progress
+from opd_lib.run.status import status
+
+TABLES = ("steps.csv", "evals.csv", "problems.csv", "rollouts.jsonl")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_missing_lists_parents_first_and_once(world: Path) -> None:
+    specs = micro.load(world, micro.OPD, seeds=(0, 1)).runs()
+    names = [spec.name for spec in plan.missing([*specs, *specs])]
+    assert len(names) == len(set(names)) == 8
+    for seed in (0, 1):
+        parents = [names.index(f"{micro.MODELS}/{arm}/seed{seed}") for arm in ("student", "teacher")]
+        assert max(parents) < names.index(f"{micro.OPD}/plain/seed{seed}")
+
+
+def test_a_parent_without_weights_is_trained_again_only_for_a_missing_child(world: Path) -> None:
+    child = micro.load(world, micro.OPD).spec("plain", 0)
+    for spec in micro.load(world).runs():
+        micro.write_record(spec)
+    assert plan.missing(micro.load(world).runs()) == ()
+    assert len(plan.missing([child])) == 3
+    child.parents["teacher"].model_folder.mkdir()
+    assert [spec.arm for spec in plan.missing([child])] == ["student", "plain"]
+    micro.write_record(child)
+    assert plan.missing([child]) == ()
+
+
+@pytest.mark.parametrize("state", ["finished", "running", "failed"])
+def test_a_run_of_other_params_is_refused_with_the_keys(world: Path, state: str) -> None:
+    spec, *_ = micro.load(world, overrides={"train.steps": 9}).runs()
+    micro.write_record(spec, status=state)
+    before = (spec.folder / "run.json").read_bytes()
+    with pytest.raises(ValueError, match=r"train\.steps: 9 → 6") as caught:
+        launch.run(micro.load(world))
+    assert str(spec.folder) in str(caught.value) and "overrides=" in str(caught.value)
+    assert (spec.folder / "run.json").read_bytes() == before
+
+
+def test_finished_runs_are_read_in_silence(world: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    experiment = micro.load(world, seeds=(0, 1))
+    for spec in experiment.runs():
+        micro.write_record(spec)
+    runs = launch.run(experiment)
+    assert capfd.readouterr() == ("", "")
+    frame = runs.frame("steps")
+    assert list(frame.columns) == ["arm", "seed", "step", "loss"] and len(frame) == 12
+    assert runs.examples("student", 1) == []
+    with pytest.raises(ValueError, match="student/seed0"):
+        runs.examples("nobody", 0)
+    with pytest.raises(ValueError, match="steps, evals"):
+        runs.frame("step")
+
+
+def test_status_names_every_state(world: Path) -> None:
+    specs = micro.load(world, seeds=tuple(range(5))).runs()[:5]
+    micro.write_record(specs[0])
+    micro.write_record(specs[1], status="failed", error="ValueError: loss")
+    micro.write_record(specs[2], status="running")
+    record.write_json(specs[2].folder / ".progress.json", {"step": 3, "steps": 6, "seconds": {"score": 1.5}})
+    micro.write_record(specs[3], identity="0" * 16)
+    frame = status(specs).set_index("run")
+    assert list(frame["state"]) == ["done", "failed", "interrupted", "stale", "missing"]
+    assert list(frame["step"]) == [6, 0, 3, 0, 0]
+    assert list(frame["remaining"]) == [0.0, 3.0, 1.5, 3.0, 3.0]
+    assert frame["note"].iloc[1] == "ValueError: loss"
+
+
+def test_launch_does_not_load_the_engine() -> None:
+    code = "import sys, opd_lib.run.launch; sys.exit('opd_lib.engine' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False).returncode == 0
+
+
+def test_log_display_writes_each_tenth_once() -> None:
+    stream = io.StringIO()
+    display = progress.LogDisplay(stream)
+    for step in [0, 0, 1, 5, 9, 10, 11, 20, 20]:
+        display.update([line("a", progress.RUNNING, step, 100)], 90.0)
+    display.update([line("a", progress.DONE, 100, 100)], 0.0)
+    shown = stream.getvalue().splitlines()
+    assert [text.split("] ")[1] for text in shown] == [
+        "a: running step 0/100, all: 1m 30s left",
+        "a: running step 10/100, all: 1m 30s left",
+        "a: running step 20/100, all: 1m 30s left",
+        "a: done",
+    ]
+
+
+def test_picture_counts_and_hides_the_quiet_ones() -> None:
+    few = [line("first", progress.RUNNING, 5, 10), line("b", progress.WAITING, 0, 10)]
+    assert progress.picture(few, 61.0).splitlines() == [
+        "first  ██████████░░░░░░░░░░       5/10  8s left",
+        "b      ░░░░░░░░░░░░░░░░░░░░       0/10  waiting",
+        "2 in all: 1 running · 1 waiting · 1m 01s left",
+    ]
+    many = [*few, *(line(str(i), progress.DONE, 10, 10) for i in range(20))]
+    assert len(progress.picture(many, None).splitlines()) == 2
+
+
+def test_meter_estimates_from_what_is_known(tmp_path: Path) -> None:
+    tasks = [progress.Task(name="a", steps=10, folder=tmp_path, expected=20.0), progress.Task(name="n")]
+    meter = progress.Meter(tasks=tasks, jobs=2)
+    lines = meter.lines({"a": progress.RUNNING, "n": progress.WAITING})
+    assert lines[0].remaining == 20.0 and meter.remaining(lines) == 20.0
+    unknown = progress.Meter(tasks=[progress.Task(name="a", steps=10, folder=tmp_path)], jobs=1)
+    assert unknown.remaining(unknown.lines({"a": progress.WAITING})) is None
+
+
+def line(name: str, state: str, step: int, steps: int) -> progress.Line:
+    return progress.Line(name=name, state=state, step=step, steps=steps, remaining=8.0)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(world: Path) -> None:
+    (world / "results").write_text("a file in the way")
+    with pytest.raises(ValueError, match="cannot be written"):
+        launch.run(micro.load(world))
+
+
+@pytest.mark.process
+def test_a_process_ends_with_its_guardian() -> None:
+    guardian = subprocess.Popen(["sleep", "100"])
+    code = f"from opd_lib.run import guard; import time; guard.follow({guardian.pid}); time.sleep(100)"
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT)
+    time.sleep(1.5)
+    assert child.poll() is None
+    guardian.kill()  # not waited for: a dead guardian counts as gone although its parent has not looked
+    assert child.wait(timeout=20) == guard.GUARDIAN_GONE
+    guardian.wait()
+
+
+@pytest.mark.process
+def test_missing_runs_are_computed_and_a_failure_spares_the_others(
+    world: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (world / "empty").mkdir()
+    micro.teach(world)
+    micro.change_arm(world, micro.OPD, "broken", {"teacher": str(world / "empty")})
+    experiment = micro.load(world, micro.OPD)
+    with pytest.raises(ValueError, match="broken/seed0 failed") as caught:
+        launch.run(experiment, jobs=2)
+    assert "cannot load a checkpoint" in str(caught.value) and "log.txt" in str(caught.value)
+    assert "plain" not in str(caught.value)
+    assert plan.finished(experiment.spec("plain", 0)) is not None
+    assert f"{micro.OPD}/plain/seed0: done" in capfd.readouterr().err
+    assert not psutil.Process().children()
+
+
+LAUNCHER = """
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+import micro
+from opd_lib.run import launch
+launch.run(micro.load(Path({world!r}), results="broken", overrides={{"train.steps": 80}}), jobs=3)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_launcher_leaves_no_orphan_and_runs_that_resume_bit_for_bit(
+    world: Path, number: signal.Signals
+) -> None:
+    code = LAUNCHER.format(tests=str(Path(__file__).parent), world=str(world))
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+    broken, whole = (micro.load(world, results=name, overrides={"train.steps": 80}) for name in ("broken", "whole"))
+    specs = broken.runs()
+    wait_for(lambda: any(micro.progress_of(spec.folder) >= 7 for spec in specs))
+    children = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(children) >= 2
+    launcher.send_signal(number)
+    launcher.wait(timeout=30)
+    wait_for(lambda: not any(guard.alive(child) for child in children), seconds=20)
+    stopped = [present for spec in specs if (present := record.read(spec.folder))]
+    assert "running" in {present.status for present in stopped}
+    launch.run(broken, jobs=3)
+    launch.run(whole, jobs=3)
+    for resumed, unbroken in zip(specs, whole.runs(), strict=True):
+        for name in TABLES:
+            files = [spec.folder / name for spec in (resumed, unbroken)]
+            assert files[0].exists() == files[1].exists()
+            assert not files[0].exists() or files[0].read_bytes() == files[1].read_bytes(), name
+        assert plan.trained(resumed)

@@ -1,0 +1,137 @@
+"""Params files: everything required, nothing unknown, one clear error each, and identities that mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from opd_lib import params, paths
+from opd_lib.params import Experiment
+
+Edit = Callable[[dict[str, Any]], Any]
+
+
+def load(world: Path, name: str = "01_opd", **options: Any) -> Experiment:
+    return params.load(name, results=world / "results", root=world / "params", **options)
+
+
+def edit(world: Path, change: Edit, name: str = "01_opd") -> None:
+    path = world / "params" / "tiny" / f"{name}.yaml"
+    content = YAML().load(path)
+    change(content)
+    with path.open("w") as file:
+        YAML().dump(content, file)
+
+
+@pytest.mark.parametrize("path", sorted(paths.PARAMS.glob("*/[0-9]*.yaml")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_committed_file_loads_and_all_its_runs_have_identities(path: Path) -> None:
+    experiment = params.load(path.stem, path.parent.name)
+    runs = experiment.runs()
+    assert len({run.identity for run in runs}) == len(runs) == len(experiment.arms) * len(experiment.seeds)
+
+
+@pytest.mark.parametrize("path", sorted((paths.PARAMS / "tiny").glob("*.yaml")), ids=lambda p: p.stem)
+def test_profiles_of_a_notebook_have_the_same_keys_and_arms(path: Path) -> None:
+    for other in paths.PARAMS.glob(f"*/{path.name}"):
+        one, two = params.load(path.stem, "tiny"), params.load(path.stem, other.parent.name)
+        assert list(one.arms) == list(two.arms)
+        assert list(one.table().index) == list(two.table().index)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["train"].update(stps=3), r"line \d+, arm plain: train\.stps: unknown key; did you mean steps"),
+        (lambda c: c["train"].pop("lr"), r"line \d+, arm plain: train\.lr: missing; every key is required"),
+        (lambda c: c["train"].update(lr="3e-4"), r"train\.lr: '3e-4': .*number"),
+        (lambda c: c["train"].update(steps=1.5), r"train\.steps: 1\.5"),
+        (lambda c: c["train"].update(steps=0), r"train\.steps: 0: .*greater than or equal to 1"),
+        (lambda c: c["source"].update(top_p=1.5), r"source\.top_p: 1\.5"),
+        (lambda c: c["source"].update(kind="studnt"), r"source.*studnt"),
+        (lambda c: c.update(steps=3), r"steps: unknown key"),
+        (lambda c: c.pop("title"), r"title: missing"),
+        (lambda c: c["method"].update(name="opdd"), r"opdd.*opd"),
+        (lambda c: c["method"].pop("k"), r"method\.k: missing"),
+        (lambda c: c["method"].update(kk=3), r"method\.kk: unknown key"),
+        (lambda c: c["method"].update(k=129), r"k.*129.*128"),
+        (lambda c: c["method"].update(support="everything"), r"method\.support: 'everything'"),
+        (lambda c: c.update(teacher=None), r"arm plain: teacher: null"),
+        (lambda c: c["task"].update(content="chain-z"), r"task\.content: 'chain-z' is unknown; choose from chain-a"),
+        (lambda c: c["task"].update(template="T99"), r"task\.template: 'T99' is unknown"),
+        (lambda c: c["task"].update(test_sets=["chain-1"]), r"task\.test_sets: 'chain-1'"),
+        (lambda c: c["diagnose"].update(ks=[500]), r"diagnose\.ks: 500 is impossible with 128 tokens"),
+        (lambda c: c.update(seeds=[0, 1000]), r"seeds: 1000 is out of range"),
+        (lambda c: c.update(seeds=[-1]), r"seeds: -1 is out of range"),
+        (
+            lambda c: c["arms"].update(x={"train.stps": 3}),
+            r"arm x: train\.stps: unknown key; did you mean train\.steps",
+        ),
+        (lambda c: c["arms"].update(x={"train.lr": "big"}), r"line \d+, arm x: train\.lr: 'big'"),
+        (lambda c: c.update(teacher="run:00_models/nobody"), r"no arm 'nobody'; its arms are student, teacher"),
+        (lambda c: c.update(teacher="run:07_nowhere/x"), r"no such params file; this profile has 00_models, 01_opd"),
+    ],
+)
+def test_bad_input_is_one_error_with_file_key_value_and_remedy(world: Path, change: Edit, message: str) -> None:
+    edit(world, change)
+    with pytest.raises(ValueError, match=message) as error:
+        load(world).runs()
+    assert ".yaml" in str(error.value)
+
+
+def test_the_line_in_an_error_is_the_line_in_the_file(world: Path) -> None:
+    edit(world, lambda c: c["evaluate"].update(top_p="high"))
+    path = world / "params" / "tiny" / "01_opd.yaml"
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "high" in text)
+    with pytest.raises(ValueError, match=rf"01_opd\.yaml, line {line}, arm plain: evaluate\.top_p"):
+        load(world)
+
+
+def test_yaml_that_is_no_yaml_is_named(world: Path) -> None:
+    (world / "params" / "tiny" / "01_opd.yaml").write_text("a: [1\nb: 2")
+    with pytest.raises(ValueError, match=r"01_opd\.yaml: not valid YAML"):
+        load(world)
+
+
+def test_scientific_notation_is_a_number(world: Path) -> None:
+    path = world / "params" / "tiny" / "01_opd.yaml"
+    path.write_text(path.read_text().replace("lr: 0.01", "lr: 3e-4"))
+    assert load(world).arms["plain"].train.lr == 3e-4
+
+
+def test_a_circle_of_references_is_refused(world: Path) -> None:
+    edit(world, lambda c: c["arms"]["student"].update(student="run:00_models/better"), "00_models")
+    edit(world, lambda c: c["arms"]["better"].update(student="run:00_models/student"), "00_models")
+    with pytest.raises(ValueError, match="circle"):
+        load(world, "00_models").runs()
+
+
+def test_overrides_reach_every_arm_and_change_the_identity(world: Path) -> None:
+    plain, changed = load(world), load(world, overrides={"train.steps": 20})
+    assert [p.train.steps for p in changed.arms.values()] == [20, 20]
+    assert plain.spec("plain", 0).identity != changed.spec("plain", 0).identity
+    with pytest.raises(ValueError, match=r"train\.stepz: unknown key; did you mean train\.steps"):
+        load(world, overrides={"train.stepz": 20})
+
+
+def test_an_identity_covers_seed_and_parents_and_leaves_the_machine_out(world: Path) -> None:
+    before = load(world).spec("plain", 0)
+    assert load(world).spec("plain", 1).identity != before.identity
+    edit(world, lambda c: c["machine"].update(processes=2))
+    assert load(world).spec("plain", 0).identity == before.identity
+    edit(world, lambda c: c["arms"]["teacher"].update({"train.lr": 0.02}), "00_models")
+    after = load(world).spec("plain", 0)
+    assert after.identity != before.identity
+    assert after.parents["student"].identity == before.parents["student"].identity
+
+
+def test_committed_records_are_read_and_variants_have_a_folder_of_their_own(world: Path) -> None:
+    plain = params.load("01_opd", root=world / "params").spec("plain", 0)
+    variant = params.load("01_opd", overrides={"train.steps": 3}, root=world / "params").spec("plain", 0)
+    assert plain.folders == tuple(root / "tiny/01_opd/plain/seed0" for root in (paths.RESULTS, paths.LOCAL))
+    assert plain.model_folder.is_relative_to(paths.LOCAL)
+    assert variant.folder.is_relative_to(paths.LOCAL / "variants")
+    assert variant.parents["teacher"].folders == plain.parents["teacher"].folders
