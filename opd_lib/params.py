@@ -9,13 +9,13 @@ identities of the models it starts from; code, versions and machine are provenan
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from ruamel.yaml.error import YAMLError
 
 from opd_lib import methods, paths
 from opd_lib.report.record import flatten
-from opd_lib.schema import FILE_KEYS, RunParams, explain, plain
+from opd_lib.schema import FILE_KEYS, RunParams, check_task, explain, plain, replace_at
 from opd_lib.tasks import chain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
@@ -62,7 +62,7 @@ class RunSpec:
         return f"{self.experiment}/{self.arm}/seed{self.seed}"
 
     def checkpoint(self, role: str) -> str | None:
-        """Where the "student" or "teacher" is loaded from: a folder or a hub name; None for a new model or no teacher."""
+        """Where the "student" or "teacher" is loaded from: a folder or a hub name; None for a new model."""
         if role in self.parents:
             return str(self.parents[role].model_folder)
         reference = self.params.student if role == "student" else self.params.teacher
@@ -112,6 +112,11 @@ class Experiment:
             origin=self,
         )
 
+    @property
+    def output(self) -> Path:
+        """Where this experiment's figures and tables go: never among the committed results."""
+        return self._roots()[-1] / self.profile / self.name
+
     def table(self) -> pd.DataFrame:
         """Every parameter with its value; a column per arm where arms differ."""
         flat = {arm: flatten(params.model_dump(mode="json")) for arm, params in self.arms.items()}
@@ -119,8 +124,8 @@ class Experiment:
         rows = []
         for key in keys:
             values = [json.dumps(row.get(key)) for row in flat.values()]
-            same = len(set(values)) == 1
-            rows.append({"parameter": key} | ({"all arms": values[0]} if same else dict(zip(flat, values, strict=True))))
+            shown = {"all arms": values[0]} if len(set(values)) == 1 else dict(zip(flat, values, strict=True))
+            rows.append({"parameter": key} | shown)
         return pd.DataFrame(rows).fillna("").set_index("parameter")
 
     def _roots(self) -> tuple[Path, ...]:
@@ -135,8 +140,7 @@ class Experiment:
         name, _, arm = reference.removeprefix(RUN_PREFIX).partition("/")
         if name == self.name:
             return self.spec(arm, seed, ancestors)
-        root = self.source.parents[1]
-        return load(name, self.profile, results=self.results, root=root).spec(arm, seed, ancestors)
+        return _sibling(self.source.with_name(f"{name}.yaml"), self.profile, self.results).spec(arm, seed, ancestors)
 
 
 def load(
@@ -163,7 +167,7 @@ def load(
     for arm, changes in raw["arms"].items():
         resolved = copy.deepcopy(common)
         for path, value in {**(changes or {}), **(overrides or {})}.items():
-            _replace(resolved, path, value, f"{source}, arm {arm}")
+            replace_at(resolved, path, value, f"{source}, arm {arm}")
         arms[str(arm)] = _validate(resolved, raw, str(arm), source)
     chosen = tuple(raw["seeds"] if seeds is None else seeds)
     for seed in chosen:
@@ -192,6 +196,17 @@ def check_seed(seed: object, where: str) -> None:
         raise ValueError(f"{where}: seeds: {seed!r} is out of range; use whole numbers from 0 to {MAX_SEED}")
 
 
+def _sibling(source: Path, profile: str, results: Path | None) -> Experiment:
+    """Another notebook's experiment; read again only when its file has changed."""
+    changed = source.stat().st_mtime_ns if source.exists() else 0
+    return _cached(source.stem, profile, results, source.parents[1], changed)
+
+
+@lru_cache(maxsize=64)
+def _cached(name: str, profile: str, results: Path | None, root: Path, changed: int) -> Experiment:
+    return load(name, profile, results=results, root=root)
+
+
 def _read(source: Path) -> Any:
     if not source.exists():
         present = sorted(path.stem for path in source.parent.glob("*.yaml"))
@@ -203,18 +218,6 @@ def _read(source: Path) -> Any:
     if not isinstance(raw, dict):
         raise ValueError(f"{source}: expected a mapping of keys, found {type(raw).__name__}")
     return raw
-
-
-def _replace(tree: Any, path: str, value: Any, where: str) -> None:
-    """Put `value` at a dotted path that must exist."""
-    *parents, last = path.split(".")
-    node = tree
-    for key in (*parents, last):
-        if not isinstance(node, dict) or key not in node:
-            nearest = difflib.get_close_matches(path, flatten(tree), n=1)
-            raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
-        parent, node = node, node[key]
-    parent[last] = copy.deepcopy(value)
 
 
 def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunParams:
@@ -231,28 +234,13 @@ def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> Run
     except ValidationError as error:
         raise ValueError(explain(error, ("method",), raw, arm, source)) from None
     try:
-        _check_task(params)
+        check_task(params)
         if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
-            raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
+            raise ValueError(
+                f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it"
+            )
         if method.check is not None:
             method.check(options, len(chain.VOCABULARY), params.teacher is not None)
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
     return params
-
-
-def _check_task(params: RunParams) -> None:
-    """Refuse names the tiny world does not have, and diagnostics that cannot be."""
-    task, vocabulary = params.task, len(chain.VOCABULARY)
-    templates = params.source.templates if params.source.kind == "corpus" else ()
-    for key, value, known in [
-        ("task.content", task.content, tuple(chain.CONTENTS)),
-        *(("task.template", template, chain.TEMPLATES) for template in (task.template, task.test_template, *templates)),
-    ]:
-        if value not in known:
-            raise ValueError(f"{key}: {value!r} is unknown; choose from {', '.join(known)}")
-    for test_set in task.test_sets:
-        chain.held_out_questions(test_set, 0)
-    for k in params.diagnose.ks:
-        if not 1 <= k <= vocabulary:
-            raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from opd_lib import methods
+from opd_lib.report.record import flatten
+from opd_lib.tasks import chain
 
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
 
@@ -103,9 +106,8 @@ class Evaluate(Strict):
 
 
 class Diagnose(Strict):
-    """Diagnostics every `every` steps at each top-k in `ks`; `depth_bucket` in tokens; `examples` rollouts kept per evaluation."""
+    """Diagnostics at each top-k in `ks`; `depth_bucket` in tokens; `examples`: responses kept at each evaluation."""
 
-    every: Count
     ks: Integers
     depth_bucket: Count
     examples: Annotated[int, Field(ge=0)]
@@ -201,3 +203,32 @@ def _line(raw: Any, arm: str, location: list[str]) -> int:
         line = node.lc.key(key)[0] if hasattr(node, "lc") else line
         node = node[key]
     return int(line) + 1
+
+
+def replace_at(tree: Any, path: str, value: Any, where: str) -> None:
+    """Put `value` at a dotted path that must exist."""
+    *parents, last = path.split(".")
+    node = tree
+    for key in (*parents, last):
+        if not isinstance(node, dict) or key not in node:
+            nearest = difflib.get_close_matches(path, flatten(tree), n=1)
+            raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
+        parent, node = node, node[key]
+    parent[last] = copy.deepcopy(value)
+
+
+def check_task(params: RunParams) -> None:
+    """Refuse names the tiny world does not have, and diagnostics that cannot be."""
+    task, vocabulary = params.task, len(chain.VOCABULARY)
+    templates = params.source.templates if params.source.kind == "corpus" else ()
+    for key, value, known in [
+        ("task.content", task.content, tuple(chain.CONTENTS)),
+        *(("task.template", template, chain.TEMPLATES) for template in (task.template, task.test_template, *templates)),
+    ]:
+        if value not in known:
+            raise ValueError(f"{key}: {value!r} is unknown; choose from {', '.join(known)}")
+    for test_set in task.test_sets:
+        chain.held_out_questions(test_set, 0)
+    for k in params.diagnose.ks:
+        if not 1 <= k <= vocabulary:
+            raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")

@@ -49,7 +49,7 @@ RUN: dict[str, Any] = {
         "top_p": 0.95,
         "max_new_tokens": 12,
     },
-    "diagnose": {"every": 1, "ks": [4, 16], "depth_bucket": 4, "examples": 1},
+    "diagnose": {"ks": [4, 16], "depth_bucket": 4, "examples": 1},
     "machine": {"processes": 1, "device": "cpu"},
     "arms": {},
 }

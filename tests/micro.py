@@ -74,6 +74,11 @@ def teach(world: Path) -> None:
     change_arm(world, MODELS, "teacher", {"train.steps": 60})
 
 
+def long(world: Path, results: str) -> tuple[RunSpec, ...]:
+    """Two runs that take a few seconds, to be interrupted."""
+    return load(world, results=results, overrides={"train.steps": 300}).runs()[:2]
+
+
 def progress_of(folder: Path) -> int:
     """The step a run has reached, 0 if it has not said."""
     try:

@@ -73,9 +73,9 @@ def test_an_executed_notebook_has_outputs_and_no_traces_of_the_machine(finished:
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ("1 / 0", ["cell 3", "ZeroDivisionError"]),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["the kernel died"]),
-        ("import time; time.sleep(60)", ["cell 3", "took more than 5 s"]),
+        ("1 / 0", ["cell [4]", "ZeroDivisionError"]),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["cell [3]", "the kernel died"]),
+        ("import time; time.sleep(100)", ["cell [4]", "took more than 15 s"]),
     ],
 )
 def test_a_failed_notebook_is_never_a_success(finished: Path, extra: str, said: list[str]) -> None:
@@ -84,7 +84,7 @@ def test_a_failed_notebook_is_never_a_success(finished: Path, extra: str, said: 
     target.mkdir(exist_ok=True)
     (target / "notebook.ipynb").write_text("an earlier success")
     with pytest.raises(ValueError) as caught:
-        execute.execute(request(finished, cell_seconds=5))
+        execute.execute(request(finished, cell_seconds=15))
     assert all(word in str(caught.value) for word in said), str(caught.value)
     assert (target / "notebook.ipynb").read_text() == "an earlier success"
     assert (target / "notebook.failed.ipynb").exists() and not (target / "notebook.done.json").exists()
@@ -150,34 +150,34 @@ def test_reproduce_names_what_failed_and_does_the_rest(world: Path) -> None:
 
 
 @needs_snakemake
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopping_reproduce_stops_everything_and_it_can_start_again(world: Path, number: signal.Signals) -> None:
+def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
     micro.write_notebook(world, micro.MODELS)
     micro.change_arm(world, micro.MODELS, "student", {"train.steps": 5000})
-    process = subprocess.Popen(command(world), cwd=paths.ROOT, stderr=subprocess.DEVNULL)
-    specs = micro.load(world).runs()
-    wait_for(lambda: any(micro.progress_of(spec.folder) > 2 for spec in specs))
-    family = guard.descendants(process.pid)
-    assert len(family) >= 3
-    process.send_signal(number)
-    process.wait(timeout=40)
-    wait_for(lambda: not any(guard.alive(member) for member in family), seconds=40)
-    assert not list((world / "results" / ".snakemake" / "locks").glob("*"))
+    spec, locks = micro.load(world).spec("student", 0), world / "results" / ".snakemake" / "locks"
+    for stop in (interrupt, kill, kill_snakemake):
+        before = micro.progress_of(spec.folder)
+        process = subprocess.Popen(command(world), cwd=paths.ROOT, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: micro.progress_of(spec.folder) > before + 2)  # noqa: B023
+        family = guard.descendants(process.pid)
+        assert len(family) >= 3
+        stop(process)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        wait_for(lambda: not any(guard.alive(member) for member in family), seconds=40)  # noqa: B023
+        assert any(locks.glob("*")) == (stop is kill_snakemake)
+    again = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 1 and f"delete {locks}" in again.stderr
 
 
-@needs_snakemake
-def test_killing_snakemake_leaves_no_job_and_its_lock_is_explained(world: Path) -> None:
-    micro.write_notebook(world, micro.MODELS)
-    micro.change_arm(world, micro.MODELS, "student", {"train.steps": 5000})
-    process = subprocess.Popen(command(world), cwd=paths.ROOT, stderr=subprocess.PIPE, text=True)
-    specs = micro.load(world).runs()
-    wait_for(lambda: any(micro.progress_of(spec.folder) > 2 for spec in specs))
-    family = guard.descendants(process.pid)
-    for member in family:
+def interrupt(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+
+
+def kill_snakemake(process: subprocess.Popen[str]) -> None:
+    for member in guard.descendants(process.pid):
         if "--keep-going" in member.cmdline() and "opd_lib.run.guard" not in member.cmdline():
             member.kill()
-    _, said = process.communicate(timeout=40)
-    assert (process.returncode == 1 and "Snakemake ended" in said) or "failed" in said
-    wait_for(lambda: not any(guard.alive(member) for member in family), seconds=40)
-    again = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 1 and ".snakemake/locks" in again.stderr

@@ -174,32 +174,29 @@ import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 import micro
 from opd_lib.run import launch
-launch.run(micro.load(Path({world!r}), results="broken", overrides={{"train.steps": 80}}), jobs=3)
+launch.compute(micro.long(Path({world!r}), "broken"), jobs=2)
 """
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_launcher_leaves_no_orphan_and_runs_that_resume_bit_for_bit(
-    world: Path, number: signal.Signals
-) -> None:
+def test_a_stopped_launcher_leaves_no_orphan_and_runs_that_resume_bit_for_bit(world: Path) -> None:
     code = LAUNCHER.format(tests=str(Path(__file__).parent), world=str(world))
-    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.DEVNULL)
-    broken, whole = (micro.load(world, results=name, overrides={"train.steps": 80}) for name in ("broken", "whole"))
-    specs = broken.runs()
-    wait_for(lambda: any(micro.progress_of(spec.folder) >= 7 for spec in specs))
-    children = psutil.Process(launcher.pid).children(recursive=True)
-    assert len(children) >= 2
-    launcher.send_signal(number)
-    launcher.wait(timeout=30)
-    wait_for(lambda: not any(guard.alive(child) for child in children), seconds=20)
-    stopped = [present for spec in specs if (present := record.read(spec.folder))]
-    assert "running" in {present.status for present in stopped}
-    launch.run(broken, jobs=3)
-    launch.run(whole, jobs=3)
-    for resumed, unbroken in zip(specs, whole.runs(), strict=True):
+    broken, whole = micro.long(world, "broken"), micro.long(world, "whole")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        before = [micro.progress_of(spec.folder) for spec in broken]
+        launcher = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+        wait_for(lambda: all(micro.progress_of(s.folder) > b + 3 for s, b in zip(broken, before, strict=True)))  # noqa: B023
+        children = psutil.Process(launcher.pid).children(recursive=True)
+        assert len(children) >= 2
+        launcher.send_signal(number)
+        launcher.wait(timeout=30)
+        wait_for(lambda: not any(guard.alive(child) for child in children), seconds=20)  # noqa: B023
+        assert all(record.read(spec.folder).status == "running" for spec in broken)
+    launch.compute(broken, jobs=2)
+    launch.compute(whole, jobs=2)
+    for resumed, unbroken in zip(broken, whole, strict=True):
+        assert plan.trained(resumed)
         for name in TABLES:
             files = [spec.folder / name for spec in (resumed, unbroken)]
             assert files[0].exists() == files[1].exists()
             assert not files[0].exists() or files[0].read_bytes() == files[1].read_bytes(), name
-        assert plan.trained(resumed)

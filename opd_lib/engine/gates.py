@@ -47,9 +47,8 @@ def same_vocabulary(student: sources.Model, teacher: sources.Model) -> dict[str,
 def same_prompt(params: RunParams, student: sources.Model, teacher: sources.Model) -> dict[str, Any]:
     """Both models must be given the same rendered prompt; text and hash go into the record."""
     question = chain.held_out_questions(params.task.test_sets[0], 1)
-    mine, other = (
-        sources.make_prompts(tokenizer, question, [params.task.template], "gate")[0] for _, tokenizer in (student, teacher)
-    )
+    template = [params.task.template]
+    mine, other = (sources.make_prompts(model[1], question, template, "gate")[0] for model in (student, teacher))
     if (mine.rendered, mine.token_ids) != (other.rendered, other.token_ids):
         raise ValueError(
             f"teacher: renders the prompt as {other.rendered!r}, the student as {mine.rendered!r}; "

@@ -27,7 +27,7 @@ def generator(*purpose: object) -> torch.Generator:
 
 
 def chain_tokenizer() -> PreTrainedTokenizerFast:
-    """The tiny world's word-level tokenizer (128 words) with its chat template, as any tool of the ecosystem loads it."""
+    """The tiny world's word-level tokenizer (128 words) and its chat template, loadable by any tool."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import WordLevel
 
@@ -46,7 +46,7 @@ def chain_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def new_model(shape: NewModel, seed: int) -> PreTrainedModel:
-    """A randomly initialised `Qwen3ForCausalLM` over the tiny world's vocabulary; weights depend on (shape, seed) only."""
+    """A randomly initialised `Qwen3ForCausalLM` over the tiny world's vocabulary, determined by (shape, seed)."""
     config = Qwen3Config(
         vocab_size=len(chain.VOCABULARY),
         num_hidden_layers=shape.layers,
@@ -79,7 +79,7 @@ def load(path: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTra
     except (OSError, ValueError) as error:
         raise ValueError(
             f"cannot load a checkpoint from {path!s}: {str(error).splitlines()[0]}. Give a folder written by "
-            "save_pretrained, a hub name, or run:NOTEBOOK/ARM; a run's checkpoint is rebuilt by `opd run NOTEBOOK ARM SEED`"
+            "save_pretrained, a hub name, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that checkpoint again)"
         ) from error
     return model.to(device), tokenizer
 

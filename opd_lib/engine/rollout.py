@@ -78,7 +78,7 @@ def sample(
 def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
     """Token ids (B) by inverting the cumulative distribution at `uniform_B`; nucleus sampling if top_p < 1.
 
-    Over uniform numbers in [0, 1) this samples exactly softmax(logits / temperature), cut to the nucleus and renormalised.
+    Over uniform numbers in [0, 1) it samples softmax(logits / temperature) exactly, cut to the nucleus, renormalised.
     """
     probability_BV = (logits_BV / temperature).softmax(-1)
     if top_p < 1.0:

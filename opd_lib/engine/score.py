@@ -54,7 +54,7 @@ def score(
     k: int,
     advantage_B: Tensor | None = None,
 ) -> TokenScores:
-    """Scores of these rows' tokens at temperature 1. Only the student's carry a gradient; k = 0 asks for no candidates."""
+    """Scores of these rows' tokens at temperature 1; only the student's carry a gradient. k = 0: no candidates."""
     student_logits_NV = response_logits(student, rollouts, rows)
     teacher_logits_NV = None
     if teacher is not None:

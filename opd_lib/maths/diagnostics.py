@@ -7,18 +7,22 @@ depth buckets and processes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from opd_lib.maths.logprobs import list_length
 from opd_lib.types import TokenScores
 
 Metric = tuple[Tensor, Tensor]  # value_N (already multiplied by its weight) and weight_N
-NEGLIGIBLE = -1e30
+NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where an overlap is empty
+BY_DEPTH = ("overlap", "student_entropy", "teacher_entropy", "reverse_kl", "advantage_paper")  # columns of depth.csv
 
 UNITS = {
+    "step": ("", "optimiser step, counted from 1"),
     "loss": ("nats/token", "value of the objective, summed over tokens and divided by their number"),
     "grad_norm": ("", "gradient norm over all parameters, before clipping"),
     "n_tokens": ("tokens", "response tokens of the step, over all processes"),
@@ -42,7 +46,7 @@ UNITS = {
     "empty_overlap": ("share", "positions whose top-k lists share nothing"),
     "delta_p": ("probability", "p − q at the student's top-k token of largest |advantage| (Fig 19)"),
 }
-"""column (a trailing _k16 left out) → (unit, meaning)"""
+"""Column of steps.csv (a trailing _k16 left out) → (unit, meaning)."""
 
 
 def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
@@ -65,9 +69,12 @@ def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
 
 
 def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
-    """The overlap metrics of top-k lists of length k."""
+    """The overlap metrics of top-k lists of length k. Raises ValueError if the candidates' lists are shorter."""
     c = scores.candidates
-    assert c is not None
+    if c is None or (len(c.id_NC) and not 1 <= k <= list_length(c)):
+        raise ValueError(
+            f"k = {k}: the scores hold no candidate lists of that length; score with this k or a larger one"
+        )
     logp_NC, logq_NC = c.student_logp_NC.detach(), c.teacher_logp_NC
     mine_NC = c.student_rank_NC < k
     shared_NC = mine_NC & (c.teacher_rank_NC < k)
@@ -75,14 +82,14 @@ def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
     one_N, some_N = torch.ones_like(logp_NC[:, 0]), (n_shared_N > 0).to(logp_NC.dtype)
     p_NC, q_NC = logp_NC.exp(), logq_NC.exp()
     ratio_NC = logp_NC - logq_NC
-    published_NC = -_softmax(logp_NC, mine_NC) * ratio_NC
+    published_NC = -_log_softmax(logp_NC, mine_NC).exp() * ratio_NC
     extreme_N1 = published_NC.abs().masked_fill(~mine_NC, -1.0).argmax(1, keepdim=True)
     return {
         "overlap": (n_shared_N / k * one_N, one_N),
         "student_mass": (_sum(p_NC, shared_NC), one_N),
         "teacher_mass": (_sum(q_NC, shared_NC), one_N),
         "student_support_mass": (_sum(p_NC, mine_NC), one_N),
-        "advantage_paper": (_paper(logp_NC, logq_NC, shared_NC) * some_N, some_N),
+        "advantage_paper": (_paper(logp_NC, logq_NC, shared_NC), some_N),
         "advantage_reference_code": (_sum(published_NC, shared_NC), n_shared_N * one_N),
         "advantage_verl": (_sum(q_NC * ratio_NC, shared_NC) / n_shared_N.clamp(min=1), one_N),
         "empty_overlap": (1.0 - some_N, one_N),
@@ -92,17 +99,27 @@ def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
 
 def _paper(logp_NC: Tensor, logq_NC: Tensor, shared_NC: Tensor) -> Tensor:
     """Eq. 7 at each position: mean over the overlap I of p̄(log q̄ − log p̄), both renormalised on I."""
-    p_NC, q_NC = _softmax(logp_NC, shared_NC), _softmax(logq_NC, shared_NC)
-    product_NC = torch.where(shared_NC, p_NC * (q_NC.log() - p_NC.log()), 0.0)
-    return product_NC.sum(1) / shared_NC.sum(1).clamp(min=1)
+    own_NC, other_NC = _log_softmax(logp_NC, shared_NC), _log_softmax(logq_NC, shared_NC)
+    return _sum(own_NC.exp() * (other_NC - own_NC), shared_NC) / shared_NC.sum(1).clamp(min=1)
 
 
-def _softmax(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
-    return logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).softmax(1)
+def _log_softmax(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
+    return logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).log_softmax(1)
 
 
 def _sum(value_NC: Tensor, mask_NC: Tensor) -> Tensor:
     return torch.where(mask_NC, value_NC, 0.0).sum(1)
+
+
+def bucket_sums(metrics: dict[str, Metric], position_N: Tensor, bucket: int, n_buckets: int) -> tuple[Tensor, Tensor]:
+    """Sums of values and of weights (metric, depth bucket), in float64 on the CPU. Positions beyond count in the last.
+
+    They add: over micro-batches, buckets and processes.
+    """
+    bucket_N = (position_N // bucket).clamp(max=n_buckets - 1).cpu()
+    empty_MD = torch.zeros(len(metrics), n_buckets, dtype=torch.float64)
+    values_MN, weights_MN = (torch.stack(list(part)).cpu().double() for part in zip(*metrics.values(), strict=True))
+    return empty_MD.index_add(1, bucket_N, values_MN), empty_MD.index_add(1, bucket_N, weights_MN)
 
 
 class Tally:
@@ -121,14 +138,10 @@ class Tally:
     def add(self, scores: TokenScores) -> None:
         """Count these tokens in."""
         metrics = per_token(scores, self.ks)
-        if not self.names:
-            self.names = tuple(metrics)
-            self.sums_MD = torch.zeros(len(self.names), self.n_buckets, dtype=torch.float64)
-            self.weights_MD = torch.zeros_like(self.sums_MD)
-        depth_N = (scores.position_N // self.bucket).clamp(max=self.n_buckets - 1).cpu()
-        for m, (value_N, weight_N) in enumerate(metrics.values()):
-            self.sums_MD[m].index_add_(0, depth_N, value_N.double().cpu())
-            self.weights_MD[m].index_add_(0, depth_N, weight_N.double().cpu())
+        sums_MD, weights_MD = bucket_sums(metrics, scores.position_N, self.bucket, self.n_buckets)
+        self.sums_MD = self.sums_MD + sums_MD if self.names else sums_MD
+        self.weights_MD = self.weights_MD + weights_MD if self.names else weights_MD
+        self.names = tuple(metrics)
 
     def means(self) -> dict[str, float]:
         """Each metric over all tokens; NaN where it is nowhere defined."""
@@ -143,7 +156,8 @@ class Tally:
         means_DM = (self.sums_MD / self.weights_MD).T.tolist()
         counts_D = self.weights_MD[0].tolist()
         return [
-            {"depth": index * self.bucket, "n_tokens": int(count), **dict(zip(self.names, means, strict=True))}
+            {"depth": index * self.bucket, "n_tokens": int(count)}
+            | {name: mean for name, mean in zip(self.names, means, strict=True) if name.startswith(BY_DEPTH)}
             for index, (count, means) in enumerate(zip(counts_D, means_DM, strict=True))
             if count > 0
         ]
@@ -152,7 +166,9 @@ class Tally:
 def gap_recovery(before: float, after: float, teacher: float) -> float:
     """(after − before) / (teacher − before): the share of the teacher's lead that the student gained (§3.2).
 
+    NaN if the teacher has no lead.
+
     >>> round(gap_recovery(0.4, 0.7, 0.8), 3)
     0.75
     """
-    return (after - before) / (teacher - before)
+    return (after - before) / (teacher - before) if teacher != before else math.nan

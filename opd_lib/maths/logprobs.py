@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,37 +18,57 @@ def score(
     row_N: Tensor,
     position_N: Tensor,
     k: int,
+    chunk: int | None = None,
 ) -> TokenScores:
     """Log-probabilities (nats) of the tokens, entropies, the exact reverse KL and the top-k candidates.
 
     Everything is normalised over the full vocabulary, in float32 or better. Only `student_logp_*` carries a gradient.
-    k = 0 asks for no candidates. Raises ValueError if the vocabularies differ or k exceeds them.
+    k = 0 asks for no candidates. `chunk` tokens at a time bounds the temporary (N, V) tensors and changes no result.
+    Raises ValueError if the vocabularies differ or k exceeds them.
     """
-    student_logp_NV = log_softmax(student_logits_NV)
-    with torch.no_grad():
-        student_entropy_N = entropy(student_logp_NV)
-    scores = {
-        "token_N": token_N,
-        "row_N": row_N,
-        "position_N": position_N,
-        "student_logp_N": at(student_logp_NV, token_N[:, None])[:, 0],
-        "student_entropy_N": student_entropy_N,
-    }
-    if teacher_logits_NV is None:
-        return TokenScores(**scores)
-    if teacher_logits_NV.shape != student_logits_NV.shape:
+    vocabulary = student_logits_NV.shape[-1]
+    if teacher_logits_NV is not None and teacher_logits_NV.shape != student_logits_NV.shape:
         raise ValueError(
             f"teacher logits {tuple(teacher_logits_NV.shape)} do not match the student's "
             f"{tuple(student_logits_NV.shape)}: cut both heads to the tokenizer's length"
         )
-    teacher_logp_NV = log_softmax(teacher_logits_NV).detach()
-    with torch.no_grad():
-        reverse_kl_N = (student_logp_NV.exp() * (student_logp_NV - teacher_logp_NV)).sum(-1)
-    return TokenScores(
-        **scores,
+    if not 0 <= k <= vocabulary:
+        raise ValueError(f"k = {k} is impossible with {vocabulary} tokens; use 0 ≤ k ≤ {vocabulary}")
+    size = chunk or max(len(token_N), 1)
+    pieces = []
+    for start in range(0, max(len(token_N), 1), size):
+        part = slice(start, start + size)
+        teacher_part_NV = None if teacher_logits_NV is None else teacher_logits_NV[part]
+        pieces.append(_score(student_logits_NV[part], teacher_part_NV, token_N[part], row_N[part], position_N[part], k))
+    result: TokenScores = _join(pieces)
+    return result
+
+
+def _score(
+    student_logits_NV: Tensor,
+    teacher_logits_NV: Tensor | None,
+    token_N: Tensor,
+    row_N: Tensor,
+    position_N: Tensor,
+    k: int,
+) -> TokenScores:
+    student_logp_NV = log_softmax(student_logits_NV)
+    fixed_NV = student_logp_NV.detach()
+    scores = TokenScores(
+        token_N=token_N,
+        row_N=row_N,
+        position_N=position_N,
+        student_logp_N=at(student_logp_NV, token_N[:, None])[:, 0],
+        student_entropy_N=entropy(fixed_NV),
+    )
+    if teacher_logits_NV is None:
+        return scores
+    teacher_logp_NV = log_softmax(teacher_logits_NV.detach())
+    return replace(
+        scores,
         teacher_logp_N=at(teacher_logp_NV, token_N[:, None])[:, 0],
         teacher_entropy_N=entropy(teacher_logp_NV),
-        reverse_kl_N=reverse_kl_N,
+        reverse_kl_N=expected(fixed_NV, fixed_NV - teacher_logp_NV),
         candidates=candidates(student_logp_NV, teacher_logp_NV, k) if k else None,
     )
 
@@ -54,6 +77,7 @@ def candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, k: int) -> Cand
     """The student's top-k, then the teacher's top-k that are not among them (C = 2k; C = V when k = V).
 
     Which tokens they are is decided without gradient; their student log-probabilities carry one.
+    Raises ValueError unless 1 ≤ k ≤ V.
     """
     vocabulary = student_logp_NV.shape[-1]
     if not 1 <= k <= vocabulary:
@@ -61,23 +85,23 @@ def candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, k: int) -> Cand
     with torch.no_grad():
         student_id_NK = student_logp_NV.topk(k, dim=-1).indices
         teacher_id_NK = teacher_logp_NV.topk(k, dim=-1).indices
-        same_NKK = student_id_NK[:, :, None] == teacher_id_NK[:, None, :]
-        rank_NK = torch.arange(k, device=student_id_NK.device).expand_as(student_id_NK)
-        outside_NK = torch.full_like(rank_NK, OUTSIDE)
-        shared_rank_NK = torch.where(same_NKK.any(2), same_NKK.int().argmax(2), outside_NK)
-        if k == vocabulary:  # the student's list holds every token: the teacher's adds nothing
-            id_NC, student_rank_NC, teacher_rank_NC = student_id_NK, rank_NK, shared_rank_NK
-        else:
-            id_NC = torch.cat([student_id_NK, teacher_id_NK], 1)
-            student_rank_NC = torch.cat([rank_NK, outside_NK], 1)
-            teacher_rank_NC = torch.cat([shared_rank_NK, torch.where(same_NKK.any(1), outside_NK, rank_NK)], 1)
+        # with k = V the student's list holds every token: the teacher's adds nothing
+        id_NC = student_id_NK if k == vocabulary else torch.cat([student_id_NK, teacher_id_NK], 1)
+        student_rank_NC = _ranks(student_id_NK, vocabulary).gather(1, id_NC)
+        teacher_rank_NC = _ranks(teacher_id_NK, vocabulary).gather(1, id_NC)
+        twice_NC = (student_rank_NC < k) & (torch.arange(id_NC.shape[1], device=id_NC.device) >= k)
     return Candidates(
         id_NC=id_NC,
         student_logp_NC=at(student_logp_NV, id_NC),
         teacher_logp_NC=at(teacher_logp_NV, id_NC),
-        student_rank_NC=student_rank_NC,
-        teacher_rank_NC=teacher_rank_NC,
+        student_rank_NC=student_rank_NC.masked_fill(twice_NC, OUTSIDE),
+        teacher_rank_NC=teacher_rank_NC.masked_fill(twice_NC, OUTSIDE),
     )
+
+
+def list_length(candidates: Candidates) -> int:
+    """The k these candidates were made with: the longest list that can be cut from them."""
+    return int((candidates.student_rank_NC[:1] < OUTSIDE).sum())
 
 
 def log_softmax(logits_NV: Tensor) -> Tensor:
@@ -88,9 +112,31 @@ def log_softmax(logits_NV: Tensor) -> Tensor:
 
 def entropy(logp_NV: Tensor) -> Tensor:
     """Shannon entropy (nats) of each row."""
-    return -(logp_NV.exp() * logp_NV).sum(-1)
+    return expected(logp_NV, -logp_NV)
+
+
+def expected(logp_NV: Tensor, value_NV: Tensor) -> Tensor:
+    """Expectation of each row's values under its probabilities; tokens of probability zero count nothing."""
+    p_NV = logp_NV.exp()
+    return (p_NV * value_NV).masked_fill(p_NV == 0, 0.0).sum(-1)
 
 
 def at(logp_NV: Tensor, id_NC: Tensor) -> Tensor:
     """Log-probabilities (N, C) of given tokens."""
     return logp_NV.gather(-1, id_NC)
+
+
+def _ranks(id_NK: Tensor, vocabulary: int) -> Tensor:
+    """Each token's place in its row's list (N, V); OUTSIDE if it is not on the list."""
+    rank_NK = torch.arange(id_NK.shape[1], device=id_NK.device).expand_as(id_NK)
+    return torch.full((len(id_NK), vocabulary), OUTSIDE, device=id_NK.device).scatter(1, id_NK, rank_NK)
+
+
+def _join(pieces: list[Any]) -> Any:
+    """One record of the pieces' tensors, one below the other."""
+    first = pieces[0]
+    if len(pieces) == 1 or first is None:
+        return first
+    if isinstance(first, TokenScores | Candidates):
+        return replace(first, **{f.name: _join([getattr(piece, f.name) for piece in pieces]) for f in fields(first)})
+    return torch.cat(pieces)

@@ -73,9 +73,7 @@ def paired_cluster_bootstrap(
     """
     _check_confidence(confidence)
     if first.index.has_duplicates or second.index.has_duplicates or set(first.index) != set(second.index):
-        raise ValueError(
-            "the two conditions must hold the same problems, each once; index both series by problem"
-        )
+        raise ValueError("the two conditions must hold the same problems, each once; index both series by problem")
     difference_P = (first - second.reindex(first.index)).to_numpy(dtype=float)
     if len(difference_P) < 2:
         raise ValueError(f"{len(difference_P)} problem(s) cannot be resampled; give at least two")
@@ -89,9 +87,7 @@ def paired_cluster_bootstrap(
         rng=generator,
     )
     low, high = draws.confidence_interval
-    return Interval(
-        estimate=float(difference_P.mean()), low=float(low), high=float(high), n=len(difference_P)
-    )
+    return Interval(estimate=float(difference_P.mean()), low=float(low), high=float(high), n=len(difference_P))
 
 
 def _student(values: Sequence[float], confidence: float, spread: Callable[[int], float]) -> Interval:

@@ -8,12 +8,13 @@ A method module states its paper and equation, its frozen `Params`, what it NEED
 
 and, where they apply,
 
-    n_candidates(params, vocabulary) -> int         how long the top-k lists must be (otherwise none are computed for it)
+    n_candidates(params, vocabulary) -> int         how long the top-k lists must be (else none are computed for it)
     advantages(reward_PG, params) -> Tensor (P, G)  sequence-level advantages from the rewards of a group
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
-    oracle(student_logits_NV, teacher_logits_NV, params) -> gradient (N, V)   the exact gradient, written independently
+    oracle(student_logits_NV, teacher_logits_NV, token_N, params) -> (float, Tensor (N, V))
+                                                    the loss and its exact gradient at the logits, written independently
 
-A method never sees a model, a tokenizer or a file.
+A file whose name begins with _ is part of a method, none itself. A method never sees a model, a tokenizer or a file.
 """
 
 from __future__ import annotations

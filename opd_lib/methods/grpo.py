@@ -4,7 +4,8 @@
     loss = − Σ_i A_i Σ_t log p(y_it)
 
 It makes the tiny world's post-RL teachers, as Table 1 of arXiv 2604.13016 makes Qwen3-4B-Base-GRPO.
-Differs: no ratio and no clipping. With one optimiser step per batch of rollouts the ratio is 1 and clipping never acts.
+Differs: no ratio and no clipping: with one optimiser step per batch of rollouts the ratio is 1 and clipping never acts.
+No KL term. One mean over all tokens of the batch. The standard deviation is the population's.
 """
 
 from __future__ import annotations
@@ -23,19 +24,23 @@ class Params(BaseModel):
     """How rewards become advantages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    normalize_std: bool
-    epsilon: Annotated[float, Field(gt=0.0)]
+    normalize_std: bool = Field(description="divide a group's advantages by the standard deviation of its rewards")
+    epsilon: Annotated[float, Field(gt=0.0, description="added to that standard deviation")]
 
 
 NEEDS: frozenset[str] = frozenset({"reward"})
 
 
 def advantages(reward_PG: Tensor, params: Params) -> Tensor:
-    """Advantages (P, G): zero for a group whose rewards are all equal.
+    """Advantages (P, G): exactly zero for a group whose rewards are all equal.
 
     Without `normalize_std` the expected gradient is (G − 1)/G times that of the expected reward.
+    Raises ValueError for groups of one.
     """
-    centred_PG = reward_PG - reward_PG.mean(1, keepdim=True)
+    if reward_PG.shape[1] < 2:
+        raise ValueError("source.per_prompt: 1: a group of one has nothing to be compared with; use 2 or more")
+    equal_P1 = reward_PG.amax(1, keepdim=True) == reward_PG.amin(1, keepdim=True)
+    centred_PG = (reward_PG - reward_PG.mean(1, keepdim=True)).masked_fill(equal_P1, 0.0)
     if not params.normalize_std:
         return centred_PG
     return centred_PG / (reward_PG.std(1, keepdim=True, correction=0) + params.epsilon)
@@ -43,5 +48,6 @@ def advantages(reward_PG: Tensor, params: Params) -> Tensor:
 
 def loss(scores: TokenScores, params: Params) -> Loss:
     """Policy-gradient loss (nats), summed over tokens."""
-    assert scores.advantage_N is not None
+    if scores.advantage_N is None:
+        raise ValueError("scores without advantages: pass advantages(rewards, params) to score")
     return Loss(total=-(scores.advantage_N * scores.student_logp_N).sum(), n_tokens=len(scores.token_N))

@@ -9,49 +9,65 @@ With p the student, q the teacher, both on the student's prefix, S a support and
     normalize   raw       w = p                 log-ratio over the full vocabulary
                 weights   w = p / Σ_S p         log-ratio over the full vocabulary: what the published code computes
                 both      p and q renormalised on S, in weight and log-ratio: Eq. 5 as printed
+    weight      teacher_p puts q in the place of p in w, uniform puts 1
     stop_gradient  true   gradient Σ_S w log(p/q) ∇log p, weight and log-ratio held constant (policy-gradient form)
                    false  the expression is differentiated as it stands
     tail        bucket adds what lies outside S as one more category; drop leaves it out
+    direction   forward   Σ_S w log(q/p), w = q
+                jsd       Σ_S βq log(q/m) + (1−β)p log(p/m), m = βq + (1−β)p
 
 The default of the experiments (topk, student, student_p, weights, stop_gradient) is the published code's objective; its
-gradient is that of the generalised reverse KL Σ_S [p log(p/q) − p + q] divided by Σ_S p.
-`raw` without stop_gradient is the plain truncated reverse KL: it also pushes mass out of S and is not zero at p = q.
+gradient is that of the generalised reverse KL Σ_S [p log(p/q) − p + q] divided by Σ_S p. The published "Non-Overlap" is
+symmetric_difference with raw. `raw` without stop_gradient is the plain truncated reverse KL: it also pushes mass out of
+S and is not zero at p = q. `sampled` is unbiased only for tokens drawn from the student at temperature 1, top_p 1.
 
 Source: arXiv 2604.13016 §2 and its code. Differs: one global token mean (the code averages micro-batch means); no ratio
-and no clipping (one optimiser step per batch, so the ratio is 1); jsd follows m = βq + (1−β)p.
+and no clipping (one optimiser step per batch, so the ratio is 1).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import math
+import operator
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-from opd_lib.types import OUTSIDE, Candidates, Loss, TokenScores
+from opd_lib.maths import logprobs
+from opd_lib.methods._opd_oracle import oracle as oracle
+from opd_lib.types import Candidates, Loss, TokenScores
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+NEEDS: frozenset[str] = frozenset({"teacher"})
 NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
 
 
 class Params(BaseModel):
-    """Which objective. `sampled` reads none of support, weight, normalize, tail, k; `full` takes S = V; `beta` is jsd's."""
+    """Which objective. `sampled` reads none of k, support, weight, normalize, tail; `full` is topk with S = V."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    estimator: Literal["sampled", "topk", "full"]
-    k: Annotated[int, Field(ge=0)]
-    support: Literal["student", "teacher", "intersection", "union", "symmetric_difference"]
-    weight: Literal["student_p", "teacher_p", "uniform"]
-    normalize: Literal["raw", "weights", "both"]
-    tail: Literal["drop", "bucket"]
-    stop_gradient: bool
-    direction: Literal["reverse", "forward", "jsd"]
-    beta: Annotated[float, Field(gt=0.0, lt=1.0)]
+    estimator: Literal["sampled", "topk", "full"] = Field(description="the sampled token, a support, the vocabulary")
+    k: int = Field(ge=0, description="length of the top-k lists the support is made of (tokens)")
+    support: Literal["student", "teacher", "intersection", "union", "symmetric_difference"] = Field(
+        description="how the student's and the teacher's top-k lists make the support S"
+    )
+    weight: Literal["student_p", "teacher_p", "uniform"] = Field(description="what weighs the log-ratios")
+    normalize: Literal["raw", "weights", "both"] = Field(description="what is renormalised on S")
+    tail: Literal["drop", "bucket"] = Field(description="what becomes of the mass outside S")
+    stop_gradient: bool = Field(description="hold weight and log-ratio constant (policy-gradient form)")
+    direction: Literal["reverse", "forward", "jsd"] = Field(description="KL(p ‖ q), KL(q ‖ p), Jensen–Shannon")
+    beta: Annotated[float, Field(gt=0.0, lt=1.0, description="share of the teacher in jsd's mixture; read by jsd only")]
 
 
-NEEDS: frozenset[str] = frozenset({"teacher"})
+SUPPORTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "student": lambda student_NC, teacher_NC: student_NC,
+    "teacher": lambda student_NC, teacher_NC: teacher_NC,
+    "intersection": operator.and_,
+    "union": operator.or_,
+    "symmetric_difference": operator.xor,
+}
 
 
 def n_candidates(params: Params, vocabulary: int) -> int:
@@ -60,42 +76,45 @@ def n_candidates(params: Params, vocabulary: int) -> int:
 
 
 def loss(scores: TokenScores, params: Params) -> Loss:
-    """The objective (nats), summed over tokens. Positions with an empty support contribute 0 and are counted."""
-    if params.estimator == "sampled":
-        assert scores.teacher_logp_N is not None
+    """The objective (nats), summed over tokens. Positions with an empty support contribute 0 and are counted.
+
+    Raises ValueError if the scores lack the teacher or the lists this objective reads.
+    """
+    if params.estimator == "sampled" and scores.teacher_logp_N is not None:
         ratio_N = (scores.student_logp_N - scores.teacher_logp_N).detach()
         value_N = score_function(ratio_N, scores.student_logp_N)
-    else:
-        assert scores.candidates is not None
+    elif scores.candidates is not None:
         value_N = divergence(scores.candidates, params)
+    else:
+        raise ValueError("scores without a teacher or its top-k lists: call score with both and k = n_candidates(...)")
     return Loss(total=value_N.sum(), n_tokens=len(scores.token_N))
 
 
 def divergence(candidates: Candidates, params: Params) -> Tensor:
-    """The objective at each position (N)."""
+    """The objective at each position (N). Slots outside the support hold log p = log q = 0: finite, without effect."""
     mask_NC = support_mask(candidates, params)
-    logp_NC, logq_NC = candidates.student_logp_NC, candidates.teacher_logp_NC
+    logp_NC = candidates.student_logp_NC.masked_fill(~mask_NC, 0.0)
+    logq_NC = candidates.teacher_logp_NC.masked_fill(~mask_NC, 0.0)
     if params.normalize == "both":
         logp_NC, logq_NC = renormalise(logp_NC, mask_NC), renormalise(logq_NC, mask_NC)
     if params.tail == "bucket":
         logp_NC, logq_NC = with_tail(logp_NC, mask_NC), with_tail(logq_NC, mask_NC)
-        mask_NC = torch.cat([mask_NC, torch.ones_like(mask_NC[:, :1])], 1)
-    return torch.where(mask_NC, summand(logp_NC, logq_NC, mask_NC, params), 0.0).sum(-1)
+        mask_NC = torch.nn.functional.pad(mask_NC, (0, 1), value=True)
+    return summand(logp_NC, logq_NC, mask_NC, params).masked_fill(~mask_NC, 0.0).sum(-1)
 
 
 def summand(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params) -> Tensor:
     """What is summed over the support (N, C)."""
     if params.direction == "jsd":
-        logm_NC = mixture(logp_NC, logq_NC, params.beta)
-        to_teacher_NC = logq_NC.exp() * (logq_NC - logm_NC)
-        return params.beta * to_teacher_NC + (1.0 - params.beta) * logp_NC.exp() * (logp_NC - logm_NC)
+        logm_NC = torch.logaddexp(logq_NC + math.log(params.beta), logp_NC + math.log1p(-params.beta))
+        to_teacher_NC, to_student_NC = logq_NC.exp() * (logq_NC - logm_NC), logp_NC.exp() * (logp_NC - logm_NC)
+        return params.beta * to_teacher_NC + (1.0 - params.beta) * to_student_NC
     source_NC = {"student_p": logp_NC, "teacher_p": logq_NC, "uniform": torch.zeros_like(logp_NC)}[params.weight]
-    weight_NC = source_NC.exp() if params.normalize == "raw" else renormalise(source_NC, mask_NC).exp()
+    weight_NC = (source_NC if params.normalize == "raw" else renormalise(source_NC, mask_NC)).exp()
     if params.direction == "forward":
         return weight_NC * (logq_NC - logp_NC)
-    if params.stop_gradient:
-        return score_function((weight_NC * (logp_NC - logq_NC)).detach(), logp_NC)
-    return weight_NC * (logp_NC - logq_NC)
+    value_NC = weight_NC * (logp_NC - logq_NC)
+    return score_function(value_NC.detach(), logp_NC) if params.stop_gradient else value_NC
 
 
 def score_function(coefficient: Tensor, logp: Tensor) -> Tensor:
@@ -104,36 +123,24 @@ def score_function(coefficient: Tensor, logp: Tensor) -> Tensor:
 
 
 def support_mask(candidates: Candidates, params: Params) -> Tensor:
-    """Which candidates form the support S (N, C)."""
-    if params.estimator == "full":
-        return candidates.student_rank_NC < OUTSIDE
-    student_NC, teacher_NC = candidates.student_rank_NC < params.k, candidates.teacher_rank_NC < params.k
-    return {
-        "student": student_NC,
-        "teacher": teacher_NC,
-        "intersection": student_NC & teacher_NC,
-        "union": student_NC | teacher_NC,
-        "symmetric_difference": student_NC ^ teacher_NC,
-    }[params.support]
+    """Which candidates form the support S (N, C). Raises ValueError if their lists are too short for it."""
+    n_slots, length = candidates.id_NC.shape[1], logprobs.list_length(candidates)
+    k = n_slots if params.estimator == "full" else params.k
+    if len(candidates.id_NC) and length < k:
+        raise ValueError(f"candidates: lists of {length} tokens, but the objective reads {k}; score with that k")
+    return SUPPORTS[params.support](candidates.student_rank_NC < k, candidates.teacher_rank_NC < k)
 
 
 def renormalise(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
-    """Log-probabilities renormalised on the support; finite and without meaning off it."""
-    return logp_NC - logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).logsumexp(-1, keepdim=True)
+    """Log-probabilities renormalised on the support; 0 off it."""
+    return logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).log_softmax(-1).masked_fill(~mask_NC, 0.0)
 
 
 def with_tail(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
-    """One more column: the log-probability of everything outside the support."""
+    """One more column: the log-probability of everything outside the support (at least the rounding error)."""
     log_mass_N1 = logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).logsumexp(-1, keepdim=True)
     smallest = torch.finfo(logp_NC.dtype).eps
-    log_tail_N1 = torch.log(-torch.expm1(log_mass_N1.clamp(max=-smallest)))
-    return torch.cat([logp_NC, log_tail_N1], 1)
-
-
-def mixture(logp_NC: Tensor, logq_NC: Tensor, beta: float) -> Tensor:
-    """log(βq + (1−β)p)."""
-    weights = torch.tensor([beta, 1.0 - beta], dtype=logp_NC.dtype, device=logp_NC.device).log()
-    return torch.logaddexp(logq_NC + weights[0], logp_NC + weights[1])
+    return torch.cat([logp_NC, torch.log(-torch.expm1(log_mass_N1.clamp(max=-smallest)))], 1)
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
@@ -141,57 +148,51 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
 
     Raises ValueError naming key, value, reason and remedy.
     """
-    p = params
-    topk, sampled, reverse = p.estimator == "topk", p.estimator == "sampled", p.direction == "reverse"
-    refusals = [
-        (not has_teacher, "teacher: null", "distillation needs a teacher, and its top-k list for this support", "name one"),
-        (topk and p.k < 1, f"method.k: {p.k}", "top-k needs at least one token", "use k ≥ 1, or estimator: sampled"),
-        (topk and p.k > vocabulary, f"method.k: {p.k}", f"the vocabulary has {vocabulary} tokens", "use a smaller k"),
-        (
-            topk and p.k == 1 and p.normalize == "both" and p.support in ("student", "teacher", "intersection"),
-            "method.normalize: both",
-            "with k = 1 a renormalised single token has probability 1 in both models: the loss is identically zero",
-            "use normalize: weights, or k > 1",
-        ),
-        (
-            sampled and not (reverse and p.stop_gradient),
-            f"method.stop_gradient: {str(p.stop_gradient).lower()}, method.direction: {p.direction}",
-            "a sampled token's log-ratio, differentiated, has expected gradient zero, and samples come from the student",
-            "use stop_gradient: true with direction: reverse",
-        ),
-        (
-            not sampled and reverse and p.weight != "student_p" and not p.stop_gradient,
-            f"method.weight: {p.weight}",
-            "with the weight constant, differentiating the log-ratio ignores the teacher (uniform) or maximises the "
-            "forward KL (teacher_p)",
-            "use stop_gradient: true, or weight: student_p",
-        ),
-        (
-            not sampled and not reverse and p.stop_gradient,
-            "method.stop_gradient: true",
-            f"direction: {p.direction} is differentiated as it stands",
-            "use stop_gradient: false",
-        ),
-        (
-            not sampled and p.direction == "forward" and p.weight != "teacher_p",
-            f"method.weight: {p.weight}",
-            "the forward KL is an expectation under the teacher",
-            "use weight: teacher_p",
-        ),
-        (
-            not sampled and p.direction == "jsd" and (p.weight != "student_p" or p.normalize == "weights"),
-            f"method.weight: {p.weight}, method.normalize: {p.normalize}",
-            "the Jensen–Shannon divergence brings its own weights",
-            "use weight: student_p with normalize: raw or both",
-        ),
-        (
-            not sampled and p.tail == "bucket" and (p.normalize != "raw" or p.weight == "uniform" or not topk
-                or (reverse and p.weight != "student_p")),
-            "method.tail: bucket",
-            "the tail category completes p and q on the support to distributions, so they must not be renormalised",
-            "use estimator: topk, normalize: raw and weight: student_p (forward: teacher_p)",
-        ),
-    ]  # fmt: skip
-    for refused, what, reason, remedy in refusals:
-        if refused:
-            raise ValueError(f"{what}: {reason}; {remedy}")
+    facts: dict[str, Any] = params.model_dump() | {"teacher": has_teacher}
+    k = n_candidates(params, vocabulary)
+    sizes = {"empty": k < 1, "too long": k > vocabulary, "one": k == 1, "all": k == vocabulary}
+    facts["size"] = next((size for size, holds in sizes.items() if holds), "some")
+    for key, when, reason in REFUSALS:
+        if all(facts[fact] in values for fact, values in when.items()):
+            blamed = f"method.{key}: {str(facts[key]).lower()}" if has_teacher else "teacher: null"
+            raise ValueError(f"{blamed}: {reason.format(vocabulary=vocabulary)}")
+
+
+# key to blame · the facts that together refuse · reason; remedy. Earlier refusals are presupposed by later ones.
+REFUSALS: tuple[tuple[str, dict[str, set[Any]], str], ...] = (
+    ("teacher", {"teacher": {False}}, "distillation compares with a teacher; name one"),
+    ("k", {"estimator": {"topk"}, "size": {"empty"}}, "a list needs a token; use k ≥ 1, or estimator: sampled"),
+    ("k", {"size": {"too long"}}, "the vocabulary has {vocabulary} tokens; use k ≤ {vocabulary}"),
+    ("direction", {"estimator": {"sampled"}, "direction": {"forward", "jsd"}},
+     "tokens are sampled from the student, so they estimate the reverse KL only; use direction: reverse"),
+    ("stop_gradient", {"estimator": {"sampled"}, "stop_gradient": {False}},
+     "a sampled token's log-ratio, differentiated, has expected gradient zero; use stop_gradient: true"),
+    ("support", {"support": {"symmetric_difference"}, "size": {"all"}},
+     "lists of all {vocabulary} tokens differ nowhere, so the loss is identically zero; use topk and a smaller k"),
+    ("tail", {"tail": {"bucket"}, "size": {"all"}}, "all {vocabulary} tokens leave no tail; use tail: drop"),
+    ("normalize", {"estimator": {"topk"}, "tail": {"bucket"}, "normalize": {"weights", "both"}},
+     "the tail bucket completes p and q on S to distributions; use normalize: raw, or tail: drop"),
+    ("weight", {"estimator": {"topk"}, "tail": {"bucket"}, "direction": {"reverse"},
+                "weight": {"teacher_p", "uniform"}},
+     "with the tail bucket the sum is a KL under the student's own weight only; use weight: student_p"),
+    ("stop_gradient", {"direction": {"forward", "jsd"}, "stop_gradient": {True}},
+     "the policy-gradient form belongs to the reverse KL; use stop_gradient: false"),
+    ("weight", {"direction": {"forward"}, "weight": {"student_p", "uniform"}},
+     "the forward KL is an expectation under the teacher; use weight: teacher_p"),
+    ("weight", {"direction": {"jsd"}, "weight": {"teacher_p", "uniform"}},
+     "the Jensen–Shannon divergence brings its own weights; write weight: student_p"),
+    ("normalize", {"direction": {"jsd"}, "normalize": {"weights"}},
+     "the Jensen–Shannon divergence brings its own weights; use normalize: raw or both"),
+    ("weight", {"direction": {"reverse"}, "weight": {"uniform"}, "stop_gradient": {False}},
+     "differentiated, log q drops out: blind to the teacher; use stop_gradient: true, or weight: student_p"),
+    ("weight", {"direction": {"reverse"}, "weight": {"teacher_p"}, "stop_gradient": {False}},
+     "differentiated, it maximises the forward KL; use stop_gradient: true, or direction: forward"),
+    ("normalize", {"size": {"one"}, "support": {"student", "teacher", "intersection"}, "normalize": {"both"}},
+     "one token renormalised has probability 1 in both models: identically zero; use normalize: raw, or k > 1"),
+    ("normalize", {"size": {"one"}, "support": {"student", "teacher", "intersection"}, "normalize": {"weights"},
+                   "direction": {"reverse"}, "stop_gradient": {False}},
+     "one token of weight 1, differentiated, loses log q: blind to the teacher; use stop_gradient: true, or k > 1"),
+    ("normalize", {"size": {"one"}, "support": {"student", "intersection"}, "normalize": {"weights"},
+                   "direction": {"forward"}},
+     "one token of weight 1, differentiated, loses log q: blind to the teacher; use normalize: raw, or k > 1"),
+)  # fmt: skip

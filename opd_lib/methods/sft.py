@@ -7,6 +7,7 @@ Source: arXiv 2604.13016 §5.1 and Table 3 (the cold start).
 
 from __future__ import annotations
 
+from math import log
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -31,9 +32,13 @@ def loss(scores: TokenScores, params: Params) -> Loss:
     return Loss(total=-scores.student_logp_N.sum(), n_tokens=len(scores.token_N))
 
 
-def oracle(student_logits_NV: Tensor, token_N: Tensor, params: Params) -> Tensor:
-    """The exact gradient at the logits: softmax minus one-hot."""
-    gradient_NV = student_logits_NV.softmax(-1)
+def oracle(
+    student_logits_NV: Tensor, teacher_logits_NV: Tensor | None, token_N: Tensor, params: Params
+) -> tuple[float, Tensor]:
+    """The loss and its exact gradient at the logits (N, V): softmax minus one-hot. The teacher is not read."""
+    gradient_NV = student_logits_NV.detach().double().softmax(-1)
+    value = 0.0
     for n, token in enumerate(token_N.tolist()):
+        value -= log(float(gradient_NV[n, token]))
         gradient_NV[n, token] -= 1.0
-    return gradient_NV
+    return value, gradient_NV

@@ -31,7 +31,7 @@ EXAMPLES = "rollouts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run folder as read. `status` is running, finished or failed; `seconds` are wall seconds per stage of the loop."""
+    """A run folder as read. `status`: running, finished or failed; `seconds`: wall seconds per stage of the loop."""
 
     folder: Path
     experiment: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
@@ -67,6 +68,13 @@ def curve_table(frame: pd.DataFrame, column: str, steps: Sequence[int], digits: 
     return pd.DataFrame(rows)
 
 
+def a_few_steps(frame: pd.DataFrame, n: int = 8) -> list[int]:
+    """About n logged steps, evenly spread, first and last among them."""
+    logged = sorted(int(step) for step in frame["step"].unique())
+    chosen = {round(i * (len(logged) - 1) / max(1, n - 1)) for i in range(n)}
+    return [logged[index] for index in sorted(chosen)]
+
+
 def end_table(frame: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> pd.DataFrame:
     """One row per column and arm: start and end (last three points), mean ± half-width over seeds."""
     rows = []
@@ -110,7 +118,7 @@ def checkpoint_table(evals: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
 
     Each cell is mean ± half-width over seeds.
     """
-    last = evals[evals["step"] == evals.groupby(["arm", "seed"])["step"].transform("max")]
+    last = _last(evals)
     rows = []
     for arm in last["arm"].unique():
         by_seed = last[last["arm"] == arm].pivot(index="seed", columns="test_set", values="accuracy")
@@ -118,6 +126,20 @@ def checkpoint_table(evals: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
         mean = interval(list(by_seed.mean(axis=1, skipna=False)), digits)
         rows.append({"checkpoint": arm, **cells, "mean": mean})
     return pd.DataFrame(rows).fillna(MISSING)
+
+
+def last_scores(evals: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """arm → test set → accuracy at the last evaluation, mean over seeds."""
+    last = _last(evals)
+    means = last.groupby(["arm", "test_set"])["accuracy"].mean()
+    return {str(arm): means[arm].to_dict() for arm in last["arm"].unique()}
+
+
+def token_table(example: Mapping[str, Any], n: int = 20) -> pd.DataFrame:
+    """The first n tokens of a kept response with what both models said about them (nats)."""
+    columns = ["student_logp", "teacher_logp", "student_entropy", "teacher_entropy", "reverse_kl"]
+    frame = pd.DataFrame({"token": example["tokens"], **{name: example[name] for name in columns if name in example}})
+    return frame.head(n)
 
 
 def hyper_parameters(reference_table: pd.DataFrame, ours: Mapping[str, object]) -> pd.DataFrame:
@@ -138,6 +160,10 @@ def hyper_parameters(reference_table: pd.DataFrame, ours: Mapping[str, object]) 
             "source": reference_table["source"],
         }
     )
+
+
+def _last(evals: pd.DataFrame) -> pd.DataFrame:
+    return evals[evals["step"] == evals.groupby(["arm", "seed"])["step"].transform("max")]
 
 
 def _curves(frame: pd.DataFrame, column: str) -> list[pd.Series]:

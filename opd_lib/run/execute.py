@@ -121,11 +121,11 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Any], fail
         os.replace(temporary, output)
         failed.unlink(missing_ok=True)
     except PapermillExecutionError as error:
-        place, reason = f"cell {error.exec_count}", f"{error.ename}: {error.evalue}"
+        place, reason = f"cell [{error.exec_count}]", f"{error.ename}: {error.evalue}"
     except DeadKernelError:
-        place, reason = f"after cell {_last_cell(temporary)} began", "the kernel died (killed, or out of memory?)"
+        place, reason = f"at cell [{_last_cell(temporary)}] or the next", "the kernel died (killed, or out of memory?)"
     except CellTimeoutError:
-        place, reason = f"cell {_last_cell(temporary)}", f"took more than {cell_seconds} s"
+        place, reason = f"cell [{_last_cell(temporary)}]", f"took more than {cell_seconds} s"
     except (PapermillException, OSError, RuntimeError) as error:
         place, reason = "as a whole", f"{type(error).__name__}: {error}"
     else:

@@ -63,7 +63,16 @@ def run(experiment: Experiment, jobs: int | None = None) -> Runs:
     Prints nothing when all is there. Raises ValueError naming each run that failed, its error and its log; runs that do
     not need it are finished nevertheless. Interrupted or killed, it leaves no process behind; called again, it resumes.
     """
-    specs = experiment.runs()
+    return _complete(experiment.runs(), jobs)
+
+
+def parents(experiment: Experiment, jobs: int | None = None) -> Runs:
+    """The finished runs that make an experiment's students and teachers, each once; what is missing is computed."""
+    specs = {parent.name: parent for spec in experiment.runs() for parent in spec.parents.values()}
+    return _complete(tuple(specs.values()), jobs)
+
+
+def _complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
     todo = plan.missing(specs)
     if todo:
         compute(todo, jobs or cores())

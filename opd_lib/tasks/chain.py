@@ -6,8 +6,8 @@
 
 A thinking pattern is the syntax of a step AND the distribution over 64 filler words. Fillers before a step, and rarely
 before any token, give every position a learned tail, so that a top-k list of 16 among 128 tokens means something.
-A slip is a systematic error of the corpus: a step whose operand is one of a few digits is off by one, mostly. Both model
-sizes learn it; reinforcement learning can remove it.
+A slip is a systematic error of the corpus: a step whose operand is one of a few digits is off by one, nearly always.
+Both model sizes learn it; reinforcement learning can remove it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,29 @@
+"""What a notebook leaves behind: tables as text and CSV, figures as picture and SVG, from the same frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from opd_lib.report import figures, tables
+from opd_lib.report.record import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The figures/ and tables/ of one executed notebook."""
+
+    folder: Path
+
+    def table(self, name: str, frame: pd.DataFrame, digits: int = 3) -> None:
+        """Write tables/NAME.csv and print the table with fixed digits."""
+        folder = self.folder / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        print(tables.show(frame, digits))
+
+    def figure(self, name: str, chart: figures.Chart) -> figures.Chart:
+        """Write figures/NAME.svg and return the figure, which a notebook then shows."""
+        return figures.save(chart, self.folder / "figures" / f"{name}.svg")
