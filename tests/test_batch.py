@@ -112,7 +112,7 @@ def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
     )}  # fmt: skip
     assert content["runs"]["01_opd/plain/seed0"]["needs"] == [".done/00_models/teacher/seed0.run.json"]
     assert "--guardian 123" in content["runs"]["01_opd/plain/seed0"]["command"]
-    assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 2
+    assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 3
 
 
 def command(world: Path, *words: str) -> list[str]:

@@ -72,25 +72,23 @@ def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
     """The overlap metrics of top-k lists of length k. Raises ValueError if the candidates' lists are shorter."""
     c = scores.candidates
     if c is None or (len(c.id_NC) and not 1 <= k <= list_length(c)):
-        raise ValueError(
-            f"k = {k}: the scores hold no candidate lists of that length; score with this k or a larger one"
-        )
+        raise ValueError(f"k = {k}: the scores hold no top-k lists of that length; score with this k or a larger one")
     logp_NC, logq_NC = c.student_logp_NC.detach(), c.teacher_logp_NC
     mine_NC = c.student_rank_NC < k
     shared_NC = mine_NC & (c.teacher_rank_NC < k)
-    n_shared_N = shared_NC.sum(1)
-    one_N, some_N = torch.ones_like(logp_NC[:, 0]), (n_shared_N > 0).to(logp_NC.dtype)
+    n_shared_N = shared_NC.sum(1).to(logp_NC.dtype)
+    one_N, some_N = torch.ones_like(n_shared_N), n_shared_N.clamp(max=1)
     p_NC, q_NC = logp_NC.exp(), logq_NC.exp()
     ratio_NC = logp_NC - logq_NC
     published_NC = -_log_softmax(logp_NC, mine_NC).exp() * ratio_NC
     extreme_N1 = published_NC.abs().masked_fill(~mine_NC, -1.0).argmax(1, keepdim=True)
     return {
-        "overlap": (n_shared_N / k * one_N, one_N),
+        "overlap": (n_shared_N / k, one_N),
         "student_mass": (_sum(p_NC, shared_NC), one_N),
         "teacher_mass": (_sum(q_NC, shared_NC), one_N),
         "student_support_mass": (_sum(p_NC, mine_NC), one_N),
         "advantage_paper": (_paper(logp_NC, logq_NC, shared_NC), some_N),
-        "advantage_reference_code": (_sum(published_NC, shared_NC), n_shared_N * one_N),
+        "advantage_reference_code": (_sum(published_NC, shared_NC), n_shared_N),
         "advantage_verl": (_sum(q_NC * ratio_NC, shared_NC) / n_shared_N.clamp(min=1), one_N),
         "empty_overlap": (1.0 - some_N, one_N),
         "delta_p": ((p_NC - q_NC).gather(1, extreme_N1)[:, 0], one_N),

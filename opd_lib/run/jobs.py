@@ -60,7 +60,7 @@ def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_roo
 
     Raises ValueError for a corrupt record, a run of other parameters, or a folder that cannot be written.
     """
-    specs = plan.missing(plan.all_runs(chosen))
+    specs = plan.missing(plan.with_parents(plan.all_runs(chosen)))  # notebooks read the parents' records too
     expected = pace(specs)
     done = {spec.name: root / ".done" / f"{spec.name}.run.json" for spec in specs}
     jobs = [_run_job(spec, done, expected.get(spec.name)) for spec in specs]
@@ -69,7 +69,7 @@ def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_roo
             name=experiment.name, profile=experiment.profile, results=root, seeds=experiment.seeds,
             folder=folder, params_root=params_root,
         )  # fmt: skip
-        needs = tuple(str(done[spec.name]) for spec in experiment.runs() if spec.name in done)
+        needs = tuple(str(done[spec.name]) for spec in plan.with_parents(experiment.runs()) if spec.name in done)
         if needs or not execute.is_done(request, experiment):
             jobs.append(_notebook_job(request, needs, root))
     try:
