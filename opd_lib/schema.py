@@ -16,7 +16,6 @@ from opd_lib.tasks import chain
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
 
 
-
 class Strict(BaseModel):
     """A record that takes nothing it does not know and coerces nothing."""
 

@@ -153,7 +153,8 @@ def test_the_gradient_is_zero_for_a_teacher_that_is_the_student_and_not_for_anot
 
 def test_shares_of_a_step_are_the_step_however_many_processes() -> None:
     model = models.new_model(SHAPE, 0), models.chain_tokenizer()
-    source = dict(kind="student", prompts_per_step=4, per_prompt=2, max_new_tokens=6, temperature=1.0, top_p=1.0)
+    source = {"kind": "student", "prompts_per_step": 4, "per_prompt": 2, "max_new_tokens": 6}
+    source |= {"temperature": 1.0, "top_p": 1.0}
     from opd_lib.schema import Sampled
 
     params = type(
@@ -198,7 +199,7 @@ def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sour
 
 
 def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources.Model) -> None:
-    model, tokenizer = student
+    model, _ = student
     other = models.chain_tokenizer()
     other.add_tokens(["w99"])
     with pytest.raises(ValueError, match="'w99' is id None for the student and 128 for the teacher"):
@@ -213,5 +214,5 @@ def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources
 
 
 def test_a_missing_checkpoint_is_one_error(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match="cannot load a checkpoint from .*nowhere"):
+    with pytest.raises(ValueError, match=r"cannot load a checkpoint from .*nowhere"):
         models.load(tmp_path / "nowhere")

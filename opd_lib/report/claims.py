@@ -75,9 +75,7 @@ class Claim(Strict):
     def bound(self, profile: str) -> float:
         """The threshold at a profile. Raises ValueError for a profile without one."""
         if profile not in Threshold.model_fields:
-            raise ValueError(
-                f"claim {self.id}: no threshold for profile {profile!r}; add it to the claims file"
-            )
+            raise ValueError(f"claim {self.id}: no threshold for profile {profile!r}; add it to the claims file")
         return float(getattr(self.threshold, profile))
 
 
@@ -170,9 +168,7 @@ def verdict(claim: Claim, interval: stats.Interval, profile: str) -> str:
     return DOES_NOT_HOLD if margins[1] < 0 else INCONCLUSIVE
 
 
-def compare(
-    register: Register, local: Evidence, committed: Evidence, notebook: str | None = None
-) -> pd.DataFrame:
+def compare(register: Register, local: Evidence, committed: Evidence, notebook: str | None = None) -> pd.DataFrame:
     """Each quantity of each local seed beside the committed mean and the range where a new seed should fall.
 
     `agrees` is yes, no, or unknown (fewer than two committed seeds, or an undefined quantity). The range is

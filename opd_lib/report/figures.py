@@ -88,9 +88,7 @@ def panels(
     Raises ValueError when columns, titles and units differ in number.
     """
     if not len(columns) == len(titles) == len(units):
-        raise ValueError(
-            f"{len(columns)} columns, {len(titles)} titles, {len(units)} units: give one of each"
-        )
+        raise ValueError(f"{len(columns)} columns, {len(titles)} titles, {len(units)} units: give one of each")
     chart, row = _row(len(columns))
     for axes, column, title, unit in zip(row, columns, titles, units, strict=True):
         _label_ends(axes, _draw_curves(axes, frame, column, (reference_lines or {}).get(column, ())))
@@ -99,9 +97,7 @@ def panels(
 
 
 @styled
-def accuracy_panels(
-    evals: pd.DataFrame, teacher_lines: Mapping[str, Mapping[str, float]] | None = None
-) -> Chart:
+def accuracy_panels(evals: pd.DataFrame, teacher_lines: Mapping[str, Mapping[str, float]] | None = None) -> Chart:
     """One axis per test set, on one scale; `teacher_lines` maps a name to test set → accuracy (dashed)."""
     test_sets = sorted(evals["test_set"].unique())
     chart, row = _row(len(test_sets), share_y=True)
@@ -138,9 +134,7 @@ def beside_paper(
 
 
 @styled
-def bars(
-    frame: pd.DataFrame, column: str, ylabel: str, reference: Mapping[str, float] | None = None
-) -> Chart:
+def bars(frame: pd.DataFrame, column: str, ylabel: str, reference: Mapping[str, float] | None = None) -> Chart:
     """One bar per arm (mean over seeds) with a dot per seed and the 95 % interval as a whisker.
 
     `frame` has columns arm, seed and `column`, one row each; `reference` maps arms to the paper's value.
@@ -198,9 +192,7 @@ def _row(n: int, width: float = PANEL_WIDTH, share_y: bool = False) -> tuple[Cha
     return chart, list(chart.subplots(1, n, squeeze=False, sharey=share_y)[0])
 
 
-def _draw_curves(
-    axes: Axes, frame: pd.DataFrame, column: str, reference: Reference, marker: str = ""
-) -> list[Label]:
+def _draw_curves(axes: Axes, frame: pd.DataFrame, column: str, reference: Reference, marker: str = "") -> list[Label]:
     """Seeds, mean and band of every arm, and where to write its name; the mean line's gid is `mean:ARM`."""
     labels: list[Label] = []
     for arm, colour in colours_of(list(frame["arm"].unique())).items():

@@ -112,9 +112,7 @@ class SeedView:
     def _curve(self, arm: str, column: str) -> pd.Series:
         rows = self._rows(self.experiment, "steps", arm)
         if column not in rows.columns:
-            raise ValueError(
-                f"steps of {self.experiment}: no column {column!r}; it has {', '.join(rows.columns)}"
-            )
+            raise ValueError(f"steps of {self.experiment}: no column {column!r}; it has {', '.join(rows.columns)}")
         return rows.set_index("step")[column].sort_index()
 
     def _accuracy(self, experiment: str, arm: str) -> pd.Series:
@@ -163,9 +161,7 @@ def calls(quantity: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     found = tuple((ast.unparse(node.func), _texts(node)) for node in nodes)
     for name, _ in found:
         if name not in (*FUNCTIONS, *ARITHMETIC):
-            raise ValueError(
-                f"quantity {quantity!r}: no function {name}; use {', '.join((*FUNCTIONS, *ARITHMETIC))}"
-            )
+            raise ValueError(f"quantity {quantity!r}: no function {name}; use {', '.join((*FUNCTIONS, *ARITHMETIC))}")
     return found
 
 

@@ -55,9 +55,7 @@ class RunRecord:
         try:
             return pd.read_csv(path)
         except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError) as error:
-            raise ValueError(
-                f"{path}: corrupt table ({error}); delete {self.folder} and run again"
-            ) from error
+            raise ValueError(f"{path}: corrupt table ({error}); delete {self.folder} and run again") from error
 
     def examples(self) -> list[dict[str, Any]]:
         """The responses kept, with their tokens and per-token scores."""
@@ -112,13 +110,9 @@ class RunWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise ValueError(
-                f"{self.folder}: another process is writing this run; wait for it or stop it"
-            ) from None
+            raise ValueError(f"{self.folder}: another process is writing this run; wait for it or stop it") from None
         except OSError as error:
-            raise ValueError(
-                f"{self.folder}: cannot be written ({error}); choose another results folder"
-            ) from error
+            raise ValueError(f"{self.folder}: cannot be written ({error}); choose another results folder") from error
         try:
             self._open()
         except ValueError:

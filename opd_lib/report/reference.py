@@ -25,9 +25,7 @@ def read(name: str, folder: Path = paths.REFERENCE) -> pd.DataFrame:
     if tuple(frame.columns) == TABLE_COLUMNS:
         return frame
     if tuple(frame.columns) != FIGURE_COLUMNS:
-        raise ValueError(
-            f"{path}: columns are {', '.join(frame.columns)}; expected {', '.join(FIGURE_COLUMNS)}"
-        )
+        raise ValueError(f"{path}: columns are {', '.join(frame.columns)}; expected {', '.join(FIGURE_COLUMNS)}")
     return frame.assign(value=frame["value"].astype(float))
 
 

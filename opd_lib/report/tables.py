@@ -103,8 +103,7 @@ def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.
             "paper": [textwrap.fill(text, width // 2) for text in judged["paper"]],
             "ours": [number(value, places(value, digits)) for value in judged["estimate"]],
             "interval": [
-                _bounds(*row, digits)
-                for row in zip(judged["estimate"], judged["low"], judged["high"], strict=True)
+                _bounds(*row, digits) for row in zip(judged["estimate"], judged["low"], judged["high"], strict=True)
             ],
             "claimed": judged["threshold"],
             "seeds": judged["n_seeds"],
@@ -149,9 +148,7 @@ def hyper_parameters(reference_table: pd.DataFrame, ours: Mapping[str, object]) 
     """
     unknown = sorted(set(ours) - set(reference_table["item"]))
     if unknown:
-        raise ValueError(
-            f"items {unknown} are not in the paper's table; use {sorted(reference_table['item'])}"
-        )
+        raise ValueError(f"items {unknown} are not in the paper's table; use {sorted(reference_table['item'])}")
     return pd.DataFrame(
         {
             "item": reference_table["item"],
