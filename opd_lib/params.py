@@ -239,6 +239,11 @@ def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> Run
             raise ValueError(
                 f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it"
             )
+        if "reward" in method.needs and params.source.kind != "student":
+            raise ValueError(
+                f"source.kind: {params.source.kind}, but method {method.name} learns from rewards of its own "
+                "responses; use kind: student"
+            )
         if method.check is not None:
             method.check(options, len(chain.VOCABULARY), params.teacher is not None)
     except ValueError as error:

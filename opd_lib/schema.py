@@ -190,12 +190,13 @@ def _known_keys(section: list[str]) -> list[str]:
 
 def _line(raw: Any, arm: str, location: list[str]) -> int:
     """The line (from 1) of a key, of the arm's override of it, or of the nearest section that stands in the file."""
-    changes = (raw.get("arms") or {}).get(arm) or {}
+    changes: Any = (raw.get("arms") or {}).get(arm) or {}
     for n in range(len(location), 0, -1):
         path = ".".join(location[:n])
         if path in changes:
             return int(changes.lc.key(path)[0]) + 1
-    node, line = raw, 0
+    node: Any = raw
+    line = 0
     for key in location:
         if not isinstance(node, dict) or key not in node:
             break

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CORPUS
 from ruamel.yaml import YAML
 
 from opd_lib import params, paths
@@ -60,6 +61,10 @@ def test_profiles_of_a_notebook_have_the_same_keys_and_arms(path: Path) -> None:
         (lambda c: c["method"].update(k=129), r"k.*129.*128"),
         (lambda c: c["method"].update(support="everything"), r"method\.support: 'everything'"),
         (lambda c: c.update(teacher=None), r"arm plain: teacher: null"),
+        (
+            lambda c: c.update(method={"name": "grpo", "normalize_std": True, "epsilon": 1e-6}, source=dict(CORPUS)),
+            r"source\.kind: corpus, but method grpo learns from rewards",
+        ),
         (lambda c: c["task"].update(content="chain-z"), r"task\.content: 'chain-z' is unknown; choose from chain-a"),
         (lambda c: c["task"].update(template="T99"), r"task\.template: 'T99' is unknown"),
         (lambda c: c["task"].update(test_sets=["chain-1"]), r"task\.test_sets: 'chain-1'"),

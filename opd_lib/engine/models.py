@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.params import NewModel
+    from opd_lib.schema import NewModel
 
 
 def generator(*purpose: object) -> torch.Generator:

@@ -75,7 +75,7 @@ def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str
     `words` names the vocabulary by id.
     """
     rows = []
-    for row in scores.row_N.unique().tolist()[:n]:
+    for row in sorted(set(scores.row_N.tolist()))[:n]:
         mine_N = scores.row_N == row
         columns = {
             "student_logp": scores.student_logp_N,

@@ -78,7 +78,8 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     advantage_B = sequence_advantages(run, rollouts)
     tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
     n_tokens = total(float(rollouts.length_B.sum()))
-    loss_sum, gap, examples = 0.0, 0.0, []
+    loss_sum, gap = 0.0, 0.0
+    examples: list[Row] = []
     model.train()
     for rows in score.micro_batches(rollouts, params.train.micro_tokens):
         with run.timed("score"):
@@ -137,8 +138,10 @@ def sequence_advantages(run: Run, rollouts: Rollouts) -> Tensor | None:
     """The method's advantage of each response (B), from the rewards of its group; None if the method has none."""
     if run.method.advantages is None:
         return None
-    group = run.spec.params.source.per_prompt
-    return run.method.advantages(rollouts.reward_B.view(-1, group), run.options).flatten()
+    source = run.spec.params.source
+    assert source.kind == "student"  # params refuses rewards of responses that are not the student's own
+    advantage_PG: Tensor = run.method.advantages(rollouts.reward_B.view(-1, source.per_prompt), run.options)
+    return advantage_PG.flatten()
 
 
 def assess(run: Run, step: int) -> None:

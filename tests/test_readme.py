@@ -1,0 +1,95 @@
+"""What the README and the notebooks promise a stranger is true of the tree."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from opd_lib import paths
+from opd_lib.report import claims
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+TREE = re.search(r"## The tree\n\n```\n(.*?)```", (paths.ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def tree_paths() -> list[str]:
+    """The paths of the README's tree, with their folders."""
+    assert TREE
+    found, folder = [], ""
+    for line in TREE[1].splitlines():
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else (name if name.endswith("/") else "")
+        found.append(folder + name if line.startswith(" ") else name)
+    return found
+
+
+def tracked() -> list[str]:
+    """Files git knows or would add."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=paths.ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return listing.stdout.split()
+
+
+def code_cells(path: Path) -> list[dict]:  # type: ignore[type-arg]
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+def test_every_path_of_the_tree_is_there_and_nothing_at_the_top_is_missing_from_it() -> None:
+    named = tree_paths()
+    assert [name for name in named if not (paths.ROOT / name).exists()] == []
+    top = {name.split("/")[0] for name in tracked() if not name.startswith(".")} - {"README.md"}
+    assert top == {name.split("/")[0] for name in named}
+    library = {name.split("/")[1] for name in tracked() if name.startswith("opd_lib/") and "__init__" not in name}
+    assert library == {name.split("/")[1] for name in named if name.startswith("opd_lib/") and name != "opd_lib/"}
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", (paths.ROOT / "README.md").read_text())
+    assert [link for link in links if "://" not in link and not (paths.ROOT / link).exists()] == []
+
+
+def test_every_claim_has_its_notebook_and_every_notebook_its_params() -> None:
+    register = claims.load(paths.claims_file("rethinking_opd"))
+    assert {claim.notebook for claim in register.claims} <= {path.stem for path in NOTEBOOKS}
+    for path in NOTEBOOKS:
+        assert paths.params_file(path.stem, "tiny").exists()
+        assert paths.params_file(path.stem, "smoke").exists()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_short_defines_nothing_and_was_run(path: Path) -> None:
+    cells = code_cells(path)
+    sources = ["".join(cell["source"]) for cell in cells]
+    figures = sum("outputs.figure(" in source for source in sources)
+    assert len(cells) <= 10 + 2 * figures
+    for cell, source in zip(cells, sources, strict=True):
+        assert source.count("\n") < 12
+        assert not re.search(r"^\s*(def|class|for|while) ", source, re.MULTILINE)
+        assert cell["execution_count"] is not None, f"never run: {source[:60]}"
+        assert not [o for o in cell["outputs"] if o["output_type"] in ("error", "stream") and o.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_carries_no_times_or_paths_and_checks_every_table(path: Path) -> None:
+    text = path.read_text()
+    assert "start_time" not in text and '"papermill"' not in text
+    assert str(paths.ROOT) not in text
+    for cell in code_cells(path):
+        source = "".join(cell["source"])
+        if "outputs.table(" in source:
+            assert source.startswith("# NBVAL_CHECK_OUTPUT")
+    assert "parameters" in [tag for cell in code_cells(path) for tag in cell["metadata"].get("tags", [])]
+
+
+def test_no_committed_text_names_a_path_of_one_machine() -> None:
+    private = re.compile(r"(?<![\w.])/(?:home|Users|work|root|tmp)/\w")
+    for name in tracked():
+        path = paths.ROOT / name
+        if path.suffix in (".py", ".md", ".yaml", ".yml", ".toml", ".json", ".ipynb", ".csv", ".jsonl", ".lock"):
+            assert not private.search(path.read_text()), name
