@@ -239,6 +239,11 @@ def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> Run
             raise ValueError(
                 f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it"
             )
+        if params.machine.processes > params.source.prompts_per_step:
+            raise ValueError(
+                f"machine.processes: {params.machine.processes} for {params.source.prompts_per_step} prompts per step; "
+                "each process needs at least one prompt"
+            )
         if "reward" in method.needs and params.source.kind != "student":
             raise ValueError(
                 f"source.kind: {params.source.kind}, but method {method.name} learns from rewards of its own "

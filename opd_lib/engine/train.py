@@ -89,7 +89,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
         with run.timed("backward"):
             (loss.total / n_tokens).backward()
         with run.timed("diagnose"), torch.no_grad():
-            loss_sum += float(loss.total)
+            loss_sum += loss.total.item()
             gap = max(gap, gates.sampler_gap(rollouts, scores))
             tally.add(scores)
             examples = examples or score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
@@ -180,7 +180,7 @@ def require_finite(run: Run, loss: Loss, rollouts: Rollouts, step: int) -> None:
     path = run.spec.folder / f"nonfinite_step{step}_rank{run.ranks.rank}.json"
     texts = sources.decode(rollouts, run.student[1])
     write_json(path, [{"prompt": p.rendered, "response": t} for p, t in zip(rollouts.prompts, texts, strict=True)])
-    raise ValueError(f"{run.spec.name}: loss {float(loss.total)} at step {step}; the batch is in {path}")
+    raise ValueError(f"{run.spec.name}: loss {loss.total.item()} at step {step}; the batch is in {path}")
 
 
 def batch_row(rollouts: Rollouts) -> Row:

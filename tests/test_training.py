@@ -1,0 +1,189 @@
+"""Whole runs: resumed ones equal unbroken ones bit for bit, two processes equal one, faults leave the record whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import micro
+import pandas as pd
+import pytest
+import torch
+
+from opd_lib.engine import checkpoint, models, train
+from opd_lib.params import RunSpec
+from opd_lib.report import record
+from opd_lib.report.record import RunWriter
+
+FILES = ("steps.csv", "evals.csv", "depth.csv", "problems.csv", "rollouts.jsonl")
+
+
+@pytest.fixture
+def trained(world: Path) -> Path:
+    """The world with a student and a teacher that knows something."""
+    micro.teach(world)
+    for arm in ("student", "teacher"):
+        train.train(micro.load(world).spec(arm, 0))
+    return world
+
+
+def distil(world: Path, results: str = "results", arm: str = "plain", **options: object) -> RunSpec:
+    """An OPD run whose record goes to another results folder while its models stay where they are."""
+    made = micro.load(world, micro.OPD).spec(arm, 0)
+    spec = micro.load(world, micro.OPD, results, **options).spec(arm, 0)
+    return type(spec)(**{name: getattr(spec, name) for name in spec.__slots__} | {"parents": made.parents})
+
+
+class Stopped(BaseException):
+    """Stands for a kill: no handler of ours sees it."""
+
+
+def test_a_run_cut_at_any_step_resumes_to_the_same_bytes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = distil(trained, "whole")
+    train.train(whole)
+    for cut in (1, 2, 3, 5):
+        broken = distil(trained, f"cut{cut}")
+        original = train.update
+
+        def stop(run, rollouts, step, cut=cut, original=original):  # type: ignore[no-untyped-def]
+            original(run, rollouts, step)
+            if step == cut:
+                raise Stopped
+
+        monkeypatch.setattr(train, "update", stop)
+        with pytest.raises(Stopped):
+            train.train(broken)
+        monkeypatch.setattr(train, "update", original)
+        (broken.folder / "steps.csv").open("a").write("6,0.1")  # a torn line, as a kill may leave it
+        present = record.read(broken.folder)
+        assert present is not None and present.status == "running"
+        assert train.train(broken).status == "finished"
+        for name in FILES:
+            assert (broken.folder / name).read_bytes() == (whole.folder / name).read_bytes(), (cut, name)
+        digests = [models.weights_digest(models.load(spec.model_folder)[0]) for spec in (whole, broken)]
+        assert digests[0] == digests[1]
+        assert not (broken.folder / checkpoint.FILE).exists()
+
+
+def test_the_same_run_twice_is_the_same_bytes_and_another_seed_is_not(trained: Path) -> None:
+    one, two = distil(trained, "one"), distil(trained, "two")
+    train.train(one)
+    train.train(two)
+    for name in FILES:
+        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+    other = micro.load(trained).spec("student", 1)
+    train.train(other)
+    assert (other.folder / "steps.csv").read_bytes() != (
+        micro.load(trained).spec("student", 0).folder / "steps.csv"
+    ).read_bytes()
+
+
+def test_a_record_says_what_it_was_made_of(trained: Path) -> None:
+    spec = distil(trained)
+    present = train.train(spec)
+    assert present.identity == spec.identity
+    assert present.parents == {role: parent.identity for role, parent in spec.parents.items()}
+    assert set(present.provenance) >= {"commit", "python", "versions", "machine", "device", "lock", "student_weights"}
+    assert set(present.gates) >= {"prompt", "prompt_sha256", "sampler_gap", "teacher_entropy", "teacher_dependence"}
+    steps, evals = present.frame("steps"), present.frame("evals")
+    assert list(steps["step"]) == [1, 2, 3, 4, 5, 6]
+    assert sorted(set(evals["step"])) == [0, 3, 6]
+    assert {"overlap_k4", "overlap_k16", "reverse_kl", "grad_norm"} <= set(steps.columns)
+    assert steps["sampler_gap"].max() < 1e-3
+    for example in present.examples():
+        assert len(example["tokens"]) == len(example["student_logp"]) == len(example["teacher_logp"])
+
+
+def test_sampled_token_runs_have_the_same_diagnostics(trained: Path) -> None:
+    plain, sampled = (train.train(distil(trained, arm=arm)).frame("steps") for arm in ("plain", "sampled"))
+    assert list(plain.columns) == list(sampled.columns)
+    first = ["overlap_k16", "reverse_kl", "advantage_paper_k16", "student_entropy"]
+    pd.testing.assert_series_equal(plain.iloc[0][first], sampled.iloc[0][first])  # same student, same rollouts
+    assert plain["loss"].iloc[0] != sampled["loss"].iloc[0]
+
+
+def test_a_finished_run_of_other_params_is_refused_and_untouched(trained: Path) -> None:
+    spec = distil(trained)
+    train.train(spec)
+    before = {path.name: path.read_bytes() for path in spec.folder.iterdir() if path.is_file()}
+    other = distil(trained, overrides={"train.lr": 0.5})
+    with pytest.raises(ValueError, match=r"train\.lr: 0\.01 → 0\.5"):
+        train.train(other)
+    assert {path.name: path.read_bytes() for path in spec.folder.iterdir() if path.is_file()} == before
+
+
+def test_one_process_at_a_time_writes_a_run(trained: Path) -> None:
+    spec = distil(trained)
+    with RunWriter(train.new_record(spec)), pytest.raises(ValueError, match="another process is writing this run"):
+        train.train(spec)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = distil(trained)
+    monkeypatch.setattr(torch, "isfinite", lambda x: torch.tensor(False))
+    with pytest.raises(ValueError, match=r"loss .* at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
+        train.train(spec)
+    batch = json.loads((spec.folder / "nonfinite_step1_rank0.json").read_text())
+    assert len(batch) == 8 and all(row["prompt"].startswith("<bos>") for row in batch)
+    present = record.read(spec.folder)
+    assert present is not None and present.status == "failed" and "not" not in present.status
+
+
+def test_an_untrained_teacher_is_refused_at_the_start(world: Path) -> None:
+    for arm in ("student", "teacher"):
+        train.train(micro.load(world, overrides={"train.lr": 1e-9}).spec(arm, 0))
+    spec = micro.load(world, micro.OPD)
+    parents = micro.load(world, overrides={"train.lr": 1e-9})
+    run = spec.spec("plain", 0)
+    run = type(run)(
+        **{name: getattr(run, name) for name in run.__slots__}
+        | {"parents": {role: parents.spec(role, 0) for role in ("student", "teacher")}}
+    )
+    with pytest.raises(ValueError, match="learned nothing or lost its weights"):
+        train.train(run)
+
+
+def test_the_learning_rate_ramps_and_ends_where_it_says(world: Path) -> None:
+    settings = (
+        micro.load(world, overrides={"train.steps": 10, "train.warmup": 4, "train.decay": 5}).arms["student"].train
+    )
+    rates = [train.learning_rate(settings, step) / settings.lr for step in range(1, 11)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.process
+def test_two_processes_make_the_same_steps_as_one(trained: Path) -> None:
+    train.train(micro.load(trained, micro.OPD).spec("plain", 0))
+    micro.change_arm(trained, micro.OPD, "plain", {"machine.processes": 2})
+    results = trained / "parallel"
+    results.mkdir()
+    (results / "tiny").mkdir()
+    (results / "tiny" / "00_models").symlink_to(trained / "results" / "tiny" / "00_models")
+    words = ["run", micro.OPD, "plain", "0", "--results", str(results), "--params", str(trained / "params")]
+    done = subprocess.run(
+        [sys.executable, "-m", "opd_lib.run.cli", *words], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (
+        pd.read_csv(root / "tiny" / micro.OPD / "plain" / "seed0" / "steps.csv")
+        for root in (trained / "results", results)
+    )
+    assert list(one.columns) == list(two.columns)
+    assert (one["n_tokens"] == two["n_tokens"]).all()
+    exact = ["loss", "grad_norm", "overlap_k16", "reverse_kl", "student_entropy", "reward", "response_length"]
+    pd.testing.assert_frame_equal(one[exact].head(1), two[exact].head(1), rtol=1e-6, atol=1e-9)
+    pd.testing.assert_frame_equal(one[exact], two[exact], rtol=1e-3, atol=1e-5)
+
+
+def test_a_process_count_that_was_not_started_is_refused(trained: Path) -> None:
+    with pytest.raises(ValueError, match=r"machine\.processes: 2 asked for, 1 started"):
+        train.train(distil(trained, overrides={"machine.processes": 2}))
+
+
+def test_fewer_prompts_than_processes_are_refused(trained: Path) -> None:
+    with pytest.raises(ValueError, match=r"machine\.processes: 9"):
+        micro.load(trained, micro.OPD, overrides={"machine.processes": 9})
