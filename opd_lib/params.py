@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from opd_lib import methods, paths
+from opd_lib import paths
 from opd_lib.report.record import flatten
-from opd_lib.schema import FILE_KEYS, RunParams, check_task, explain, plain, replace_at
-from opd_lib.tasks import chain
+from opd_lib.schema import FILE_KEYS, RunParams
+from opd_lib.validate import replace_at, validate
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
 RUN_PREFIX = "run:"
@@ -168,7 +167,7 @@ def load(
         resolved = copy.deepcopy(common)
         for path, value in {**(changes or {}), **(overrides or {})}.items():
             replace_at(resolved, path, value, f"{source}, arm {arm}")
-        arms[str(arm)] = _validate(resolved, raw, str(arm), source)
+        arms[str(arm)] = validate(resolved, raw, str(arm), source)
     chosen = tuple(raw["seeds"] if seeds is None else seeds)
     for seed in chosen:
         check_seed(seed, str(source))
@@ -218,39 +217,3 @@ def _read(source: Path) -> Any:
     if not isinstance(raw, dict):
         raise ValueError(f"{source}: expected a mapping of keys, found {type(raw).__name__}")
     return raw
-
-
-def _validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunParams:
-    try:
-        params = RunParams.model_validate(plain(resolved))
-    except ValidationError as error:
-        raise ValueError(explain(error, (), raw, arm, source)) from None
-    try:
-        method = methods.load(str(params.method.get("name")))
-    except ValueError as error:
-        raise ValueError(f"{source}, arm {arm}: {error}") from None
-    try:
-        options = method.Params.model_validate(params.method_options)
-    except ValidationError as error:
-        raise ValueError(explain(error, ("method",), raw, arm, source)) from None
-    try:
-        check_task(params)
-        if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
-            raise ValueError(
-                f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it"
-            )
-        if params.machine.processes > params.source.prompts_per_step:
-            raise ValueError(
-                f"machine.processes: {params.machine.processes} for {params.source.prompts_per_step} prompts per step; "
-                "each process needs at least one prompt"
-            )
-        if "reward" in method.needs and params.source.kind != "student":
-            raise ValueError(
-                f"source.kind: {params.source.kind}, but method {method.name} learns from rewards of its own "
-                "responses; use kind: student"
-            )
-        if method.check is not None:
-            method.check(options, len(chain.VOCABULARY), params.teacher is not None)
-    except ValueError as error:
-        raise ValueError(f"{source}, arm {arm}: {error}") from None
-    return params

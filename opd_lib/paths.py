@@ -30,8 +30,3 @@ def claims_file(paper: str) -> Path:
 def run_folder(profile: str, experiment: str, arm: str, seed: int, results: Path = RESULTS) -> Path:
     """The record of one run: RESULTS/PROFILE/NN_name/ARM/seedS."""
     return results / profile / experiment / arm / f"seed{seed}"
-
-
-def figure_file(profile: str, experiment: str, name: str, results: Path = RESULTS) -> Path:
-    """One figure of one notebook: RESULTS/PROFILE/NN_name/figures/NAME.svg."""
-    return results / profile / experiment / "figures" / f"{name}.svg"

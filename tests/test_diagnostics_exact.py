@@ -164,9 +164,3 @@ def test_every_column_has_a_unit_and_a_meaning() -> None:
     assert {name.removesuffix("_k4") for name in tally.means()} <= set(diagnostics.UNITS)
     for equation, name in enumerate(["overlap", "advantage_paper", "entropy_gap", "student_mass", "teacher_mass"], 6):
         assert f"(Eq. {equation})" in diagnostics.UNITS[name][1]
-
-
-def test_gap_recovery() -> None:
-    assert diagnostics.gap_recovery(0.4, 0.7, 0.8) == pytest.approx(0.75)
-    assert diagnostics.gap_recovery(0.6, 0.5, 0.4) == pytest.approx(0.5)  # a teacher below its student
-    assert math.isnan(diagnostics.gap_recovery(0.4, 0.5, 0.4))

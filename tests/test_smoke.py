@@ -1,4 +1,4 @@
-"""The smoke profile, trained from nothing through Snakemake and papermill: every notebook, every checkpoint, every claim."""
+"""The smoke profile from nothing, through Snakemake and papermill: every notebook, every checkpoint, every claim."""
 
 from __future__ import annotations
 

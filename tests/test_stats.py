@@ -103,3 +103,10 @@ def test_bootstrap_is_paired_by_name_and_repeats_with_its_generator():
 def test_wrong_input_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_gap_recovery_is_a_share_of_a_lead_that_exists():
+    assert stats.gap_recovery(0.4, 0.7, 0.8) == pytest.approx(0.75)
+    assert stats.gap_recovery(0.4, 0.3, 0.8) == pytest.approx(-0.25)
+    assert math.isnan(stats.gap_recovery(0.4, 0.5, 0.4))
+    assert math.isnan(stats.gap_recovery(0.6, 0.5, 0.4))

@@ -7,7 +7,6 @@ depth buckets and processes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,14 +158,3 @@ class Tally:
             for index, (count, means) in enumerate(zip(counts_D, means_DM, strict=True))
             if count > 0
         ]
-
-
-def gap_recovery(before: float, after: float, teacher: float) -> float:
-    """(after − before) / (teacher − before): the share of the teacher's lead that the student gained (§3.2).
-
-    NaN if the teacher has no lead.
-
-    >>> round(gap_recovery(0.4, 0.7, 0.8), 3)
-    0.75
-    """
-    return (after - before) / (teacher - before) if teacher != before else math.nan

@@ -90,6 +90,17 @@ def paired_cluster_bootstrap(
     return Interval(estimate=float(difference_P.mean()), low=float(low), high=float(high), n=len(difference_P))
 
 
+def gap_recovery(before: float, after: float, teacher: float) -> float:
+    """(after − before) / (teacher − before): the share of the teacher's lead that a student gained; NaN without a lead.
+
+    Source: arXiv 2604.13016 §3.2.
+
+    >>> round(gap_recovery(0.4, 0.7, 0.8), 3)
+    0.75
+    """
+    return (after - before) / (teacher - before) if teacher > before else math.nan
+
+
 def _student(values: Sequence[float], confidence: float, spread: Callable[[int], float]) -> Interval:
     _check_confidence(confidence)
     array = np.asarray(values, dtype=float)

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import simpleeval
 
+from opd_lib.maths import stats
+
 END_POINTS = 3
 SMOOTHING_POINTS = 3
 MODELS = "00_models"  # the experiment whose arms are the checkpoints
@@ -105,9 +107,7 @@ class SeedView:
 
         Source: §3.2 of arXiv 2604.13016, gap recovery rate, as a share.
         """
-        start = self.accuracy_start(arm)
-        gap = self.checkpoint(teacher) - start
-        return (self.accuracy_end(arm) - start) / gap if gap > 0 else math.nan
+        return stats.gap_recovery(self.accuracy_start(arm), self.accuracy_end(arm), self.checkpoint(teacher))
 
     def _curve(self, arm: str, column: str) -> pd.Series:
         rows = self._rows(self.experiment, "steps", arm)

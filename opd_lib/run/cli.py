@@ -201,6 +201,7 @@ def refresh(
     count = committed.commit_records(spec for experiment in chosen for spec in experiment.runs())
     typer.echo(f"{count} records copied to {paths.RESULTS / profile}")
     committed.execute_in_place(chosen, profile)
+    committed.commit_outputs(chosen)
     judged = committed.judge(profile, paths.RESULTS)
     typer.echo(f"written: {committed.write_claims(judged, profile, paths.RESULTS)}")
     if profile == committed.DEFAULT_PROFILE:

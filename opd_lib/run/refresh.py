@@ -17,6 +17,7 @@ from opd_lib.run import evidence, execute, plan
 from opd_lib.run.compare import registers
 
 COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), f"{record.EXAMPLES}.jsonl")
+OUTPUTS = ("figures", "tables")
 BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
 README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
@@ -48,6 +49,15 @@ def copy_record(source: Path, target: Path) -> None:
         os.replace(target, old)
     os.replace(new, target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def commit_outputs(experiments: Iterable[Experiment], committed: Path = paths.RESULTS) -> None:
+    """Copy the figures and tables that executed notebooks left, each folder as a whole."""
+    for experiment in experiments:
+        target = committed / experiment.profile / experiment.name
+        for kind in OUTPUTS:
+            shutil.rmtree(target / kind, ignore_errors=True)
+            shutil.copytree(experiment.output / kind, target / kind)
 
 
 def execute_in_place(experiments: Iterable[Experiment], profile: str, folder: Path = paths.NOTEBOOKS) -> None:
