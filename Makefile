@@ -39,7 +39,7 @@ help: ## this text
 	@echo
 	@echo '  SEEDS=1          how many seeds to train (the committed results have 5)'
 	@echo '  JOBS=            parallel processes; default: one per core'
-	@echo '  PROFILE=tiny     smoke (seconds), tiny (minutes), gpu, paper'
+	@echo '  PROFILE=tiny     tiny (minutes) or smoke (seconds of training, to see that it runs)'
 	@echo '  ONLY=            one notebook, such as 03_reverse_distillation, and what it needs'
 	@echo '  TORCH=           the torch build, as pip arguments; default torch==2.13.0, then remembered'
 	@echo '                   (Linux: PyPI serves the CUDA build; pytorch.org names the arguments for the CPU build,'

@@ -96,3 +96,17 @@ def world(tmp_path: Path) -> Path:
         with (folder / f"{name}.yaml").open("w") as file:
             YAML().dump(content, file)
     return tmp_path
+
+
+ORDER = (
+    "test_floors", "test_packaging", "test_stats", "test_logprobs", "test_diagnostics_exact", "test_methods_exact",
+    "test_chain", "test_params", "test_claims", "test_report", "test_readme", "test_engine", "test_training",
+    "test_launch", "test_cli", "test_batch", "test_smoke",
+)  # fmt: skip
+"""Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files in ORDER; a file not named there comes first."""
+    place = {name: index for index, name in enumerate(ORDER)}
+    items.sort(key=lambda item: place.get(item.path.stem, -1))
