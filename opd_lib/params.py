@@ -24,9 +24,8 @@ from ruamel.yaml.error import YAMLError
 from opd_lib import paths
 from opd_lib.report.record import flatten
 from opd_lib.schema import FILE_KEYS, RunParams
-from opd_lib.validate import replace_at, validate
+from opd_lib.validate import check_file, check_seeds, replace_at, validate
 
-MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
 RUN_PREFIX = "run:"
 
 
@@ -89,7 +88,7 @@ class Experiment:
         """The run of one arm at one seed, with the runs that make its models."""
         if arm not in self.arms:
             raise ValueError(f"{self.source}: no arm {arm!r}; its arms are {', '.join(self.arms)}")
-        check_seed(seed, str(self.source))
+        check_seeds([seed], self.source)
         if f"{self.name}/{arm}" in ancestors:
             raise ValueError(f"{self.source}: {' ← '.join((*ancestors, arm))} is a circle of run: references")
         params = self.arms[arm]
@@ -156,11 +155,14 @@ def load(
     `results` is the folder of records; without it, committed records are read and missing ones computed in
     results/local (with overrides: in a folder of their own, so that nothing is mixed up).
     """
+    if results is not None and Path(results).resolve() == paths.RESULTS:
+        raise ValueError(
+            f"results: {results} holds the committed records, which only make refresh-outputs writes; "
+            "leave it out to read them, or name another folder"
+        )
     source = root / profile / f"{name}.yaml"
     raw = _read(source)
-    for key in ("title", "seeds", "arms"):
-        if key not in raw:
-            raise ValueError(f"{source}: {key}: missing; every key is required")
+    check_file(raw, source)
     common = {key: value for key, value in raw.items() if key not in FILE_KEYS}
     arms = {}
     for arm, changes in raw["arms"].items():
@@ -169,8 +171,7 @@ def load(
             replace_at(resolved, path, value, f"{source}, arm {arm}")
         arms[str(arm)] = validate(resolved, raw, str(arm), source)
     chosen = tuple(raw["seeds"] if seeds is None else seeds)
-    for seed in chosen:
-        check_seed(seed, str(source))
+    check_seeds(chosen, source)
     return Experiment(
         name=name,
         profile=profile,
@@ -187,12 +188,6 @@ def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
     """16 hex digits: the hash of everything that determines the run, the machine left out."""
     content = {"params": params.model_dump(mode="json", exclude={"machine"}), "seed": seed, "parents": dict(parents)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def check_seed(seed: object, where: str) -> None:
-    """Raise ValueError unless `seed` is an integer from 0 to MAX_SEED."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"{where}: seeds: {seed!r} is out of range; use whole numbers from 0 to {MAX_SEED}")
 
 
 def _sibling(source: Path, profile: str, results: Path | None) -> Experiment:

@@ -78,8 +78,8 @@ class Train(Strict):
     lr: Positive
     warmup: Annotated[int, Field(ge=0)]
     decay: Annotated[int, Field(ge=0)]
-    beta1: Probability
-    beta2: Probability
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
     max_grad_norm: Positive
     micro_tokens: Count
@@ -90,7 +90,7 @@ class Evaluate(Strict):
     """avg@n_samples on n_problems of every test set, at step 0, every `every` steps and at the end."""
 
     every: Count
-    n_problems: Count
+    n_problems: Annotated[int, Field(ge=1, le=1000)]
     n_samples: Count
     temperature: Positive
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
@@ -109,7 +109,7 @@ class Machine(Strict):
     """Where it runs; not part of a run's identity."""
 
     processes: Count
-    device: str
+    device: Literal["cpu", "cuda"]
 
 
 def _kind_of_student(value: object) -> str:

@@ -14,7 +14,7 @@ Losses and diagnostics see packed tokens (N), never padding: padding cannot chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -100,4 +100,3 @@ class Loss:
 
     total: Tensor
     n_tokens: int
-    parts: dict[str, Tensor] = field(default_factory=dict)

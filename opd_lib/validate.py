@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from opd_lib import methods
 from opd_lib.report.record import flatten
 from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.tasks import chain
+
+MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
+SHAPES = {str: "text", list: "list with at least one entry", dict: "mapping with at least one entry"}
 
 
 def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunParams:
@@ -46,13 +50,42 @@ def check_method(params: RunParams, method: methods.Method, options: BaseModel) 
             f"machine.processes: {params.machine.processes} for {params.source.prompts_per_step} prompts per step; "
             "each process needs at least one prompt"
         )
-    if "reward" in method.needs and params.source.kind != "student":
+    if params.source.kind == "student" and (params.source.temperature != 1.0 or params.source.top_p < 1.0):
         raise ValueError(
-            f"source.kind: {params.source.kind}, but method {method.name} learns from rewards of its own "
-            "responses; use kind: student"
+            f"source: temperature {params.source.temperature:g}, top_p {params.source.top_p:g}: on-policy gradients "
+            "take the samples for the student's own; use temperature: 1.0 and top_p: 1.0 with kind: student"
+        )
+    if "reward" in method.needs and (params.source.kind != "student" or params.source.per_prompt < 2):
+        raise ValueError(
+            f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
+            "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
     if method.check is not None:
         method.check(options, len(chain.VOCABULARY), params.teacher is not None)
+
+
+def check_file(raw: dict[str, Any], source: Path) -> None:
+    """Refuse a file whose title, seeds or arms are missing or of the wrong type."""
+    kinds = {"title": str, "seeds": list, "arms": dict}
+    for key, kind in kinds.items():
+        if key not in raw:
+            raise ValueError(f"{source}: {key}: missing; every key is required")
+        if not isinstance(raw[key], kind) or not raw[key]:
+            raise ValueError(f"{source}, line {_line(raw, '', [key])}: {key}: {raw[key]!r}: write a {SHAPES[kind]}")
+    for arm, changes in raw["arms"].items():
+        if not isinstance(changes, dict):
+            raise ValueError(
+                f"{source}: arms.{arm}: {changes!r}: write a mapping of dotted keys to values, {{}} for none"
+            )
+
+
+def check_seeds(seeds: Sequence[object], source: Path) -> None:
+    """Refuse seeds that are no whole numbers from 0 to MAX_SEED, or that come twice."""
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"{source}: seeds: {seed!r} is out of range; use whole numbers from 0 to {MAX_SEED}")
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise ValueError(f"{source}: seeds: {list(seeds)}: name at least one, and each once")
 
 
 def plain(tree: Any) -> Any:
@@ -98,10 +131,11 @@ def _known_keys(section: list[str]) -> list[str]:
 
 def _line(raw: Any, arm: str, location: list[str]) -> int:
     """The line (from 1) of a key, of the arm's override of it, or of the nearest section that stands in the file."""
-    changes: Any = (raw.get("arms") or {}).get(arm) or {}
+    arms = raw.get("arms")
+    changes: Any = (arms.get(arm) if isinstance(arms, dict) else None) or {}
     for n in range(len(location), 0, -1):
         path = ".".join(location[:n])
-        if path in changes:
+        if path in changes and path in changes.lc.data:
             return int(changes.lc.key(path)[0]) + 1
     node: Any = raw
     line = 0

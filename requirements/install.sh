@@ -16,7 +16,7 @@ fail() { printf 'set-up: %s\n' "$@" >&2; exit 1; }
 find_python() { # print a Python >= 3.11, or nothing
     local name
     for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
-        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1; then
             "$name" -c 'import sys; print(sys.executable)'
             return
         fi

@@ -218,9 +218,17 @@ def test_compare_places_a_local_seed_in_the_range_for_a_new_one(tmp_path):
     committed = evidence({0: 0.05, 1: 0.06, 2: 0.07})
     table = claims.compare(register, evidence({3: 0.061, 4: 0.5}), committed)
     assert table["agrees"].tolist() == ["yes", "no"]
-    assert table["committed"].tolist() == pytest.approx([0.06, 0.06])
+    assert table["mean"].tolist() == pytest.approx([0.06, 0.06]) and table["committed"].isna().all()
     assert claims.compare(register, evidence({3: 0.061}), evidence({0: 0.05}))["agrees"].tolist() == ["unknown"]
     assert claims.compare(register, evidence({}), committed).empty
+
+
+def test_compare_holds_a_committed_seed_to_its_committed_self(tmp_path):
+    register = claims.load(write(tmp_path, GROWTH))
+    committed = evidence({0: 0.05, 1: 0.06, 2: 0.07})  # between-seed standard deviation .01
+    table = claims.compare(register, evidence({0: 0.05, 1: 0.069, 2: 0.055}), committed)
+    assert table["committed"].tolist() == pytest.approx([0.05, 0.06, 0.07])
+    assert table["agrees"].tolist() == ["yes", "yes", "no"]
 
 
 REGISTER = claims.load(paths.claims_file("rethinking_opd"))

@@ -147,16 +147,16 @@ def test_only_the_record_is_committed_and_as_a_whole(world: Path) -> None:
     assert record.read(target) is not None
 
 
-def test_evidence_leaves_calibration_out_and_prefers_the_notebooks_own(world: Path) -> None:
+def test_evidence_leaves_out_calibration_failures_and_other_parameters(world: Path) -> None:
     for spec in micro.load(world, seeds=(0, 100)).runs():
         micro.write_record(spec)
     micro.write_record(micro.load(world).spec("better", 0), status="failed")
-    found = evidence.read("tiny", world / "results")
+    found = evidence.read("tiny", world / "results", world / "params")
     assert found.seeds(micro.MODELS) == (0,)
     assert set(found.experiments[micro.MODELS]["steps"]["arm"]) == {"student", "teacher"}
-    own = record.read(micro.load(world).spec("better", 0).folder)
-    assert own is not None
-    assert "better" in set(evidence.read("tiny", world / "results", [own]).experiments[micro.MODELS]["steps"]["arm"])
+    micro.change_arm(world, micro.MODELS, "student", {"train.steps": 7})
+    found = evidence.read("tiny", world / "results", world / "params")
+    assert set(found.experiments[micro.MODELS]["steps"]["arm"]) == {"teacher"}
 
 
 def test_readme_table_stands_between_its_markers(tmp_path: Path) -> None:

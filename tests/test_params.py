@@ -55,6 +55,17 @@ def test_profiles_of_a_notebook_have_the_same_keys_and_arms(path: Path) -> None:
         (lambda c: c["source"].update(kind="studnt"), r"source.*studnt"),
         (lambda c: c.update(steps=3), r"steps: unknown key"),
         (lambda c: c.pop("title"), r"title: missing"),
+        (lambda c: c.update(seeds=5), r"line \d+: seeds: 5: write a list"),
+        (lambda c: c.update(seeds="abc"), r"seeds: 'abc': write a list"),
+        (lambda c: c.update(seeds=[0, 0]), r"seeds: \[0, 0\]: name at least one, and each once"),
+        (lambda c: c.update(seeds=["a"]), r"seeds: 'a' is out of range"),
+        (lambda c: c.update(arms=["a"]), r"line \d+: arms: .*write a mapping"),
+        (lambda c: c.update(arms={}), r"line \d+: arms: .*at least one entry"),
+        (lambda c: c["arms"].update(x=3), r"arms\.x: 3: write a mapping of dotted keys"),
+        (lambda c: c["source"].update(temperature=0.7), r"source: temperature 0\.7.*use temperature: 1\.0"),
+        (lambda c: c["machine"].update(device="gpu"), r"machine\.device: 'gpu'"),
+        (lambda c: c["train"].update(beta2=1.0), r"train\.beta2: 1\.0"),
+        (lambda c: c["evaluate"].update(n_problems=10**6), r"evaluate\.n_problems"),
         (lambda c: c["method"].update(name="opdd"), r"opdd.*opd"),
         (lambda c: c["method"].pop("k"), r"method\.k: missing"),
         (lambda c: c["method"].update(kk=3), r"method\.kk: unknown key"),
@@ -63,7 +74,7 @@ def test_profiles_of_a_notebook_have_the_same_keys_and_arms(path: Path) -> None:
         (lambda c: c.update(teacher=None), r"arm plain: teacher: null"),
         (
             lambda c: c.update(method={"name": "grpo", "normalize_std": True, "epsilon": 1e-6}, source=dict(CORPUS)),
-            r"source\.kind: corpus, but method grpo learns from rewards",
+            r"source\.kind: corpus, but method grpo compares rewards",
         ),
         (lambda c: c["task"].update(content="chain-z"), r"task\.content: 'chain-z' is unknown; choose from chain-a"),
         (lambda c: c["task"].update(template="T99"), r"task\.template: 'T99' is unknown"),
@@ -140,3 +151,21 @@ def test_committed_records_are_read_and_variants_have_a_folder_of_their_own(worl
     assert plain.model_folder.is_relative_to(paths.LOCAL)
     assert variant.folder.is_relative_to(paths.LOCAL / "variants")
     assert variant.parents["teacher"].folders == plain.parents["teacher"].folders
+
+
+def test_a_wrong_value_that_comes_through_a_yaml_merge_is_found(world: Path) -> None:
+    path = world / "params" / "tiny" / "01_opd.yaml"
+    text = path.read_text().replace(
+        "  plain: {}", "  plain: &plain\n    train.lr: 0.5\n  merged: {<<: *plain, train.steps: 0}"
+    )
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"line \d+, arm merged: train\.steps: 0"):
+        load(world)
+    path.write_text(text.replace("train.steps: 0", "method.k: 8").replace("train.lr: 0.5", "train.lr: big"))
+    with pytest.raises(ValueError, match=r"train\.lr: 'big'"):
+        load(world)
+
+
+def test_the_committed_results_are_no_place_to_train_into(world: Path) -> None:
+    with pytest.raises(ValueError, match="only make refresh-outputs writes"):
+        params.load("01_opd", results=paths.RESULTS, root=world / "params")

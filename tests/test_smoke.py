@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +31,6 @@ def opd(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.process
 def test_the_smoke_profile_from_nothing(tmp_path: Path) -> None:
-    if not (shutil.which("snakemake") or (paths.ROOT / ".venv-batch" / "bin" / "snakemake").exists()):
-        pytest.skip("snakemake is not installed")
     committed = {path: path.read_bytes() for path in paths.RESULTS.glob("tiny/*/*/*/run.json")}
     done = opd("reproduce", "--profile", "smoke", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]

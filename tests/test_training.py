@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import micro
 import pandas as pd
 import pytest
-import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.engine import checkpoint, models, train
+from opd_lib.engine import checkpoint, models, score, train
 from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.record import RunWriter
@@ -120,17 +121,86 @@ def test_one_process_at_a_time_writes_a_run(trained: Path) -> None:
         train.train(spec)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_batch(
+def test_weights_that_are_not_finite_stop_the_run_before_a_step_and_leave_the_batch(trained: Path) -> None:
+    spec = distil(trained, overrides={"train.lr": 1e30})
+    with pytest.raises(ValueError, match=r"(loss|gradient norm|source).*") as error:
+        train.train(spec)
+    present = record.read(spec.folder)
+    assert present is not None and present.status == "failed" and str(error.value) in present.error
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = distil(trained)
-    monkeypatch.setattr(torch, "isfinite", lambda x: torch.tensor(False))
-    with pytest.raises(ValueError, match=r"loss .* at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
-        train.train(spec)
-    batch = json.loads((spec.folder / "nonfinite_step1_rank0.json").read_text())
+    original = score.score
+
+    def poisoned(*arguments: object, **options: object) -> object:
+        scores = original(*arguments, **options)  # type: ignore[arg-type]
+        return replace(scores, student_logp_N=scores.student_logp_N * float("nan"))
+
+    sampled = distil(trained, "sampled_results", arm="sampled")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "check", lambda *_: None)
+        patch.setattr(score, "score", poisoned)
+        with pytest.raises(ValueError, match=r"loss nan at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
+            train.train(sampled)
+    batch = json.loads((sampled.folder / "nonfinite_step1_rank0.json").read_text())
     assert len(batch) == 8 and all(row["prompt"].startswith("<bos>") for row in batch)
-    present = record.read(spec.folder)
-    assert present is not None and present.status == "failed" and "not" not in present.status
+    assert not (sampled.folder / checkpoint.FILE).exists() and not sampled.model_folder.exists()
+    assert train.train(spec).status == "finished"
+
+
+@pytest.mark.parametrize("where", ["after the weights", "before the weights"])
+def test_a_run_killed_while_it_ends_resumes_to_the_same_bytes(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    whole, broken = distil(trained, "whole"), distil(trained, "broken")
+    train.train(whole)
+    original = models.save
+
+    def stop(*arguments: object) -> None:
+        if where == "after the weights":
+            original(*arguments)  # type: ignore[arg-type]
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "save", stop)
+        with pytest.raises(Stopped):
+            train.train(broken)
+    assert train.train(broken).status == "finished"
+    for name in FILES:
+        assert (broken.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert sorted(path.name for path in broken.folder.iterdir()) == sorted(path.name for path in whole.folder.iterdir())
+
+
+def test_a_corrupt_checkpoint_or_model_is_one_error(trained: Path) -> None:
+    spec = distil(trained)
+    spec.folder.mkdir(parents=True)
+    (spec.folder / checkpoint.FILE).write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="corrupt checkpoint"):
+        train.train(spec)
+    (spec.folder / checkpoint.FILE).unlink()
+    teacher = spec.parents["teacher"].model_folder / "model.safetensors"
+    teacher.write_bytes(teacher.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot load a checkpoint from"):
+        train.train(spec)
+
+
+def test_a_teacher_with_a_smaller_vocabulary_is_refused_before_anything_is_scored(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = distil(trained)
+    folder = spec.parents["teacher"].model_folder
+    small = Qwen3Config.from_pretrained(folder)
+    small.vocab_size = 60
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] = {word: i for word, i in tokenizer["model"]["vocab"].items() if i < 60}
+    models.save(Qwen3ForCausalLM(small), models.chain_tokenizer(), folder)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="its vocabulary is not the student's"):
+        train.train(spec)
+    assert not (spec.folder / "evals.csv").exists()
 
 
 def test_an_untrained_teacher_is_refused_at_the_start(world: Path) -> None:

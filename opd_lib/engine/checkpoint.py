@@ -29,25 +29,33 @@ PROGRESS = ".progress.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
-def write(folder: Path, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+def write(
+    folder: Path, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer, seconds: dict[str, float]
+) -> None:
     """Save the state after `step`, replacing the previous checkpoint as a whole."""
-    temporary = folder / f"{FILE}.{os.getpid()}"
-    torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
+    temporary = folder / f"{FILE}.new"
+    state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
+    torch.save(state, temporary)
     os.replace(temporary, folder / FILE)
 
 
-def resume(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int | None:
-    """Load the last checkpoint, if there is one; returns its step. Raises ValueError if it cannot be read."""
+def resume(
+    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> tuple[int | None, dict[str, float]]:
+    """Load the last checkpoint, if there is one: its step and the wall seconds spent until then.
+
+    Raises ValueError if it cannot be read.
+    """
     path = folder / FILE
     if not path.exists():
-        return None
+        return None, {}
     try:
         state = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: corrupt checkpoint ({error}); delete {folder} and run again") from error
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return int(state["step"]), dict(state["seconds"])
 
 
 def finish(folder: Path) -> None:

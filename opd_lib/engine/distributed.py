@@ -40,12 +40,6 @@ def join(processes: int) -> Ranks:
     return Ranks(rank=dist.get_rank() if world > 1 else 0, world=world)
 
 
-def leave() -> None:
-    """Leave the process group, if any."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def sum_over_ranks(tensors: Iterable[torch.Tensor]) -> None:
     """Add each tensor over all processes, in place."""
     if dist.is_initialized():

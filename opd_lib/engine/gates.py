@@ -69,9 +69,9 @@ def sampler_agrees(rollouts: Rollouts, scores: TokenScores) -> dict[str, Any]:
 
 
 def sampler_gap(rollouts: Rollouts, scores: TokenScores) -> float:
-    """Largest |sampler − trainer| log-probability over these tokens, in nats; NaN for responses not sampled here."""
+    """Largest |sampler − trainer| log-probability over the tokens sampled here (nats); 0 if none were."""
     if rollouts.sampler_logp_BT is None:
-        return math.nan
+        return 0.0
     sampler_logp_N = rollouts.sampler_logp_BT[scores.row_N, scores.position_N]
     return float((sampler_logp_N - scores.student_logp_N.detach()).abs().max())
 

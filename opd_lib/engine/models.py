@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from opd_lib.tasks import chain
@@ -76,7 +78,7 @@ def load(path: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTra
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
         model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"cannot load a checkpoint from {path!s}: {str(error).splitlines()[0]}. Give a folder written by "
             "save_pretrained, a hub name, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that checkpoint again)"
@@ -86,10 +88,15 @@ def load(path: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTra
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a hub-format checkpoint so that `folder` either is complete or does not exist."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    os.replace(temporary, folder)
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    model.save_pretrained(new)
+    tokenizer.save_pretrained(new)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def digest(content: bytes) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def micro_batches(rollouts: Rollouts, max_tokens: int) -> list[Tensor]:
     """Row indices in groups of similar length, each at most `max_tokens` padded tokens (or a single row)."""
-    total_B = rollouts.length_B + torch.tensor([len(prompt.token_ids) for prompt in rollouts.prompts])
+    total_B = rollouts.length_B.cpu() + torch.tensor([len(prompt.token_ids) for prompt in rollouts.prompts])
     groups: list[list[int]] = []
     for row in total_B.argsort(descending=True, stable=True).tolist():
         longest = int(total_B[groups[-1][0]]) if groups else 0

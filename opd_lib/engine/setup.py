@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import checkpoint, distributed, models, sources
+from opd_lib.engine import checkpoint, distributed, gates, models, sources
 from opd_lib.report.record import RunRecord, RunWriter
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
     teacher = models.load(teacher_place, device) if teacher_place else None
     if teacher:
         teacher[0].requires_grad_(False).eval()
+    checked: dict[str, Any] = {}
+    if teacher:
+        checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
     method = methods.load(params.method["name"])
     options = method.Params(**params.method_options)
     if method.check is not None:
@@ -71,7 +74,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
         weight_decay=params.train.weight_decay,
     )
     if writer:
-        writer.update(provenance=checkpoint.provenance(student, teacher, device))
+        writer.update(provenance=checkpoint.provenance(student, teacher, device), gates=checked)
     return Run(
         spec=spec,
         ranks=ranks,

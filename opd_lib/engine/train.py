@@ -9,15 +9,17 @@ micro-batches, processes and padding do not change the gradient. Nothing here kn
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, score, sources
 from opd_lib.engine.setup import Run, n_positions, new_record, start, words
 from opd_lib.maths import diagnostics
 from opd_lib.report.record import RunRecord, RunWriter, write_json
-from opd_lib.types import Loss, Rollouts
+from opd_lib.types import Rollouts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +54,8 @@ def train(spec: RunSpec) -> RunRecord:
 def loop(run: Run) -> None:
     """Every step from the last checkpoint to the end."""
     spec, params, writer = run.spec, run.spec.params, run.writer
-    done = checkpoint.resume(spec.folder, run.student[0], run.optimizer)
+    done, spent = checkpoint.resume(spec.folder, run.student[0], run.optimizer)
+    run.seconds.update(spent)
     if writer:
         writer.truncate(-1 if done is None else done)
     if done is None:
@@ -67,7 +70,7 @@ def loop(run: Run) -> None:
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)
         if writer and step % params.train.checkpoint_every == 0:
-            checkpoint.write(spec.folder, step, run.student[0], run.optimizer)
+            checkpoint.write(spec.folder, step, run.student[0], run.optimizer, dict(run.seconds))
         if writer:
             checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
 
@@ -78,22 +81,24 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     advantage_B = sequence_advantages(run, rollouts)
     tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
     n_tokens = total(float(rollouts.length_B.sum()))
-    loss_sum, gap = 0.0, 0.0
+    loss_sum, gap, counted = 0.0, 0.0, 0
     examples: list[Row] = []
     model.train()
     for rows in score.micro_batches(rollouts, params.train.micro_tokens):
         with run.timed("score"):
             scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k, advantage_B)
             loss = run.method.loss(scores, run.options)
-        require_finite(run, loss, rollouts, step)
+        require_finite(run, "loss", loss.total, rollouts, step)
         with run.timed("backward"):
             (loss.total / n_tokens).backward()
         with run.timed("diagnose"), torch.no_grad():
             loss_sum += loss.total.item()
-            gap = max(gap, gates.sampler_gap(rollouts, scores))
+            counted += loss.n_tokens
+            gap = np.maximum(gap, gates.sampler_gap(rollouts, scores))  # unlike max, keeps a NaN
             tally.add(scores)
             examples = examples or score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
-    norm = step_optimizer(run, step)
+    assert counted == int(rollouts.length_B.sum()), "a method must count every response token"
+    norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
         distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
         row = {
@@ -102,7 +107,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             "grad_norm": norm,
             "n_tokens": int(n_tokens),
             **batch_row(rollouts),
-            "sampler_gap": distributed.max_over_ranks(gap),
+            "sampler_gap": distributed.max_over_ranks(float(gap)),
             **tally.means(),
         }
         if run.writer:
@@ -112,11 +117,12 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
                 run.writer.append_examples(examples)
 
 
-def step_optimizer(run: Run, step: int) -> float:
+def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:
     """Sum gradients over processes, clip, step. Returns the gradient norm before clipping."""
     parameters = list(run.student[0].parameters())
     distributed.sum_over_ranks(p.grad for p in parameters if p.grad is not None)
     norm = torch.nn.utils.clip_grad_norm_(parameters, run.spec.params.train.max_grad_norm)
+    require_finite(run, "gradient norm", norm, rollouts, step)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.spec.params.train, step)
     run.optimizer.step()
@@ -162,25 +168,23 @@ def check(run: Run, rollouts: Rollouts) -> None:
         rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
         scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k)
     if run.teacher:
-        found |= gates.same_vocabulary(run.student, run.teacher)
-        found |= gates.same_prompt(params, run.student, run.teacher)
-        found |= gates.teacher_speaks(scores, found["vocabulary"])
+        found |= gates.teacher_speaks(scores, len(run.student[1]))
         if "teacher" in run.method.needs:
             found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
     if params.source.kind == "student":
         found |= gates.sampler_agrees(rollouts, scores)
     if run.writer:
-        run.writer.update(gates=found)
+        run.writer.update(gates=run.writer.record.gates | found)
 
 
-def require_finite(run: Run, loss: Loss, rollouts: Rollouts, step: int) -> None:
-    """Stop at a loss that is not finite, leaving the batch in the run's folder."""
-    if torch.isfinite(loss.total):
+def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:
+    """Stop at a loss or gradient that is not finite, before it reaches the weights, leaving the batch in the folder."""
+    if math.isfinite(value.item()):
         return
     path = run.spec.folder / f"nonfinite_step{step}_rank{run.ranks.rank}.json"
     texts = sources.decode(rollouts, run.student[1])
     write_json(path, [{"prompt": p.rendered, "response": t} for p, t in zip(rollouts.prompts, texts, strict=True)])
-    raise ValueError(f"{run.spec.name}: loss {loss.total.item()} at step {step}; the batch is in {path}")
+    raise ValueError(f"{run.spec.name}: {name} {value.item()} at step {step}; the batch is in {path}")
 
 
 def batch_row(rollouts: Rollouts) -> Row:

@@ -28,7 +28,10 @@ UNITS = {
     "response_length": ("tokens", "mean length of the step's responses, end token included"),
     "truncated_share": ("share", "responses cut at the length limit"),
     "reward": ("share", "responses of the step with the right answer"),
-    "sampler_gap": ("nats", "largest difference of sampler and trainer log-probabilities"),
+    "sampler_gap": (
+        "nats",
+        "largest difference of sampler and trainer log-probabilities; 0 for a corpus",
+    ),
     "student_entropy": ("nats", "full-vocabulary entropy of the student, token mean"),
     "teacher_entropy": ("nats", "full-vocabulary entropy of the teacher on the student's prefixes, token mean"),
     "entropy_gap": ("nats", "mean of |H(q) − H(p)| (Eq. 8)"),

@@ -16,6 +16,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -169,28 +170,32 @@ def verdict(claim: Claim, interval: stats.Interval, profile: str) -> str:
 
 
 def compare(register: Register, local: Evidence, committed: Evidence, notebook: str | None = None) -> pd.DataFrame:
-    """Each quantity of each local seed beside the committed mean and the range where a new seed should fall.
+    """Each quantity of each local seed beside the committed one of the same seed and the committed mean.
 
-    `agrees` is yes, no, or unknown (fewer than two committed seeds, or an undefined quantity). The range is
-    the prediction interval at the register's simultaneous level.
+    `agrees` is yes when the local seed comes within one between-seed standard deviation of its committed self, or, if
+    that seed is not committed, into the 95 % prediction interval of a new one; unknown where a number is undefined.
     """
     rows = []
     for claim in register.of(notebook):
-        known = list(per_seed(claim, committed).values())
+        known = per_seed(claim, committed)
+        values = list(known.values())
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         for seed, value in per_seed(claim, local).items():
-            expected = _interval(known, register.simultaneous, prediction=True)
+            expected = _interval(values, 0.95, prediction=True)
+            low, high = (known[seed] - spread, known[seed] + spread) if seed in known else (expected.low, expected.high)
             rows.append(
                 {
                     "id": claim.id,
                     "seed": seed,
                     "local": value,
-                    "committed": expected.estimate,
-                    "low": expected.low,
-                    "high": expected.high,
-                    "agrees": _agrees(value, expected),
+                    "committed": known.get(seed, math.nan),
+                    "mean": expected.estimate,
+                    "low": low,
+                    "high": high,
+                    "agrees": _agrees(value, low, high),
                 }
             )
-    return pd.DataFrame(rows, columns=["id", "seed", "local", "committed", "low", "high", "agrees"])
+    return pd.DataFrame(rows, columns=["id", "seed", "local", "committed", "mean", "low", "high", "agrees"])
 
 
 def _interval(values: list[float], confidence: float, prediction: bool = False) -> stats.Interval:
@@ -199,8 +204,8 @@ def _interval(values: list[float], confidence: float, prediction: bool = False) 
     return (stats.prediction_interval if prediction else stats.t_interval)(values, confidence)
 
 
-def _agrees(value: float, expected: stats.Interval) -> str:
-    if any(math.isnan(number) for number in (value, expected.low, expected.high)):
+def _agrees(value: float, low: float, high: float) -> str:
+    if any(math.isnan(number) for number in (value, low, high)):
         return "unknown"
     rounding = 1e-9
-    return "yes" if expected.low - rounding <= value <= expected.high + rounding else "no"
+    return "yes" if low - rounding <= value <= high + rounding else "no"

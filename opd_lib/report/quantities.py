@@ -140,7 +140,17 @@ FUNCTIONS = (
     "checkpoint",
     "recovery",
 )
-ARITHMETIC: dict[str, Callable[..., float]] = {"abs": abs, "min": min, "max": max}
+
+
+def _least(*values: float) -> float:
+    return float(np.min(values))  # unlike min, nan if any is
+
+
+def _greatest(*values: float) -> float:
+    return float(np.max(values))
+
+
+ARITHMETIC: dict[str, Callable[..., float]] = {"abs": abs, "min": _least, "max": _greatest}
 
 
 def end_of(curve: pd.Series) -> float:

@@ -115,7 +115,7 @@ class RunWriter:
             raise ValueError(f"{self.folder}: cannot be written ({error}); choose another results folder") from error
         try:
             self._open()
-        except ValueError:
+        except (ValueError, OSError):
             self._lock.release()
             raise
         return self
@@ -123,9 +123,11 @@ class RunWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
-            self.update(status="failed", error=f"{type(error).__name__}: {error}")
-        self._lock.release()
+        try:
+            if isinstance(error, Exception):
+                self.update(status="failed", error=f"{type(error).__name__}: {error}")
+        finally:
+            self._lock.release()
 
     def _open(self) -> None:
         present = read(self.folder)

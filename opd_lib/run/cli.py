@@ -16,13 +16,13 @@ from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides
 
 
 class Commands(TyperGroup):
-    """Commands whose ValueErrors are one message on standard error and exit code 1."""
+    """Commands whose ValueErrors and OSErrors are one message on standard error and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from None
 

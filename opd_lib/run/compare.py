@@ -25,8 +25,9 @@ def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
     if not there:
         return f"Nothing is committed for profile {profile} yet: nothing to compare {len(here)} local runs with."
     parts = [_files_text(files(here, there))]
+    same = [present for name, present in here.items() if name in there and there[name].identity == present.identity]
     for register in registers():
-        frame = claims.compare(register, evidence.of(here.values(), profile), evidence.of(there.values(), profile))
+        frame = claims.compare(register, evidence.of(same, profile), evidence.of(there.values(), profile))
         if not frame.empty:
             parts.append(_claims_text(register, frame))
     return "\n\n".join(parts)
@@ -88,7 +89,5 @@ def _files_text(frame: pd.DataFrame) -> str:
 def _claims_text(register: claims.Register, frame: pd.DataFrame) -> str:
     counts = frame["agrees"].value_counts()
     words = ", ".join(f"{counts.get(answer, 0)} {answer}" for answer in ("yes", "no", "unknown"))
-    note = (
-        "low and high: where a new seed should fall, given the committed ones, at a level that keeps all claims right"
-    )
+    note = "a seed that is committed too must come within one between-seed standard deviation of its committed self"
     return f"Claims of {register.paper}: does each local seed agree? {words}\n({note})\n\n{tables.show(frame)}"

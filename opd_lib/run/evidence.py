@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from opd_lib import paths
+from opd_lib import params, paths
 from opd_lib.report import record
 from opd_lib.report.quantities import Evidence
 from opd_lib.report.record import RunRecord
@@ -33,13 +33,22 @@ def name(present: RunRecord) -> str:
     return f"{present.experiment}/{present.arm}/seed{present.seed}"
 
 
-def read(profile: str, results: Path | None = None, own: Iterable[RunRecord] = ()) -> Evidence:
-    """The evidence of a notebook with this `results` parameter: that folder, else committed, then local records.
-
-    Records in `own` (such as the Runs of the notebook itself) come first.
-    """
-    roots = (paths.RESULTS, paths.LOCAL) if results is None else (Path(results),)
-    return of({**records(profile, roots), **{name(present): present for present in own}}.values(), profile)
+def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evidence:
+    """What a results folder says about the params files as they stand: records of other parameters are left out."""
+    found = records(profile, (results,)).values()
+    experiments = {
+        name: params.load(name, profile, root=params_root)
+        for name in {present.experiment for present in found}
+        if (params_root / profile / f"{name}.yaml").exists()
+    }
+    current = [
+        present
+        for present in found
+        if present.experiment in experiments
+        and present.arm in experiments[present.experiment].arms
+        and experiments[present.experiment].spec(present.arm, present.seed).identity == present.identity
+    ]
+    return of(current, profile)
 
 
 def of(chosen: Iterable[RunRecord], profile: str) -> Evidence:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from opd_lib.params import Experiment
 
-Profile = Annotated[str, typer.Option(help="smoke (seconds), tiny (minutes), gpu, or paper.")]
+Profile = Annotated[str, typer.Option(help="tiny (minutes) or smoke (seconds of training).")]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
 Only = Annotated[str | None, typer.Option(help="Notebooks, separated by commas; what they need is trained too.")]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (from 0), or which: 0,3,4. Default: as in params.")]

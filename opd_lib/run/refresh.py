@@ -39,12 +39,16 @@ def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) ->
 
 
 def copy_record(source: Path, target: Path) -> None:
-    """Replace a run folder by a copy of another's record; a reader finds the old one or the new one."""
+    """Replace a run folder by a copy of another's record."""
+    replace_folder(source, target, [name for name in COMMITTED_FILES if (source / name).exists()])
+
+
+def replace_folder(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Put these files of `source` in the place of `target`; a reader finds the old folder or the new one."""
     new, old = (target.with_name(f".{target.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     new.mkdir(parents=True)
-    for name in COMMITTED_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, new / name)
+    for name in names:
+        shutil.copyfile(source / name, new / name)
     if target.exists():
         os.replace(target, old)
     os.replace(new, target)
@@ -56,8 +60,9 @@ def commit_outputs(experiments: Iterable[Experiment], committed: Path = paths.RE
     for experiment in experiments:
         target = committed / experiment.profile / experiment.name
         for kind in OUTPUTS:
-            shutil.rmtree(target / kind, ignore_errors=True)
-            shutil.copytree(experiment.output / kind, target / kind)
+            replace_folder(
+                experiment.output / kind, target / kind, sorted(p.name for p in (experiment.output / kind).iterdir())
+            )
 
 
 def execute_in_place(experiments: Iterable[Experiment], profile: str, folder: Path = paths.NOTEBOOKS) -> None:
