@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import conftest
 import pytest
 import torch
 
@@ -16,17 +17,7 @@ from opd_lib.tasks import chain
 from opd_lib.types import Rollouts
 
 SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, initializer_range=0.1)
-OPD = {
-    "estimator": "topk",
-    "k": 8,
-    "support": "student",
-    "weight": "student_p",
-    "normalize": "weights",
-    "tail": "drop",
-    "stop_gradient": True,
-    "direction": "reverse",
-    "beta": 0.5,
-}
+OPD = {key: value for key, value in conftest.OPD.items() if key != "name"}
 
 
 @pytest.fixture(scope="module")

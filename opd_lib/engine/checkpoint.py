@@ -17,7 +17,7 @@ import torch
 
 from opd_lib import paths
 from opd_lib.engine import models
-from opd_lib.report.record import write_json
+from opd_lib.report.record import PROGRESS, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from opd_lib.engine.sources import Model
 
 FILE = ".checkpoint.pt"
-PROGRESS = ".progress.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 

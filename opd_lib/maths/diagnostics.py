@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opd_lib.maths.logprobs import list_length
+from opd_lib.maths.logprobs import NEGLIGIBLE, list_length
 from opd_lib.types import TokenScores
 
 Metric = tuple[Tensor, Tensor]  # value_N (already multiplied by its weight) and weight_N
-NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where an overlap is empty
 BY_DEPTH = ("overlap", "student_entropy", "teacher_entropy", "reverse_kl", "advantage_paper")  # columns of depth.csv
 
 UNITS = {

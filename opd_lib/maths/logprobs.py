@@ -10,6 +10,10 @@ from torch import Tensor
 
 from opd_lib.types import OUTSIDE, Candidates, TokenScores
 
+NEGLIGIBLE = (
+    -1e30
+)  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
+
 
 def score(
     student_logits_NV: Tensor,

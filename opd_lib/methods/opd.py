@@ -37,11 +37,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from opd_lib.maths import logprobs
+from opd_lib.maths.logprobs import NEGLIGIBLE
 from opd_lib.methods._opd_oracle import oracle as oracle
 from opd_lib.types import Candidates, Loss, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
-NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
 
 
 class Params(BaseModel):

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 TABLES = ("steps", "evals", "depth", "problems")
 EXAMPLES = "rollouts"
+PROGRESS = ".progress.json"  # how far a run is: step, steps, seconds; gone when it is finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,11 @@ class RunRecord:
     gates: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     error: str = ""
+
+    @property
+    def name(self) -> str:
+        """NN_name/ARM/seedS."""
+        return f"{self.experiment}/{self.arm}/seed{self.seed}"
 
     def frame(self, table: str) -> pd.DataFrame:
         """One of TABLES as a frame, empty if the run wrote none. Raises ValueError if the file is corrupt."""

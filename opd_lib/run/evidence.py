@@ -24,13 +24,8 @@ def records(profile: str, roots: Iterable[Path]) -> dict[str, RunRecord]:
         for path in sorted((root / profile).glob("*/*/seed*/run.json")):
             present = record.read(path.parent)
             if present is not None and present.status == "finished" and present.seed in JUDGED_SEEDS:
-                found.setdefault(name(present), present)
+                found.setdefault(present.name, present)
     return found
-
-
-def name(present: RunRecord) -> str:
-    """NN_name/ARM/seedS."""
-    return f"{present.experiment}/{present.arm}/seed{present.seed}"
 
 
 def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evidence:

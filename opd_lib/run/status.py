@@ -22,7 +22,6 @@ from opd_lib.report.record import RunRecord
 from opd_lib.run import plan
 
 DONE, STALE, FAILED, RUNNING, INTERRUPTED, MISSING = "done", "stale", "failed", "running", "interrupted", "missing"
-PROGRESS = ".progress.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,7 @@ class Snapshot:
 def snapshot(folder: Path) -> Snapshot | None:
     """What a run last wrote about its progress; None if it has not, or no longer, written any."""
     try:
-        raw = json.loads((folder / PROGRESS).read_text())
+        raw = json.loads((folder / record.PROGRESS).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
     return Snapshot(step=int(raw["step"]), steps=int(raw["steps"]), seconds=plan.total_seconds(raw["seconds"]))
