@@ -10,9 +10,7 @@ from torch import Tensor
 
 from opd_lib.types import OUTSIDE, Candidates, TokenScores
 
-NEGLIGIBLE = (
-    -1e30
-)  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
+NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
 
 
 def score(
