@@ -83,6 +83,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     n_tokens = total(float(rollouts.length_B.sum()))
     loss_sum, gap, counted = 0.0, 0.0, 0
     examples: list[Row] = []
+    keep = step == 1 or step % params.evaluate.every == 0
     model.train()
     for rows in score.micro_batches(rollouts, params.train.micro_tokens):
         with run.timed("score"):
@@ -96,7 +97,8 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             counted += loss.n_tokens
             gap = np.maximum(gap, gates.sampler_gap(rollouts, scores))  # unlike max, keeps a NaN
             tally.add(scores)
-            examples = examples or score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
+            if keep and not examples:
+                examples = score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
     assert counted == int(rollouts.length_B.sum()), "a method must count every response token"
     norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
@@ -113,8 +115,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
         if run.writer:
             run.writer.append("steps", [row])
             run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
-            if step == 1 or step % params.evaluate.every == 0:
-                run.writer.append_examples(examples)
+            run.writer.append_examples(examples)
 
 
 def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:

@@ -19,7 +19,7 @@ IDENTICAL = "identical"
 
 def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
     """The whole comparison as text. Raises ValueError if there is nothing local to compare."""
-    here, there = evidence.records(profile, (local,)), evidence.records(profile, (committed,))
+    here, there = evidence.records(profile, local), evidence.records(profile, committed)
     if not here:
         raise ValueError(f"{local / profile}: no finished runs; `make reproduce` or `opd reproduce` computes them")
     if not there:

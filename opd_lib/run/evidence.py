@@ -14,23 +14,19 @@ JUDGED_SEEDS = range(100)
 """Seeds from 100 on are for calibration and never evidence."""
 
 
-def records(profile: str, roots: Iterable[Path]) -> dict[str, RunRecord]:
-    """Every finished record of a judged seed, by name; where two roots have the same run, the first root's.
-
-    Raises ValueError for a corrupt record.
-    """
+def records(profile: str, results: Path) -> dict[str, RunRecord]:
+    """Every finished record of a judged seed of a results folder, by name. Raises ValueError for a corrupt one."""
     found: dict[str, RunRecord] = {}
-    for root in roots:
-        for path in sorted((root / profile).glob("*/*/seed*/run.json")):
-            present = record.read(path.parent)
-            if present is not None and present.status == "finished" and present.seed in JUDGED_SEEDS:
-                found.setdefault(present.name, present)
+    for path in sorted((results / profile).glob("*/*/seed*/run.json")):
+        present = record.read(path.parent)
+        if present is not None and present.status == "finished" and present.seed in JUDGED_SEEDS:
+            found[present.name] = present
     return found
 
 
 def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evidence:
     """What a results folder says about the params files as they stand: records of other parameters are left out."""
-    found = records(profile, (results,)).values()
+    found = records(profile, results).values()
     experiments = {
         name: params.load(name, profile, root=params_root)
         for name in {present.experiment for present in found}
