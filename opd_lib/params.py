@@ -4,6 +4,9 @@ One file per notebook and profile, the same keys in every profile. Every key is 
 an error that names the file, the line and the nearest valid key. `arms` override a few keys, written as dotted paths;
 an override replaces what stands at its path. A run's identity is the hash of its resolved parameters, its seed and the
 identities of the models it starts from; code, versions and machine are provenance (see `report.record`).
+
+An arm may be a run of an earlier notebook: `failure: {same_as: 02_new_knowledge/distill-large}`. It is computed once, whichever
+notebook asks first, stands under the notebook it belongs to, and is shown in this one under this one's name.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.validate import check_file, check_seeds, replace_at, validate
 
 RUN_PREFIX = "run:"
+SAME_AS = "same_as"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +39,9 @@ class RunSpec:
 
     `identity` is what a record must carry to be this run's. `folders` are the places a finished record may stand, the
     last one being where it is written. `model_folder` is where its final checkpoint stands, in hub format.
-    `parents` maps "student" and "teacher" to the runs that make them (absent for new, local or hub models).
-    `origin` is the experiment as loaded: what a process of its own needs to find this run again.
+    `parents` maps "student", "teacher" and a probe's "other" to the runs that make them (absent for new, local or hub
+    models). `origin` is the experiment as loaded: what a process of its own needs to find this run again.
+    `shown_as` is the experiment and arm under which it was asked for: not its own where another notebook shares it.
     """
 
     experiment: str
@@ -48,6 +53,7 @@ class RunSpec:
     parents: dict[str, RunSpec]
     folders: tuple[Path, ...]
     model_folder: Path
+    shown_as: tuple[str, str]
     origin: Experiment = field(repr=False, compare=False)
 
     @property
@@ -60,16 +66,18 @@ class RunSpec:
         return f"{self.experiment}/{self.arm}/seed{self.seed}"
 
     def checkpoint(self, role: str) -> str | None:
-        """Where the "student" or "teacher" is loaded from: a folder or a hub name; None for a new model."""
+        """Where "student", "teacher" or "other" is loaded from: a folder or a hub name; None for a new model."""
         if role in self.parents:
             return str(self.parents[role].model_folder)
-        reference = self.params.student if role == "student" else self.params.teacher
-        return reference if isinstance(reference, str) else None
+        return references(self.params).get(role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A notebook's experiment at a profile: its arms and seeds, validated."""
+    """A notebook's experiment at a profile: its arms and seeds, validated.
+
+    `shared` maps the arms that are runs of another notebook to that notebook's experiment and arm.
+    """
 
     name: str
     profile: str
@@ -78,6 +86,7 @@ class Experiment:
     overrides: dict[str, Any]
     results: Path | None
     arms: dict[str, RunParams]
+    shared: dict[str, tuple[Experiment, str]]
     source: Path
 
     def runs(self) -> tuple[RunSpec, ...]:
@@ -89,13 +98,16 @@ class Experiment:
         if arm not in self.arms:
             raise ValueError(f"{self.source}: no arm {arm!r}; its arms are {', '.join(self.arms)}")
         check_seeds([seed], self.source)
+        if arm in self.shared:
+            owner, name = self.shared[arm]
+            return replace(owner.spec(name, seed, ancestors), shown_as=(self.name, arm))
         if f"{self.name}/{arm}" in ancestors:
             raise ValueError(f"{self.source}: {' ← '.join((*ancestors, arm))} is a circle of run: references")
         params = self.arms[arm]
         parents = {
             role: self._parent(reference, seed, (*ancestors, f"{self.name}/{arm}"))
-            for role, reference in (("student", params.student), ("teacher", params.teacher))
-            if isinstance(reference, str) and reference.startswith(RUN_PREFIX)
+            for role, reference in references(params).items()
+            if reference.startswith(RUN_PREFIX)
         }
         return RunSpec(
             experiment=self.name,
@@ -107,6 +119,7 @@ class Experiment:
             parents=parents,
             folders=tuple(paths.run_folder(self.profile, self.name, arm, seed, root) for root in self._roots()),
             model_folder=paths.run_folder(self.profile, self.name, arm, seed, self._roots()[-1]) / "model",
+            shown_as=(self.name, arm),
             origin=self,
         )
 
@@ -164,8 +177,12 @@ def load(
     raw = _read(source)
     check_file(raw, source)
     common = {key: value for key, value in raw.items() if key not in FILE_KEYS}
-    arms = {}
+    arms, shared = {}, {}
     for arm, changes in raw["arms"].items():
+        if SAME_AS in changes:
+            owner, owned = _owner(changes, name, arm, source, (profile, overrides, seeds, results, root))
+            arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
+            continue
         resolved = copy.deepcopy(common)
         for path, value in {**(changes or {}), **(overrides or {})}.items():
             replace_at(resolved, path, value, f"{source}, arm {arm}")
@@ -180,14 +197,39 @@ def load(
         overrides=dict(overrides or {}),
         results=None if results is None else Path(results),
         arms=arms,
+        shared=shared,
         source=source,
     )
+
+
+def references(params: RunParams) -> dict[str, str]:
+    """role → the checkpoint or `run:` reference that a run names for it; a new model is none."""
+    named = {"student": params.student, "teacher": params.teacher, "other": getattr(params.probe, "other", None)}
+    return {role: reference for role, reference in named.items() if isinstance(reference, str)}
 
 
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
     """16 hex digits: the hash of everything that determines the run, the machine left out."""
     content = {"params": params.model_dump(mode="json", exclude={"machine"}), "seed": seed, "parents": dict(parents)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _owner(
+    changes: Mapping[str, Any], name: str, arm: str, source: Path, how: tuple[Any, ...]
+) -> tuple[Experiment, str]:
+    """The experiment and the arm that `same_as` names. Raises ValueError unless it is an arm of an earlier notebook."""
+    where = f"{source}: arms.{arm}"
+    if len(changes) > 1:
+        raise ValueError(f"{where}: {SAME_AS} stands alone: a shared run cannot be changed; give the arm its own keys")
+    notebook, _, owned = str(changes[SAME_AS]).partition("/")
+    if not notebook < name or not source.with_name(f"{notebook}.yaml").exists():
+        raise ValueError(f"{where}: {SAME_AS}: {changes[SAME_AS]!r}: write EARLIER_NOTEBOOK/ARM, of this profile")
+    profile, overrides, seeds, results, root = how
+    owner = load(notebook, profile, overrides, seeds, results, root)
+    if owned not in owner.arms or owned in owner.shared:
+        own = [present for present in owner.arms if present not in owner.shared]
+        raise ValueError(f"{where}: {SAME_AS}: {owned!r} is not a run of {notebook} itself; it has {', '.join(own)}")
+    return owner, owned
 
 
 def _sibling(source: Path, profile: str, results: Path | None) -> Experiment:

@@ -38,24 +38,50 @@ class NewModel(Strict):
 
 
 class Task(Strict):
-    """What is asked: training content and template, test sets and their template."""
+    """What is asked: training content and template, test sets and their template.
+
+    A share `other_share` of the training prompts (chosen at random) comes from `other_content`.
+    """
 
     name: Literal["chain"]
     content: str
+    other_content: str
+    other_share: Probability
     template: str
     test_sets: Words
     test_template: str
 
 
+class Limit(Strict):
+    """From step `step` on, responses have at most `max_new_tokens` tokens."""
+
+    step: Count
+    max_new_tokens: Count
+
+
 class Sampled(Strict):
-    """Responses sampled from the student (on-policy) or from the teacher (off-policy)."""
+    """Responses sampled from the student (on-policy) or from the teacher (off-policy).
+
+    `schedule` changes the response limit from given steps on; empty, it is `max_new_tokens` throughout.
+    """
 
     kind: Literal["student", "teacher"]
     prompts_per_step: Count
     per_prompt: Count
     max_new_tokens: Count
+    schedule: Annotated[tuple[Limit, ...], BeforeValidator(_as_tuple)]
     temperature: Positive
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+
+    def limit(self, step: int) -> int:
+        """The response limit at a step (tokens)."""
+        begun = [entry for entry in self.schedule if entry.step <= step]
+        return max(begun, key=lambda entry: entry.step).max_new_tokens if begun else self.max_new_tokens
+
+    @property
+    def longest(self) -> int:
+        """The largest response limit of any step (tokens)."""
+        return max(self.max_new_tokens, *(entry.max_new_tokens for entry in self.schedule), 0)
 
 
 class Corpus(Strict):
@@ -87,7 +113,10 @@ class Train(Strict):
 
 
 class Evaluate(Strict):
-    """avg@n_samples on n_problems of every test set, at step 0, every `every` steps and at the end."""
+    """avg@n_samples on n_problems of every test set, at step 0, every `every` steps and at the end.
+
+    `caps` (tokens): the accuracy is also recorded as it would be with a lower response limit.
+    """
 
     every: Count
     n_problems: Annotated[int, Field(ge=1, le=1000)]
@@ -95,14 +124,55 @@ class Evaluate(Strict):
     temperature: Positive
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
     max_new_tokens: Count
+    caps: Integers
 
 
 class Diagnose(Strict):
-    """Diagnostics at each top-k in `ks`; `depth_bucket` in tokens; `examples`: responses kept at each evaluation."""
+    """Diagnostics at each top-k in `ks`; `depth_bucket` in tokens; `examples`: responses kept at each evaluation.
+
+    The table by depth gets rows at step 1 and every `depth_every` steps.
+    """
 
     ks: Integers
     depth_bucket: Count
+    depth_every: Count
     examples: Annotated[int, Field(ge=0)]
+
+
+class TeachersProbe(Strict):
+    """How far two teachers are from each other at the states a student visits (H2)."""
+
+    kind: Literal["teachers"]
+    batches: Count
+    other: str
+
+
+class ContinuationProbe(Strict):
+    """The teacher finishes the student's responses from prefixes of `depths` tokens (Fig 11b).
+
+    `new_tokens`: what the continuation may write in the arm of a fixed budget of new tokens.
+    """
+
+    kind: Literal["continuation"]
+    batches: Count
+    depths: Integers
+    new_tokens: Count
+
+
+class RewardProbe(Strict):
+    """Does the teacher's mean token reward tell right responses from wrong ones (Fig 14)?"""
+
+    kind: Literal["reward"]
+    batches: Count
+
+
+class GradientProbe(Strict):
+    """Do the gradients of single tokens add up or cancel (H1)? And those of the objective `against` (H5)?"""
+
+    kind: Literal["gradient"]
+    batches: Count
+    tokens: Count
+    against: dict[str, Any]
 
 
 class Machine(Strict):
@@ -121,8 +191,17 @@ Student = Annotated[
 ]
 
 
+Probe = Annotated[
+    TeachersProbe | ContinuationProbe | RewardProbe | GradientProbe,
+    Field(discriminator="kind"),
+]
+
+
 class RunParams(Strict):
-    """Everything that determines a run but its seed and its parents' weights."""
+    """Everything that determines a run but its seed and its parents' weights.
+
+    A run with a `probe` measures student and teacher as they are and trains nothing.
+    """
 
     task: Task
     student: Student
@@ -132,6 +211,7 @@ class RunParams(Strict):
     train: Train
     evaluate: Evaluate
     diagnose: Diagnose
+    probe: Probe | None
     machine: Machine
 
     @property

@@ -62,6 +62,18 @@ def check_method(params: RunParams, method: methods.Method, options: BaseModel) 
         )
     if method.check is not None:
         method.check(options, len(chain.VOCABULARY), params.teacher is not None)
+    if params.probe is not None:
+        check_probe(params)
+
+
+def check_probe(params: RunParams) -> None:
+    """Refuse a probe of a student that does not exist yet, without a teacher, or on responses not its own."""
+    if params.teacher is None or not isinstance(params.student, str):
+        raise ValueError("probe: it compares two checkpoints; name both student and teacher")
+    if params.source.kind != "student":
+        raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
+    if params.machine.processes != 1:
+        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
 
 
 def check_file(raw: dict[str, Any], source: Path) -> None:
@@ -165,6 +177,7 @@ def check_task(params: RunParams) -> None:
     templates = params.source.templates if params.source.kind == "corpus" else ()
     for key, value, known in [
         ("task.content", task.content, tuple(chain.CONTENTS)),
+        ("task.other_content", task.other_content, tuple(chain.CONTENTS)),
         *(("task.template", template, chain.TEMPLATES) for template in (task.template, task.test_template, *templates)),
     ]:
         if value not in known:

@@ -24,10 +24,11 @@ def evaluate(
     settings: Evaluate,
     seed: int,
     step: int,
-) -> tuple[list[Row], list[Row]]:
-    """Rows for evals.csv (one per test set) and problems.csv (one per problem).
+) -> dict[str, list[Row]]:
+    """Rows for evals.csv (one per test set), problems.csv (one per problem) and caps.csv (one per lower limit).
 
     accuracy is avg@n_samples, the unweighted mean over problems; pass_at_k the share of problems solved at least once.
+    Under a cap of c tokens an answer counts if its response ended within c tokens: sampling up to c would have given it.
     The random numbers depend on the seed and not on the step: steps and arms are compared on common random numbers.
     """
     n, samples = settings.n_problems, settings.n_samples
@@ -43,12 +44,12 @@ def evaluate(
     rollouts = rollout.sample(model, tokenizer, prompts, uniform_BT, settings.temperature, settings.top_p)
     rollouts = sources.grade(rollouts, tokenizer)
     texts = sources.decode(rollouts, tokenizer)
-    evals, problems = [], []
+    tables: dict[str, list[Row]] = {"evals": [], "problems": [], "caps": []}
     for index, test_set in enumerate(task.test_sets):
         rows = slice(index * n * samples, (index + 1) * n * samples)
         correct_PG = rollouts.reward_B[rows].view(n, samples)
         answered = [chain.extract_answer(text) is not None for text in texts[rows]]
-        evals.append(
+        tables["evals"].append(
             {
                 "step": step,
                 "test_set": test_set,
@@ -61,8 +62,14 @@ def evaluate(
                 "n_samples": samples,
             }
         )
-        problems += [
+        tables["problems"] += [
             {"step": step, "test_set": test_set, "problem": i, "n_correct": int(count), "n_samples": samples}
             for i, count in enumerate(correct_PG.sum(1).tolist())
         ]
-    return evals, problems
+        for cap in settings.caps:
+            in_time_B = rollouts.finished_B[rows] & (rollouts.length_B[rows] <= cap)
+            accuracy = float((rollouts.reward_B[rows] * in_time_B).mean())
+            share = float(in_time_B.float().mean())
+            row = {"step": step, "test_set": test_set, "cap": cap, "accuracy": accuracy, "finished_share": share}
+            tables["caps"].append(row)
+    return tables

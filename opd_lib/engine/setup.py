@@ -29,6 +29,7 @@ class Run:
     options: Any
     student: sources.Model
     teacher: sources.Model | None
+    other: sources.Model | None
     optimizer: torch.optim.Optimizer
     writer: RunWriter | None
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -58,11 +59,13 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
         student = models.new_model(params.student, spec.seed).to(device), models.chain_tokenizer()
     teacher_place = spec.checkpoint("teacher")
     teacher = models.load(teacher_place, device) if teacher_place else None
-    if teacher:
-        teacher[0].requires_grad_(False).eval()
+    other_place = spec.checkpoint("other")
+    other = models.load(other_place, device) if other_place else None
     checked: dict[str, Any] = {}
-    if teacher:
-        checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
+    for model in (teacher, other):
+        if model:
+            model[0].requires_grad_(False).eval()
+            checked = gates.same_vocabulary(student, model) | gates.same_prompt(params, student, model)
     method = methods.load(params.method["name"])
     options = method.Params(**params.method_options)
     if method.check is not None:
@@ -82,6 +85,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
         options=options,
         student=student,
         teacher=teacher,
+        other=other,
         optimizer=optimizer,
         writer=writer,
     )
@@ -105,7 +109,7 @@ def new_record(spec: RunSpec) -> RunRecord:
 def n_positions(run: Run) -> int:
     """How many response positions the depth table covers; what lies beyond counts in its last bucket."""
     source = run.spec.params.source
-    return run.spec.params.evaluate.max_new_tokens if source.kind == "corpus" else source.max_new_tokens
+    return run.spec.params.evaluate.max_new_tokens if source.kind == "corpus" else source.longest
 
 
 def words(run: Run) -> list[str]:

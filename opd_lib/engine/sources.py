@@ -38,9 +38,12 @@ def draw(params: RunParams, seed: int, step: int, ranks: Ranks, student: Model, 
 
 def from_model(source: Sampled, params: RunParams, model: Model, seed: int, step: int, ranks: Ranks) -> Rollouts:
     """P prompts × G responses sampled from a model, each prompt's group together."""
-    questions = chain.draw_training(params.task.content, source.prompts_per_step, _rng(seed, "prompts", step))
-    prompts = make_prompts(model[1], questions, [params.task.template] * len(questions), params.task.content)
-    size = (source.prompts_per_step, source.per_prompt, source.max_new_tokens)
+    task = params.task
+    questions = chain.draw_mixture(
+        task.content, task.other_content, task.other_share, source.prompts_per_step, _rng(seed, "prompts", step)
+    )
+    prompts = make_prompts(model[1], questions, [task.template] * len(questions), task.content)
+    size = (source.prompts_per_step, source.per_prompt, source.limit(step))
     uniform_PGT = torch.rand(size, generator=models.generator(seed, "rollout", step))
     repeated = [prompt for prompt in prompts[ranks.rank :: ranks.world] for _ in range(source.per_prompt)]
     uniform_BT = uniform_PGT[ranks.rank :: ranks.world].flatten(0, 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, score, sources
+from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sources
 from opd_lib.engine.setup import Run, n_positions, new_record, start, words
 from opd_lib.maths import diagnostics
 from opd_lib.report.record import RunRecord, RunWriter, write_json
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def train(spec: RunSpec) -> RunRecord:
-    """Train one run to its end, from its last checkpoint if it was interrupted. Returns its record.
+    """Train one run to its end, from its last checkpoint if it was interrupted; or measure, if it is a probe.
 
     Raises ValueError if the record cannot be written or belongs to other parameters, if a gate fails, or if the loss is
     not finite (the batch is then written beside the record).
@@ -44,8 +44,11 @@ def train(spec: RunSpec) -> RunRecord:
         return record
     with RunWriter(record) as writer:
         run = start(spec, ranks, writer)
-        loop(run)
-        models.save(*run.student, spec.model_folder)
+        if spec.params.probe is None:
+            loop(run)
+            models.save(*run.student, spec.model_folder)
+        else:
+            probes.measure(run, spec.params.probe)
         writer.update(status="finished", seconds={stage: round(s, 3) for stage, s in run.seconds.items()})
         checkpoint.finish(spec.folder)
         return writer.record
@@ -114,7 +117,8 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
         }
         if run.writer:
             run.writer.append("steps", [row])
-            run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
+            if step == 1 or step % params.diagnose.depth_every == 0:
+                run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
             run.writer.append_examples(examples)
 
 
@@ -156,9 +160,9 @@ def assess(run: Run, step: int) -> None:
     if run.writer:
         params = run.spec.params
         with run.timed("evaluate"):
-            evals, problems = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step)
-        run.writer.append("evals", evals)
-        run.writer.append("problems", problems)
+            found = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step)
+        for table, rows in found.items():
+            run.writer.append(table, rows)
 
 
 def check(run: Run, rollouts: Rollouts) -> None:

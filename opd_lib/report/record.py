@@ -4,7 +4,11 @@
       run.json         identity, parameters, parents, provenance, gates, status, seconds
       steps.csv        one row per optimiser step          evals.csv      one row per (step, test set)
       depth.csv        one row per (step, depth bucket)    problems.csv   one row per (step, test set, problem)
+      caps.csv         one row per (step, test set, response limit)
+      probe.csv        what a run that measures and trains nothing has found (columns: engine/probes)
       rollouts.jsonl   a few responses with per-token scores
+
+Numbers keep seven significant digits, which is what single precision knows.
 
 run.json is always replaced as a whole. Tables grow by whole rows; whatever stands after the last checkpoint is dropped
 when a killed run resumes. One process owns a folder at a time (a lock that the kernel frees when its owner dies).
@@ -17,7 +21,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,8 +29,9 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-TABLES = ("steps", "evals", "depth", "problems")
+TABLES = ("steps", "evals", "depth", "problems", "caps", "probe")
 EXAMPLES = "rollouts"
+DIGITS = 7
 PROGRESS = ".progress.json"  # how far a run is: step, steps, seconds; gone when it is finished
 
 
@@ -52,6 +57,10 @@ class RunRecord:
     def name(self) -> str:
         """NN_name/ARM/seedS."""
         return f"{self.experiment}/{self.arm}/seed{self.seed}"
+
+    def renamed(self, experiment: str, arm: str) -> RunRecord:
+        """The same run as it is called in another notebook that shares it."""
+        return replace(self, experiment=experiment, arm=arm)
 
     def frame(self, table: str) -> pd.DataFrame:
         """One of TABLES as a frame, empty if the run wrote none. Raises ValueError if the file is corrupt."""
@@ -85,6 +94,8 @@ def frame(records: Iterable[RunRecord], table: str) -> pd.DataFrame:
     frames = []
     for record in records:
         rows = record.frame(table)
+        if rows.empty:
+            continue
         rows.insert(0, "seed", record.seed)
         rows.insert(0, "arm", record.arm)
         frames.append(rows)
@@ -153,7 +164,7 @@ class RunWriter:
         write_json(self.folder / "run.json", values)
 
     def append(self, table: str, rows: list[dict[str, Any]]) -> None:
-        """Add rows to a table (floats as shortest text that reads back the same); the first rows fix the columns."""
+        """Add rows to a table; the first rows fix the columns."""
         if not rows:
             return
         path = self.folder / f"{table}.csv"
@@ -205,7 +216,9 @@ def _append(path: Path, text: str) -> None:
 
 
 def _cell(value: Any) -> Any:
-    return "" if value is None or value != value else value  # NaN is written as an empty cell
+    if value is None or value != value:
+        return ""  # NaN is written as an empty cell
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from opd_lib import params, paths
+from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.quantities import Evidence
 from opd_lib.report.record import RunRecord
@@ -26,20 +27,16 @@ def records(profile: str, results: Path) -> dict[str, RunRecord]:
 
 def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evidence:
     """What a results folder says about the params files as they stand: records of other parameters are left out."""
-    found = records(profile, results).values()
-    experiments = {
-        name: params.load(name, profile, root=params_root)
-        for name in {present.experiment for present in found}
-        if (params_root / profile / f"{name}.yaml").exists()
-    }
-    current = [
-        present
-        for present in found
-        if present.experiment in experiments
-        and present.arm in experiments[present.experiment].arms
-        and experiments[present.experiment].spec(present.arm, present.seed).identity == present.identity
-    ]
-    return of(current, profile)
+    found = records(profile, results)
+    seeds = sorted({present.seed for present in found.values()})
+    names = sorted(path.stem for path in (params_root / profile).glob("*.yaml"))
+    experiments = [params.load(name, profile, root=params_root) for name in names]
+    specs = [experiment.spec(arm, seed) for experiment in experiments for arm in experiment.arms for seed in seeds]
+    return of((found[s.name].renamed(*s.shown_as) for s in specs if _is_in(found, s)), profile)
+
+
+def _is_in(found: dict[str, RunRecord], spec: RunSpec) -> bool:
+    return spec.name in found and found[spec.name].identity == spec.identity
 
 
 def of(chosen: Iterable[RunRecord], profile: str) -> Evidence:
@@ -50,7 +47,7 @@ def of(chosen: Iterable[RunRecord], profile: str) -> Evidence:
     return Evidence(
         profile=profile,
         experiments={
-            experiment: {table: record.frame(group, table) for table in ("steps", "evals")}
+            experiment: {table: record.frame(group, table) for table in record.TABLES}
             for experiment, group in by_experiment.items()
         },
     )

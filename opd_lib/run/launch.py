@@ -76,8 +76,8 @@ def _complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
     todo = plan.missing(specs)
     if todo:
         compute(todo, jobs or cores())
-    found = [plan.finished(spec) for spec in specs]
-    return Runs(records=tuple(present for present in found if present is not None))
+    found = [(spec, plan.finished(spec)) for spec in specs]
+    return Runs(records=tuple(present.renamed(*spec.shown_as) for spec, present in found if present is not None))
 
 
 def cores() -> int:

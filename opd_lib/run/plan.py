@@ -32,12 +32,12 @@ def finished(spec: RunSpec) -> RunRecord | None:
 
 
 def trained(spec: RunSpec) -> bool:
-    """True if the weights of a run stand beside its finished record, ready to be loaded."""
+    """True if a finished record has what it makes beside it: the weights, ready to be loaded; a probe makes none."""
     present = record.read(spec.folder)
     if present is None:
         return False
     require_same(present, spec)
-    return present.status == FINISHED and spec.model_folder.is_dir()
+    return present.status == FINISHED and (spec.params.probe is not None or spec.model_folder.is_dir())
 
 
 def require_same(present: RunRecord, spec: RunSpec) -> None:

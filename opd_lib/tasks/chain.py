@@ -51,6 +51,12 @@ class Content:
 CONTENTS = {
     "chain-a": Content(parts=frozenset({1, 2, 3, 4}), lengths=(2, 3, 4, 5), operator_weights=(1.0, 1.0, 1.0)),
     "chain-b": Content(parts=frozenset({5, 6, 7}), lengths=(2, 3, 4, 5, 6), operator_weights=(1.0, 1.0, 4.0)),
+    "chain-long": Content(
+        parts=frozenset({1, 2, 3, 4}), lengths=tuple(range(10, 15)), operator_weights=(1.0, 1.0, 1.0)
+    ),
+    "chain-to-14": Content(
+        parts=frozenset(range(1, 8)), lengths=tuple(range(2, 15)), operator_weights=(1.0, 1.0, 1.0)
+    ),
     "chain-all": Content(parts=frozenset(range(1, 8)), lengths=(2, 3, 4, 5), operator_weights=(1.0, 1.0, 1.0)),
 }
 
@@ -115,6 +121,12 @@ def draw_training(content: str, n: int, rng: random.Random) -> list[Question]:
     if content not in CONTENTS:
         raise ValueError(f"task.content: {content!r} is not a content set; choose from {', '.join(CONTENTS)}")
     return [draw_question(CONTENTS[content], rng) for _ in range(n)]
+
+
+def draw_mixture(content: str, other: str, other_share: float, n: int, rng: random.Random) -> list[Question]:
+    """n training questions, each with probability `other_share` of the other content."""
+    contents = [other if other_share and rng.random() < other_share else content for _ in range(n)]
+    return [question for name in contents for question in draw_training(name, 1, rng)]
 
 
 def held_out_questions(test_set: str, n: int) -> list[Question]:
