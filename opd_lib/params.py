@@ -5,8 +5,8 @@ an error that names the file, the line and the nearest valid key. `arms` overrid
 an override replaces what stands at its path. A run's identity is the hash of its resolved parameters, its seed and the
 identities of the models it starts from; code, versions and machine are provenance (see `report.record`).
 
-An arm may be a run of an earlier notebook: `failure: {same_as: 02_new_knowledge/distill-large}`. It is computed once, whichever
-notebook asks first, stands under the notebook it belongs to, and is shown in this one under this one's name.
+An arm may be a run of an earlier notebook: `failure: {same_as: 02_new_knowledge/distill-large}`. It is computed once,
+whichever notebook asks first, stands under the notebook it belongs to, and is shown in this one under this one's name.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from opd_lib import paths
 from opd_lib.report.record import flatten
 from opd_lib.schema import FILE_KEYS, RunParams
-from opd_lib.validate import check_file, check_seeds, replace_at, validate
+from opd_lib.validate import check_file, check_seeds, read, replace_at, validate
 
 RUN_PREFIX = "run:"
 SAME_AS = "same_as"
@@ -69,7 +67,7 @@ class RunSpec:
         """Where "student", "teacher" or "other" is loaded from: a folder or a hub name; None for a new model."""
         if role in self.parents:
             return str(self.parents[role].model_folder)
-        return references(self.params).get(role)
+        return self.params.references.get(role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +104,7 @@ class Experiment:
         params = self.arms[arm]
         parents = {
             role: self._parent(reference, seed, (*ancestors, f"{self.name}/{arm}"))
-            for role, reference in references(params).items()
+            for role, reference in params.references.items()
             if reference.startswith(RUN_PREFIX)
         }
         return RunSpec(
@@ -127,6 +125,12 @@ class Experiment:
     def output(self) -> Path:
         """Where this experiment's figures and tables go: never among the committed results."""
         return self._roots()[-1] / self.profile / self.name
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """arm → the name of the checkpoint that teaches it, for teachers made by a run."""
+        named = {arm: params.teacher or "" for arm, params in self.arms.items()}
+        return {arm: name.partition("/")[2] for arm, name in named.items() if name.startswith(RUN_PREFIX)}
 
     def table(self) -> pd.DataFrame:
         """Every parameter with its value; a column per arm where arms differ."""
@@ -174,13 +178,14 @@ def load(
             "leave it out to read them, or name another folder"
         )
     source = root / profile / f"{name}.yaml"
-    raw = _read(source)
+    raw = read(source)
     check_file(raw, source)
     common = {key: value for key, value in raw.items() if key not in FILE_KEYS}
     arms, shared = {}, {}
+    earlier = lru_cache(lambda notebook: load(notebook, profile, overrides, seeds, results, root))
     for arm, changes in raw["arms"].items():
         if SAME_AS in changes:
-            owner, owned = _owner(changes, name, arm, source, (profile, overrides, seeds, results, root))
+            owner, owned = _owner(changes, name, arm, source, earlier)
             arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
             continue
         resolved = copy.deepcopy(common)
@@ -202,12 +207,6 @@ def load(
     )
 
 
-def references(params: RunParams) -> dict[str, str]:
-    """role → the checkpoint or `run:` reference that a run names for it; a new model is none."""
-    named = {"student": params.student, "teacher": params.teacher, "other": getattr(params.probe, "other", None)}
-    return {role: reference for role, reference in named.items() if isinstance(reference, str)}
-
-
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
     """16 hex digits: the hash of everything that determines the run, the machine left out."""
     content = {"params": params.model_dump(mode="json", exclude={"machine"}), "seed": seed, "parents": dict(parents)}
@@ -215,7 +214,7 @@ def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
 
 
 def _owner(
-    changes: Mapping[str, Any], name: str, arm: str, source: Path, how: tuple[Any, ...]
+    changes: Mapping[str, Any], name: str, arm: str, source: Path, earlier: Callable[[str], Experiment]
 ) -> tuple[Experiment, str]:
     """The experiment and the arm that `same_as` names. Raises ValueError unless it is an arm of an earlier notebook."""
     where = f"{source}: arms.{arm}"
@@ -224,8 +223,7 @@ def _owner(
     notebook, _, owned = str(changes[SAME_AS]).partition("/")
     if not notebook < name or not source.with_name(f"{notebook}.yaml").exists():
         raise ValueError(f"{where}: {SAME_AS}: {changes[SAME_AS]!r}: write EARLIER_NOTEBOOK/ARM, of this profile")
-    profile, overrides, seeds, results, root = how
-    owner = load(notebook, profile, overrides, seeds, results, root)
+    owner = earlier(notebook)
     if owned not in owner.arms or owned in owner.shared:
         own = [present for present in owner.arms if present not in owner.shared]
         raise ValueError(f"{where}: {SAME_AS}: {owned!r} is not a run of {notebook} itself; it has {', '.join(own)}")
@@ -241,16 +239,3 @@ def _sibling(source: Path, profile: str, results: Path | None) -> Experiment:
 @lru_cache(maxsize=64)
 def _cached(name: str, profile: str, results: Path | None, root: Path, changed: int) -> Experiment:
     return load(name, profile, results=results, root=root)
-
-
-def _read(source: Path) -> Any:
-    if not source.exists():
-        present = sorted(path.stem for path in source.parent.glob("*.yaml"))
-        raise ValueError(f"{source}: no such params file; this profile has {', '.join(present) or 'none'}")
-    try:
-        raw = YAML().load(source)
-    except YAMLError as error:
-        raise ValueError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{source}: expected a mapping of keys, found {type(raw).__name__}")
-    return raw

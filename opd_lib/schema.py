@@ -215,6 +215,12 @@ class RunParams(Strict):
     machine: Machine
 
     @property
+    def references(self) -> dict[str, str]:
+        """role → the checkpoint, hub name or `run:` reference that stands for it; a new model has none."""
+        named = {"student": self.student, "teacher": self.teacher, "other": getattr(self.probe, "other", None)}
+        return {role: reference for role, reference in named.items() if isinstance(reference, str)}
+
+    @property
     def method_options(self) -> dict[str, Any]:
         """The method's options, without its name."""
         return {key: value for key, value in self.method.items() if key != "name"}

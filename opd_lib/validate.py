@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from opd_lib import methods
 from opd_lib.report.record import flatten
@@ -17,6 +19,20 @@ from opd_lib.tasks import chain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
 SHAPES = {str: "text", list: "list with at least one entry", dict: "mapping with at least one entry"}
+
+
+def read(source: Path) -> Any:
+    """A params file as it stands. Raises ValueError naming the file if it is missing or no mapping."""
+    if not source.exists():
+        present = sorted(path.stem for path in source.parent.glob("*.yaml"))
+        raise ValueError(f"{source}: no such params file; this profile has {', '.join(present) or 'none'}")
+    try:
+        raw = YAML().load(source)
+    except YAMLError as error:
+        raise ValueError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{source}: expected a mapping of keys, found {type(raw).__name__}")
+    return raw
 
 
 def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunParams:
@@ -116,8 +132,8 @@ def explain(error: ValidationError, prefix: tuple[str, ...], raw: Any, arm: str,
     lines = []
     for item in error.errors():
         location = [str(key) for key in (*prefix, *item["loc"]) if key not in ("checkpoint", "new model")]
-        if location[:1] == ["source"] and len(location) > 1:
-            location.pop(1)  # pydantic names the kind of source, which is no key of the file
+        if location[:1] in (["source"], ["probe"]) and len(location) > 1:
+            location.pop(1)  # pydantic names the kind of source or probe, which is no key of the file
         path = ".".join(location)
         where = f"{source}, line {_line(raw, arm, location)}, arm {arm}: {path}"
         if item["type"] == "missing":
@@ -136,8 +152,9 @@ def _known_keys(section: list[str]) -> list[str]:
         return [*RunParams.model_fields, *FILE_KEYS]
     if section[0] == "method":
         return sorted({key for name in methods.names() for key in methods.load(name).Params.model_fields})
-    annotation = RunParams.model_fields[section[0]].annotation if section[0] in RunParams.model_fields else None
-    kinds = [annotation, *getattr(annotation, "__args__", ())]
+    kinds: list[Any] = [RunParams.model_fields[section[0]].annotation if section[0] in RunParams.model_fields else None]
+    for kind in kinds:
+        kinds += getattr(kind, "__args__", ())  # unions and annotated types hold their parts there
     return sorted({key for kind in kinds for key in getattr(kind, "model_fields", {})})
 
 

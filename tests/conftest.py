@@ -14,6 +14,8 @@ RUN: dict[str, Any] = {
     "task": {
         "name": "chain",
         "content": "chain-a",
+        "other_content": "chain-b",
+        "other_share": 0.0,
         "template": "T1",
         "test_sets": ["chain-3", "chain-4"],
         "test_template": "T2",
@@ -25,6 +27,7 @@ RUN: dict[str, Any] = {
         "prompts_per_step": 4,
         "per_prompt": 2,
         "max_new_tokens": 12,
+        "schedule": [],
         "temperature": 1.0,
         "top_p": 1.0,
     },
@@ -48,8 +51,10 @@ RUN: dict[str, Any] = {
         "temperature": 0.7,
         "top_p": 0.95,
         "max_new_tokens": 12,
+        "caps": [4, 12],
     },
-    "diagnose": {"ks": [4, 16], "depth_bucket": 4, "examples": 1},
+    "diagnose": {"ks": [4, 16], "depth_bucket": 4, "depth_every": 1, "examples": 1},
+    "probe": None,
     "machine": {"processes": 1, "device": "cpu"},
     "arms": {},
 }
@@ -100,8 +105,9 @@ def world(tmp_path: Path) -> Path:
 
 ORDER = (
     "test_floors", "test_packaging", "test_stats", "test_logprobs", "test_diagnostics_exact", "test_methods_exact",
-    "test_chain", "test_params", "test_claims", "test_report", "test_readme", "test_engine", "test_training",
-    "test_launch", "test_cli", "test_batch", "test_smoke",
+    "test_chain", "test_params", "test_claims", "test_outcomes", "test_report", "test_readme", "test_engine",
+    "test_probes", "test_training", "test_prognosis", "test_launch", "test_redraw", "test_cli", "test_batch",
+    "test_smoke",
 )  # fmt: skip
 """Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import conftest
 import pytest
@@ -12,12 +14,27 @@ import torch
 from opd_lib import methods
 from opd_lib.engine import evaluate, gates, models, rollout, score, sources
 from opd_lib.engine.distributed import Ranks
-from opd_lib.schema import Evaluate, NewModel, Task
+from opd_lib.schema import Evaluate, Limit, NewModel, Sampled, Task
 from opd_lib.tasks import chain
 from opd_lib.types import Rollouts
 
 SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, initializer_range=0.1)
 OPD = {key: value for key, value in conftest.OPD.items() if key != "name"}
+
+
+def task(**changes: Any) -> Task:
+    values = {"name": "chain", "content": "chain-a", "other_content": "chain-b", "other_share": 0.0, "template": "T1"}
+    return Task.model_validate(values | {"test_sets": ("chain-3", "chain-4"), "test_template": "T2"} | changes)
+
+
+def source(**changes: Any) -> Sampled:
+    values = {"kind": "student", "prompts_per_step": 4, "per_prompt": 2, "max_new_tokens": 6, "schedule": []}
+    return Sampled.model_validate(values | {"temperature": 1.0, "top_p": 1.0} | changes)
+
+
+def evaluation(**changes: Any) -> Evaluate:
+    values = {"every": 1, "n_problems": 5, "n_samples": 3, "temperature": 0.7, "top_p": 0.95, "max_new_tokens": 8}
+    return Evaluate.model_validate(values | {"caps": ()} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +161,7 @@ def test_the_gradient_is_zero_for_a_teacher_that_is_the_student_and_not_for_anot
 
 def test_shares_of_a_step_are_the_step_however_many_processes() -> None:
     model = models.new_model(SHAPE, 0), models.chain_tokenizer()
-    source = {"kind": "student", "prompts_per_step": 4, "per_prompt": 2, "max_new_tokens": 6}
-    source |= {"temperature": 1.0, "top_p": 1.0}
-    from opd_lib.schema import Sampled
-
-    params = type(
-        "P", (), {"task": type("T", (), {"content": "chain-a", "template": "T1"}), "source": Sampled(**source)}
-    )
+    params = SimpleNamespace(task=task(other_share=0.5), source=source())
 
     def texts(rank: int, world: int) -> list[str]:
         share = sources.draw(params, 0, 3, Ranks(rank=rank, world=world), model, None)  # type: ignore[arg-type]
@@ -159,17 +170,61 @@ def test_shares_of_a_step_are_the_step_however_many_processes() -> None:
     assert sorted(texts(0, 2) + texts(1, 2)) == sorted(texts(0, 1))
 
 
+def test_a_share_of_the_prompts_comes_from_the_other_content() -> None:
+    model = models.new_model(SHAPE, 0), models.chain_tokenizer()
+    few = source(prompts_per_step=200, per_prompt=1, max_new_tokens=1)
+
+    def others(share: float) -> float:
+        params = SimpleNamespace(task=task(other_share=share), source=few)
+        prompts = sources.draw(params, 0, 1, Ranks(rank=0, world=1), model, None).prompts  # type: ignore[arg-type]
+        parts = [part_of(prompt.question) for prompt in prompts]
+        return sum(part in chain.CONTENTS["chain-b"].parts for part in parts) / len(parts)
+
+    assert (others(0.0), others(1.0)) == (0.0, 1.0)
+    assert others(0.25) == pytest.approx(0.25, abs=0.1)
+
+
+def part_of(text: str) -> int:
+    """The part of the question space that this question's hash deals it to."""
+    start, *rest = text.split()
+    return chain.Question(int(start), tuple((o, int(d)) for o, d in zip(rest[::2], rest[1::2], strict=True))).part
+
+
+def test_the_response_limit_follows_its_schedule() -> None:
+    model = models.new_model(SHAPE, 0), models.chain_tokenizer()
+    growing = source(schedule=[Limit(step=3, max_new_tokens=4), Limit(step=5, max_new_tokens=9)], max_new_tokens=2)
+    assert [growing.limit(step) for step in (1, 2, 3, 4, 5, 99)] == [2, 2, 4, 4, 9, 9]
+    assert (growing.longest, source().longest) == (9, 6)
+    params = SimpleNamespace(task=task(), source=growing)
+    drawn = sources.draw(params, 0, 3, Ranks(rank=0, world=1), model, None)  # type: ignore[arg-type]
+    assert int(drawn.length_B.max()) == 4
+
+
 def test_evaluation_rows_are_what_the_counts_say(student: sources.Model) -> None:
-    task = Task(name="chain", content="chain-a", template="T1", test_sets=("chain-3", "chain-4"), test_template="T2")
-    settings = Evaluate(every=1, n_problems=5, n_samples=3, temperature=0.7, top_p=0.95, max_new_tokens=8)
-    evals, problems = evaluate.evaluate(*student, task, settings, seed=0, step=0)
-    assert [row["test_set"] for row in evals] == ["chain-3", "chain-4"]
+    settings = evaluation(caps=())
+    found = evaluate.evaluate(*student, task(), settings, seed=0, step=0)
+    evals, problems = found["evals"], found["problems"]
+    assert not found["caps"] and [row["test_set"] for row in evals] == ["chain-3", "chain-4"]
     for row in evals:
         counts = [p["n_correct"] for p in problems if p["test_set"] == row["test_set"]]
         assert len(counts) == 5
         assert row["accuracy"] == pytest.approx(sum(counts) / 15)
         assert row["pass_at_k"] == pytest.approx(sum(count > 0 for count in counts) / 5)
-    assert evaluate.evaluate(*student, task, settings, seed=0, step=9)[1] == [{**row, "step": 9} for row in problems]
+    later = evaluate.evaluate(*student, task(), settings, seed=0, step=9)["problems"]
+    assert later == [{**row, "step": 9} for row in problems]
+
+
+def test_accuracy_under_a_cap_is_that_of_a_lower_limit(student: sources.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether an answer is right is made to depend on its length, so that a cap changes the accuracy."""
+    monkeypatch.setattr(chain, "grade", lambda response, prompt: float(len(response.split()) % 2))
+    long = evaluate.evaluate(*student, task(), evaluation(caps=(3, 8), max_new_tokens=8), seed=0, step=0)
+    caps = {(row["test_set"], row["cap"]): row for row in long["caps"]}
+    assert list(caps) == [("chain-3", 3), ("chain-3", 8), ("chain-4", 3), ("chain-4", 8)]
+    for test_set in ("chain-3", "chain-4"):
+        low, high = caps[test_set, 3], caps[test_set, 8]
+        assert low["finished_share"] <= high["finished_share"] and low["accuracy"] <= high["accuracy"]
+        full = next(row for row in long["evals"] if row["test_set"] == test_set)
+        assert high["finished_share"] == pytest.approx(1.0 - full["truncated_share"])
 
 
 def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sources.Model) -> None:
@@ -195,8 +250,7 @@ def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources
     other.add_tokens(["w99"])
     with pytest.raises(ValueError, match="'w99' is id None for the student and 128 for the teacher"):
         gates.same_vocabulary(student, (model, other))
-    task = Task(name="chain", content="chain-a", template="T1", test_sets=("chain-3",), test_template="T2")
-    params = type("P", (), {"task": task})
+    params = SimpleNamespace(task=task())
     silent = models.chain_tokenizer()
     silent.chat_template = "{{ messages[1].content }}"
     with pytest.raises(ValueError, match="give both the same chat template"):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CORPUS
+from conftest import CORPUS, RUN
 from ruamel.yaml import YAML
 
 from opd_lib import params, paths
 from opd_lib.params import Experiment
 
+CORPUS_STUDENT = {**RUN["student"]}
 Edit = Callable[[dict[str, Any]], Any]
 
 
@@ -77,6 +78,13 @@ def test_profiles_of_a_notebook_have_the_same_keys_and_arms(path: Path) -> None:
             r"source\.kind: corpus, but method grpo compares rewards",
         ),
         (lambda c: c["task"].update(content="chain-z"), r"task\.content: 'chain-z' is unknown; choose from chain-a"),
+        (lambda c: c["task"].update(other_content="chain-z"), r"task\.other_content: 'chain-z' is unknown"),
+        (lambda c: c["task"].update(other_share=1.5), r"task\.other_share: 1\.5"),
+        (lambda c: c.update(probe={"kind": "rewards", "batches": 1}), r"probe.*rewards"),
+        (
+            lambda c: c.update(probe={"kind": "reward", "batchs": 1}),
+            r"probe\.batchs: unknown key; did you mean batches",
+        ),
         (lambda c: c["task"].update(template="T99"), r"task\.template: 'T99' is unknown"),
         (lambda c: c["task"].update(test_sets=["chain-1"]), r"task\.test_sets: 'chain-1'"),
         (lambda c: c["diagnose"].update(ks=[500]), r"diagnose\.ks: 500 is impossible with 128 tokens"),
@@ -169,3 +177,55 @@ def test_a_wrong_value_that_comes_through_a_yaml_merge_is_found(world: Path) -> 
 def test_the_committed_results_are_no_place_to_train_into(world: Path) -> None:
     with pytest.raises(ValueError, match="only make refresh-outputs writes"):
         params.load("01_opd", results=paths.RESULTS, root=world / "params")
+
+
+def share(world: Path, changes: dict[str, Any]) -> None:
+    """A third notebook whose arm `theirs` is described by `changes`."""
+    content = YAML().load(world / "params" / "tiny" / "01_opd.yaml")
+    content["arms"] = {"theirs": changes, "own": {"method.k": 4}}
+    with (world / "params" / "tiny" / "02_more.yaml").open("w") as file:
+        YAML().dump(content, file)
+
+
+def test_a_shared_arm_is_the_run_of_the_notebook_it_belongs_to(world: Path) -> None:
+    share(world, {"same_as": "01_opd/plain"})
+    theirs, own = load(world, "02_more").runs()
+    original = load(world).spec("plain", 0)
+    assert (theirs.name, theirs.identity, theirs.folder) == (original.name, original.identity, original.folder)
+    assert theirs.shown_as == ("02_more", "theirs") and own.shown_as == ("02_more", "own")
+    assert own.name == "02_more/own/seed0" and own.identity != theirs.identity
+
+
+def test_overrides_reach_a_shared_run(world: Path) -> None:
+    share(world, {"same_as": "01_opd/plain"})
+    changed = load(world, "02_more", overrides={"train.steps": 2})
+    assert changed.spec("theirs", 0).params.train.steps == 2
+    assert changed.spec("theirs", 0).identity == load(world, overrides={"train.steps": 2}).spec("plain", 0).identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"same_as": "01_opd/plain", "method.k": 4}, "same_as stands alone"),
+        ({"same_as": "01_opd/plan"}, "'plan' is not a run of 01_opd itself; it has plain, sampled"),
+        ({"same_as": "02_more/own"}, "write EARLIER_NOTEBOOK/ARM"),
+        ({"same_as": "03_later/own"}, "write EARLIER_NOTEBOOK/ARM"),
+        ({"same_as": "01_none/own"}, "write EARLIER_NOTEBOOK/ARM"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(world: Path, changes: dict[str, Any], message: str) -> None:
+    share(world, changes)
+    with pytest.raises(ValueError, match=message):
+        load(world, "02_more")
+
+
+def test_a_probe_needs_two_checkpoints_and_their_responses(world: Path) -> None:
+    probe = {"kind": "reward", "batches": 1}
+    assert load(world, overrides={"probe": probe}).arms["plain"].probe is not None
+    for overrides, message in (
+        ({"student": CORPUS_STUDENT}, "name both student and teacher"),
+        ({"source.kind": "teacher"}, "a probe reads the student's responses"),
+        ({"machine.processes": 2}, "a probe runs in one process"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load(world, overrides={"probe": probe, **overrides})

@@ -54,9 +54,7 @@ CONTENTS = {
     "chain-long": Content(
         parts=frozenset({1, 2, 3, 4}), lengths=tuple(range(10, 15)), operator_weights=(1.0, 1.0, 1.0)
     ),
-    "chain-to-14": Content(
-        parts=frozenset(range(1, 8)), lengths=tuple(range(2, 15)), operator_weights=(1.0, 1.0, 1.0)
-    ),
+    "chain-to-14": Content(parts=frozenset(range(1, 8)), lengths=tuple(range(2, 15)), operator_weights=(1.0, 1.0, 1.0)),
     "chain-all": Content(parts=frozenset(range(1, 8)), lengths=(2, 3, 4, 5), operator_weights=(1.0, 1.0, 1.0)),
 }
 
