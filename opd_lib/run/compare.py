@@ -13,7 +13,7 @@ from opd_lib.report import claims, tables
 from opd_lib.report.record import RunRecord
 from opd_lib.run import evidence
 
-COMPARED = ("steps", "evals")
+COMPARED = ("steps", "evals", "probe")
 IDENTICAL = "identical"
 
 
@@ -25,9 +25,9 @@ def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
     if not there:
         return f"Nothing is committed for profile {profile} yet: nothing to compare {len(here)} local runs with."
     parts = [_files_text(files(here, there))]
-    same = [present for name, present in here.items() if name in there and there[name].identity == present.identity]
+    mine, theirs = evidence.read(profile, local), evidence.read(profile, committed)
     for register in registers():
-        frame = claims.compare(register, evidence.of(same, profile), evidence.of(there.values(), profile))
+        frame = claims.compare(register, mine, theirs)
         if not frame.empty:
             parts.append(_claims_text(register, frame))
     return "\n\n".join(parts)
