@@ -1,4 +1,8 @@
-"""Turning what a params file says into records, or into one clear error: file, line, arm, key, value, remedy."""
+"""Turning what a params file says into records, or into one clear error: file, line, arm, key, value, remedy.
+
+Where torch is not installed, records can be read and nothing can be trained: there, whatever must be asked of a method
+that is written in torch goes unchecked.
+"""
 
 from __future__ import annotations
 
@@ -42,19 +46,30 @@ def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunP
     except ValidationError as error:
         raise ValueError(explain(error, (), raw, arm, source)) from None
     try:
-        method = methods.load(str(params.method.get("name")))
+        method = load_method(str(params.method.get("name")))
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
     try:
-        options = method.Params.model_validate(params.method_options)
+        options = method and method.Params.model_validate(params.method_options)
     except ValidationError as error:
         raise ValueError(explain(error, ("method",), raw, arm, source)) from None
     try:
         check_task(params)
-        check_method(params, method, options)
+        if method and options:
+            check_method(params, method, options)
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
     return params
+
+
+def load_method(name: str) -> methods.Method | None:
+    """The method of this name; None if it needs torch and torch is not installed. Raises ValueError if unknown."""
+    try:
+        return methods.load(name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return None
 
 
 def check_method(params: RunParams, method: methods.Method, options: BaseModel) -> None:
@@ -151,7 +166,8 @@ def _known_keys(section: list[str]) -> list[str]:
     if not section:
         return [*RunParams.model_fields, *FILE_KEYS]
     if section[0] == "method":
-        return sorted({key for name in methods.names() for key in methods.load(name).Params.model_fields})
+        known = [load_method(name) for name in methods.names()]
+        return sorted({key for method in known if method for key in method.Params.model_fields})
     kinds: list[Any] = [RunParams.model_fields[section[0]].annotation if section[0] in RunParams.model_fields else None]
     for kind in kinds:
         kinds += getattr(kind, "__args__", ())  # unions and annotated types hold their parts there

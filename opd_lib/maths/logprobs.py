@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -121,6 +122,12 @@ def expected(logp_NV: Tensor, value_NV: Tensor) -> Tensor:
     """Expectation of each row's values under its probabilities; tokens of probability zero count nothing."""
     p_NV = logp_NV.exp()
     return (p_NV * value_NV).masked_fill(p_NV == 0, 0.0).sum(-1)
+
+
+def jensen_shannon(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q)/2, at each position (nats): 0 where p = q, at most ln 2, symmetric."""
+    logm_NV = torch.logaddexp(logp_NV, logq_NV) - math.log(2.0)
+    return 0.5 * (expected(logp_NV, logp_NV - logm_NV) + expected(logq_NV, logq_NV - logm_NV))
 
 
 def at(logp_NV: Tensor, id_NC: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+TAIL_RESAMPLES = 100  # a bound is known to a tenth of its tail's probability
+FEWEST_RESAMPLES = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -63,13 +66,12 @@ def paired_cluster_bootstrap(
     second: pd.Series,
     generator: np.random.Generator,
     confidence: float = 0.95,
-    n_resamples: int = 10_000,
 ) -> Interval:
     """mean(first) − mean(second) over the same problems, with its interval under a new draw of problems.
 
     Both series hold one accuracy per problem (share of its samples that are correct), indexed by problem; so
-    a problem is drawn with all its samples and in both conditions at once. Percentile bootstrap.
-    Raises ValueError when the problems differ, repeat, or are fewer than two.
+    a problem is drawn with all its samples and in both conditions at once. Percentile bootstrap, with as many
+    resamples as `resamples_for(confidence)`. Raises ValueError when the problems differ, repeat, or are fewer than two.
     """
     _check_confidence(confidence)
     if first.index.has_duplicates or second.index.has_duplicates or set(first.index) != set(second.index):
@@ -80,7 +82,7 @@ def paired_cluster_bootstrap(
     draws = stats.bootstrap(
         (difference_P,),
         np.mean,
-        n_resamples=n_resamples,
+        n_resamples=resamples_for(confidence),
         batch=1_000,
         confidence_level=confidence,
         method="percentile",
@@ -88,6 +90,16 @@ def paired_cluster_bootstrap(
     )
     low, high = draws.confidence_interval
     return Interval(estimate=float(difference_P.mean()), low=float(low), high=float(high), n=len(difference_P))
+
+
+def resamples_for(confidence: float) -> int:
+    """How many resamples resolve a percentile interval: TAIL_RESAMPLES beyond each of its bounds, 10,000 at least.
+
+    >>> resamples_for(0.95), resamples_for(0.999)
+    (10000, 200000)
+    """
+    _check_confidence(confidence)
+    return max(FEWEST_RESAMPLES, round(TAIL_RESAMPLES / ((1 - confidence) / 2)))
 
 
 def gap_recovery(before: float, after: float, teacher: float) -> float:

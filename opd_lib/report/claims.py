@@ -1,13 +1,20 @@
 """What the paper says, and whether our runs say it too.
 
-A claims file is written before its runs. Each claim has a quantity (one number per seed), a direction and a
-threshold. Its verdict comes from the Student-t interval of the quantity over seeds, at a level that keeps the
-whole file right together (Bonferroni over all its claims, whichever of them a notebook shows):
+A claims file is written before its runs. Each claim has a quantity, a direction and a threshold. Its verdict comes
+from an interval, at a level that keeps the whole file right together:
+
+    statistic: seeds      the quantity is one number per seed; Student-t interval over seeds
+    statistic: problems   two conditions on the same test problems; paired cluster bootstrap over problems, each
+                          problem averaged over seeds: sure of these models, says nothing about other seeds
 
     holds           the whole interval is on the claimed side of the threshold
     does not hold   the whole interval is on the other side
-    inconclusive    the interval holds the threshold, or there is one seed, or a seed's quantity is undefined
+    inconclusive    the interval holds the threshold, or fewer seeds were run than the claim was planned for, or a
+                    seed's quantity is undefined
     not run         no seed has all the runs that the quantity names
+
+The level is Bonferroni's over all claims of the file, whichever of them a notebook shows. That is deliberate: every
+claim that is added widens the interval of every other one, and nothing is gained by looking at a part of them.
 """
 
 from __future__ import annotations
@@ -18,12 +25,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from opd_lib.maths import stats
-from opd_lib.report import quantities
+from opd_lib.report import vocabulary
 from opd_lib.report.quantities import Evidence, NoRecordError, SeedView
 
 HOLDS = "holds"
@@ -56,12 +63,15 @@ class Threshold(Strict):
 
 
 def _readable(quantity: str) -> str:
-    quantities.calls(quantity)
+    vocabulary.calls(quantity)
     return quantity
 
 
 class Claim(Strict):
-    """One statement of the paper that runs can contradict. `note`: how it is restated for the tiny world."""
+    """One statement of the paper that runs can contradict.
+
+    `seeds`: how many it was planned for; with fewer it is not decided. `note`: how it is restated for the tiny world.
+    """
 
     id: str
     figure: str
@@ -71,7 +81,16 @@ class Claim(Strict):
     quantity: Annotated[str, AfterValidator(_readable)]
     comparison: Literal[">", "<"]
     threshold: Threshold
+    statistic: Literal["seeds", "problems"]
+    seeds: Annotated[int, Field(ge=2)]
     note: str
+
+    @model_validator(mode="after")
+    def _statistic_fits(self) -> Claim:
+        if vocabulary.is_paired(self.quantity) != (self.statistic == "problems"):
+            paired = " or ".join(vocabulary.PAIRED)
+            raise ValueError(f"statistic: {self.statistic}: a quantity is over problems if and only if it is {paired}")
+        return self
 
     def bound(self, profile: str) -> float:
         """The threshold at a profile. Raises ValueError for a profile without one."""
@@ -120,9 +139,8 @@ def per_seed(claim: Claim, evidence: Evidence) -> dict[int, float]:
     """seed → the claim's quantity, for the seeds that have every run it names."""
     values = {}
     for seed in evidence.seeds(claim.notebook):
-        view = SeedView(evidence=evidence, experiment=claim.notebook, seed=seed)
         try:
-            values[seed] = quantities.value_of(claim.quantity, view)
+            values[seed] = vocabulary.value_of(claim.quantity, _view(claim, evidence, seed))
         except NoRecordError:
             continue
         except ValueError as error:
@@ -131,38 +149,41 @@ def per_seed(claim: Claim, evidence: Evidence) -> dict[int, float]:
 
 
 def judge(register: Register, evidence: Evidence, notebook: str | None = None) -> pd.DataFrame:
-    """One row per claim: the paper's value beside our estimate, its interval over seeds, and the verdict.
+    """One row per claim: the paper's value beside our estimate, its interval and the verdict.
 
     `notebook` chooses rows only; the level of the intervals is that of the whole register.
     """
     rows = []
     for claim in register.of(notebook):
-        values = list(per_seed(claim, evidence).values())
-        interval = _interval(values, register.simultaneous)
+        values = per_seed(claim, evidence)
+        interval = _interval(list(values.values()), register.simultaneous)
+        if claim.statistic == "problems" and values:
+            interval = _over_problems(claim, evidence, tuple(values), register.simultaneous)
         rows.append(
             {
                 "id": claim.id,
                 "figure": claim.figure,
                 "statement": claim.statement,
                 "paper": claim.paper.text,
-                "verdict": verdict(claim, interval, evidence.profile),
+                "verdict": verdict(claim, interval, len(values), evidence.profile),
                 "estimate": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
                 "threshold": f"{claim.comparison} {claim.bound(evidence.profile):g}",
-                "n_seeds": interval.n,
+                "n_seeds": len(values),
+                "statistic": claim.statistic,
             }
         )
     return pd.DataFrame(rows)
 
 
-def verdict(claim: Claim, interval: stats.Interval, profile: str) -> str:
+def verdict(claim: Claim, interval: stats.Interval, n_seeds: int, profile: str) -> str:
     """Where the whole interval lies: see the top of this file."""
-    if interval.n == 0:
+    if n_seeds == 0:
         return NOT_RUN
     sign = 1 if claim.comparison == ">" else -1
     margins = sorted(sign * (bound - claim.bound(profile)) for bound in (interval.low, interval.high))
-    if any(math.isnan(margin) for margin in margins):
+    if n_seeds < claim.seeds or any(math.isnan(margin) for margin in margins):
         return INCONCLUSIVE
     if margins[0] > 0:
         return HOLDS
@@ -196,6 +217,18 @@ def compare(register: Register, local: Evidence, committed: Evidence, notebook: 
                 }
             )
     return pd.DataFrame(rows, columns=["id", "seed", "local", "committed", "mean", "low", "high", "agrees"])
+
+
+def _view(claim: Claim, evidence: Evidence, seed: int) -> SeedView:
+    return SeedView(evidence=evidence, experiment=claim.notebook, seed=seed)
+
+
+def _over_problems(claim: Claim, evidence: Evidence, seeds: tuple[int, ...], confidence: float) -> stats.Interval:
+    """Both conditions averaged over these seeds, problem by problem; the draws depend on the claim's id alone."""
+    found = [vocabulary.pairs_of(claim.quantity, _view(claim, evidence, seed)) for seed in seeds]
+    mean = pd.concat(found).groupby(level=[0, 1]).mean()
+    generator = np.random.default_rng(int.from_bytes(claim.id.encode()))
+    return stats.paired_cluster_bootstrap(mean["first"], mean["second"], generator, confidence)
 
 
 def _interval(values: list[float], confidence: float, prediction: bool = False) -> stats.Interval:

@@ -1,25 +1,24 @@
-"""The vocabulary in which a claim is written: one number of one seed, read from the tables of its runs.
+"""One number of one seed, read from the tables of its runs: training curves and accuracies.
 
-A claim's quantity is an expression such as `end('success', 'overlap_k16') - start('success', 'overlap_k16')`.
-The public methods of `SeedView` are its functions; `value_of` evaluates it. The first logged point is the
-start; the end is the mean of the last three points after it, so that the start is never part of the end.
+These numbers are what claims are about; `report.vocabulary` has the others and evaluates a claim's expression.
+The first logged point is the start; the end is the mean of the last three points after it, so that the start is never
+part of the end.
 """
 
 from __future__ import annotations
 
-import ast
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import simpleeval
 
 from opd_lib.maths import stats
 
 END_POINTS = 3
 SMOOTHING_POINTS = 3
+FEWEST_POINTS = 3  # a scatter or a correlation of fewer points is not computed
 MODELS = "00_models"  # the experiment whose arms are the checkpoints
 
 
@@ -29,14 +28,16 @@ class NoRecordError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was run at one profile: experiment → {"steps": frame, "evals": frame}, both tidy.
+    """What was run at one profile: experiment → table (a name in `record.TABLES`) → tidy frame.
 
-    A steps frame has columns arm, seed, step and one per logged quantity; an evals frame has arm, seed, step,
-    test_set, accuracy. The checkpoints' own accuracies are experiment `00_models`, one arm each.
+    Every frame has columns arm and seed; steps and evals also have step. A table may be empty or missing. The
+    checkpoints' own accuracies are experiment `00_models`, one arm each. `teachers`: experiment → arm → the
+    checkpoint that teaches it.
     """
 
     profile: str
     experiments: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)
+    teachers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def seeds(self, experiment: str) -> tuple[int, ...]:
         """Every seed of which this experiment has a run, in order."""
@@ -46,9 +47,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedView:
-    """The runs of one experiment with one seed. Its public methods are the functions a claim may use.
+    """The runs of one experiment with one seed.
 
-    Each raises NoRecordError when the run is not there and ValueError when the column is not.
+    Every method raises NoRecordError when a run is not there and ValueError when a column is not. Columns of steps
+    have the units of `maths/diagnostics.UNITS`; accuracies are shares, averaged over the test sets.
     """
 
     evidence: Evidence
@@ -56,42 +58,72 @@ class SeedView:
     seed: int
 
     def start(self, arm: str, column: str) -> float:
-        """The first logged value."""
+        """The first logged value, in the column's unit (steps)."""
         return float(self._curve(arm, column).iloc[0])
 
     def end(self, arm: str, column: str) -> float:
-        """The mean of the last three logged values after the first."""
+        """The mean of the last three logged values after the first, in the column's unit (steps)."""
         return end_of(self._curve(arm, column))
 
     def minimum(self, arm: str, column: str) -> float:
-        """The smallest logged value."""
+        """The smallest logged value, in the column's unit (steps)."""
         return float(self._curve(arm, column).min(skipna=False))
 
     def maximum(self, arm: str, column: str) -> float:
-        """The largest logged value."""
+        """The largest logged value, in the column's unit (steps)."""
         return float(self._curve(arm, column).max(skipna=False))
 
     def mean(self, arm: str, column: str) -> float:
-        """The mean over all logged values."""
+        """The mean over all logged values, in the column's unit (steps)."""
         return float(self._curve(arm, column).mean(skipna=False))
 
     def slope(self, arm: str, column: str) -> float:
-        """The least-squares change per training step. One point has no slope: nan."""
+        """The least-squares change, in the column's unit per training step (steps). One point has no slope: nan."""
         curve = self._curve(arm, column)
         if len(curve) < 2:
             return math.nan
         return float(np.polyfit(curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float), deg=1)[0])
 
+    def roughness(self, arm: str, column: str) -> float:
+        """The standard deviation of the changes from each logged value to the next, in the column's unit (steps).
+
+        A steady rise has none, so it is the scatter that is measured. nan for fewer than three values.
+        """
+        curve = self._curve(arm, column).to_numpy(dtype=float)
+        return float(np.diff(curve).std(ddof=1)) if len(curve) >= FEWEST_POINTS else math.nan
+
+    def peak(self, arm: str, column: str) -> float:
+        """How many times its median the largest logged value is, without unit (steps). nan if the median is 0."""
+        curve = self._curve(arm, column)
+        middle = float(curve.median(skipna=False))
+        return float(curve.max(skipna=False)) / middle if middle else math.nan
+
+    def correlation(self, first: str, second: str, column: str) -> float:
+        """Pearson's correlation of two runs' curves over the steps that both have logged, from −1 to 1 (steps).
+
+        nan for fewer than three common steps, and where a curve is constant or undefined.
+        """
+        curves = pd.concat([self._curve(arm, column) for arm in (first, second)], axis=1, join="inner")
+        values = curves.to_numpy(dtype=float)
+        if len(values) < FEWEST_POINTS or (np.ptp(values, axis=0) == 0).any():
+            return math.nan
+        return float(np.corrcoef(values.T)[0, 1])
+
     def accuracy_start(self, arm: str) -> float:
-        """Accuracy of the first evaluation (step 0), averaged over the test sets."""
+        """Accuracy of the first evaluation (step 0), averaged over the test sets (evals)."""
         return float(self._accuracy(self.experiment, arm).iloc[0])
 
-    def accuracy_end(self, arm: str) -> float:
-        """Accuracy averaged over the test sets and over the last three evaluations after the first."""
-        return end_of(self._accuracy(self.experiment, arm))
+    def accuracy_end(self, arm: str, test_set: str | None = None) -> float:
+        """Accuracy averaged over the last three evaluations after the first, and over the test sets (evals).
+
+        With `test_set`, of that one alone; nan at a profile that does not have it.
+        """
+        rows = self.table("evals", arm, "step", "test_set", "accuracy")
+        chosen = rows if test_set is None else rows[rows["test_set"] == test_set]
+        return end_of(_by_step(chosen)) if len(chosen) else math.nan
 
     def accuracy_max_gap(self, first: str, second: str) -> float:
-        """The largest distance between two accuracy curves after a three-point moving average."""
+        """The largest distance between two accuracy curves after a three-point moving average (evals)."""
         curves = pd.concat([self._accuracy(self.experiment, arm) for arm in (first, second)], axis=1).dropna()
         if curves.empty:
             return math.nan
@@ -99,58 +131,52 @@ class SeedView:
         return float((smooth.iloc[:, 0] - smooth.iloc[:, 1]).abs().max())
 
     def checkpoint(self, name: str) -> float:
-        """Accuracy of a checkpoint of the same seed, averaged over the test sets: its last evaluation."""
+        """Accuracy of a checkpoint of the same seed, averaged over the test sets: its last evaluation (evals)."""
         return float(self._accuracy(MODELS, name).iloc[-1])
 
     def recovery(self, arm: str, teacher: str) -> float:
-        """(end − start) / (teacher − start) in accuracy; nan when the teacher is no better than the start.
+        """(end − start) / (teacher − start) in accuracy (evals); nan when the teacher is no better than the start.
 
         Source: §3.2 of arXiv 2604.13016, gap recovery rate, as a share.
         """
         return stats.gap_recovery(self.accuracy_start(arm), self.accuracy_end(arm), self.checkpoint(teacher))
 
+    def table(self, table: str, arm: str, *columns: str, experiment: str | None = None) -> pd.DataFrame:
+        """The rows of one run, which must have these columns."""
+        return self._checked(self._rows(experiment or self.experiment, table, arm), table, columns)
+
+    def all_arms(self, table: str, *columns: str) -> pd.DataFrame:
+        """The rows of every arm. Raises NoRecordError if this seed lacks an arm that another seed has."""
+        frame = self._frame(self.experiment, table)
+        mine = frame[frame["seed"] == self.seed]
+        missing = sorted({*frame["arm"]} - {*mine["arm"]})
+        if missing or mine.empty:
+            raise NoRecordError(f"{self.experiment}: no {table} of {', '.join(missing) or 'any arm'}, seed {self.seed}")
+        return self._checked(mine, table, columns)
+
     def _curve(self, arm: str, column: str) -> pd.Series:
-        rows = self._rows(self.experiment, "steps", arm)
-        if column not in rows.columns:
-            raise ValueError(f"steps of {self.experiment}: no column {column!r}; it has {', '.join(rows.columns)}")
-        return rows.set_index("step")[column].sort_index()
+        return self.table("steps", arm, "step", column).set_index("step")[column].sort_index()
 
     def _accuracy(self, experiment: str, arm: str) -> pd.Series:
-        return self._rows(experiment, "evals", arm).groupby("step")["accuracy"].mean().sort_index()
+        return _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
 
     def _rows(self, experiment: str, table: str, arm: str) -> pd.DataFrame:
-        frame = self.evidence.experiments.get(experiment, {}).get(table)
-        if frame is not None:
-            frame = frame[(frame["arm"] == arm) & (frame["seed"] == self.seed)]
-        if frame is None or frame.empty:
+        frame = self._frame(experiment, table)
+        rows = frame[(frame["arm"] == arm) & (frame["seed"] == self.seed)]
+        if rows.empty:
             raise NoRecordError(f"{experiment}: no {table} of arm {arm!r}, seed {self.seed}")
-        return frame
+        return rows
 
+    def _frame(self, experiment: str, table: str) -> pd.DataFrame:
+        return self.evidence.experiments.get(experiment, {}).get(table, pd.DataFrame(columns=["arm", "seed"]))
 
-FUNCTIONS = (
-    "start",
-    "end",
-    "minimum",
-    "maximum",
-    "mean",
-    "slope",
-    "accuracy_start",
-    "accuracy_end",
-    "accuracy_max_gap",
-    "checkpoint",
-    "recovery",
-)
-
-
-def _least(*values: float) -> float:
-    return float(np.min(values))  # unlike min, nan if any is
-
-
-def _greatest(*values: float) -> float:
-    return float(np.max(values))
-
-
-ARITHMETIC: dict[str, Callable[..., float]] = {"abs": abs, "min": _least, "max": _greatest}
+    def _checked(self, rows: pd.DataFrame, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
+        for column in columns:
+            if column not in rows.columns:
+                raise ValueError(
+                    f"{table} of {self.experiment}: no column {column!r}; it has {', '.join(rows.columns)}"
+                )
+        return rows
 
 
 def end_of(curve: pd.Series) -> float:
@@ -159,35 +185,5 @@ def end_of(curve: pd.Series) -> float:
     return float(after_start.iloc[-END_POINTS:].mean(skipna=False))
 
 
-def calls(quantity: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Every function call in a quantity with its text arguments, outermost first.
-
-    Raises ValueError when the quantity cannot be read or names an unknown function.
-    """
-    try:
-        nodes = [node for node in ast.walk(ast.parse(quantity, mode="eval")) if isinstance(node, ast.Call)]
-    except SyntaxError as error:
-        raise ValueError(f"quantity {quantity!r} cannot be read: {error.msg}") from error
-    found = tuple((ast.unparse(node.func), _texts(node)) for node in nodes)
-    for name, _ in found:
-        if name not in (*FUNCTIONS, *ARITHMETIC):
-            raise ValueError(f"quantity {quantity!r}: no function {name}; use {', '.join((*FUNCTIONS, *ARITHMETIC))}")
-    return found
-
-
-def value_of(quantity: str, view: SeedView) -> float:
-    """The number that this quantity is for one seed; nan where it divides by zero.
-
-    Raises ValueError when the expression is wrong and NoRecordError when a run that it names is missing.
-    """
-    functions = ARITHMETIC | {name: getattr(view, name) for name in FUNCTIONS}
-    try:
-        return float(simpleeval.SimpleEval(functions=functions, names={}).eval(quantity))
-    except ZeroDivisionError:
-        return math.nan
-    except (simpleeval.InvalidExpression, SyntaxError, TypeError) as error:
-        raise ValueError(f"quantity {quantity!r} cannot be evaluated: {error}") from error
-
-
-def _texts(call: ast.Call) -> tuple[str, ...]:
-    return tuple(a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+def _by_step(evals: pd.DataFrame) -> pd.Series:
+    return evals.groupby("step")["accuracy"].mean().sort_index()

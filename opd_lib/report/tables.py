@@ -93,6 +93,21 @@ def end_table(frame: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> p
     return pd.DataFrame(rows)
 
 
+def summary(frame: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str], digits: int = 3) -> pd.DataFrame:
+    """One row per distinct `by` (a column or several): mean ± half-width over seeds of each column, and n_seeds.
+
+    Rows of one seed are averaged first, so that a seed with more rows weighs no more. Undefined in one row is undefined
+    in the mean: a dash.
+    """
+    keys = [by] if isinstance(by, str) else list(by)
+    rows = []
+    for names, found in frame.groupby(keys, sort=False):
+        by_seed = found.groupby("seed")[list(columns)].mean(skipna=False)
+        cells = {column: interval(list(by_seed[column]), digits) for column in columns}
+        rows.append({**dict(zip(keys, names, strict=True)), **cells, "n_seeds": len(by_seed)})
+    return pd.DataFrame(rows, columns=[*keys, *columns, "n_seeds"])
+
+
 def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.DataFrame:
     """What `claims.judge` found, for reading: statement wrapped to `width`, paper's value to half of it."""
     return pd.DataFrame(

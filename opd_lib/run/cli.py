@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -96,7 +95,7 @@ def run(
     arm: Annotated[str, typer.Argument(help="One of its arms.")],
     seed: Annotated[int, typer.Argument(help="The seed: 0 to 99 are judged, from 100 on calibration.")],
     profile: Profile = "tiny",
-    results: Annotated[Path | None, typer.Option(help="Folder of the records. Default: results/local.")] = None,
+    results: options.Records = None,
     overrides: Overrides = "{}",
     guardian: Guardian = None,
     done: Done = None,
@@ -127,7 +126,7 @@ def run(
 
         train(spec)
     if plan.trained(spec):
-        _write_done(done, spec.identity)
+        options.write_done(done, spec.identity)
         typer.echo(f"finished: {spec.folder}")
 
 
@@ -160,7 +159,7 @@ def execute_notebook(
         cell_seconds=cell_seconds,
     )
     path = execute.execute(request)
-    _write_done(done, notebook)
+    options.write_done(done, notebook)
     typer.echo(f"done: {path}")
 
 
@@ -179,6 +178,41 @@ def claims(
     typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
     if readme:
         refresh.write_readme(judged)
+
+
+@app.command()
+def figures(
+    profile: Profile = "tiny",
+    only: Only = None,
+    seeds: Seeds = None,
+    results: options.Records = None,
+    output: options.Output = options.REDRAWN,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """Draw all figures and tables again from finished records; trains nothing and needs neither torch nor a kernel."""
+    from opd_lib.run import redraw
+
+    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
+    for drawn in redraw.redraw(chosen, output, notebooks):
+        typer.echo(f"{drawn.name}: {drawn.figures} figures, {drawn.seconds:.1f} s, {drawn.folder}")
+
+
+@app.command()
+def check(
+    student: Annotated[str, typer.Argument(help="A folder, a hub name, or run:NOTEBOOK/ARM.")],
+    teacher: Annotated[str, typer.Argument(help="The same; both need the tiny world's vocabulary.")],
+    profile: Profile = "tiny",
+    prompts: Annotated[int, typer.Option(min=1, help="How many prompts the student answers.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the prompts and samples, and of run: checkpoints.")] = 0,
+    results: options.Records = None,
+    params: Params = paths.PARAMS,
+) -> None:
+    """What is known before training: overlap, entropy, divergence and lead, beside the runs seen, and a prognosis."""
+    from opd_lib.run import check as checking
+
+    pair = checking.Pair(student=student, teacher=teacher, profile=profile, seed=seed, results=results, root=params)
+    typer.echo(checking.check(pair, prompts))
 
 
 @app.command()
@@ -206,14 +240,6 @@ def refresh(
     typer.echo(f"written: {committed.write_claims(judged, profile, paths.RESULTS)}")
     if profile == committed.DEFAULT_PROFILE:
         committed.write_readme(judged)
-
-
-def _write_done(path: Path | None, content: str) -> None:
-    if path is not None:
-        from opd_lib.report.record import write_json
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"done": content})
 
 
 if __name__ == "__main__":

@@ -8,24 +8,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from opd_lib import paths
+
 if TYPE_CHECKING:
     from opd_lib.params import Experiment
 
 Profile = Annotated[str, typer.Option(help="tiny (minutes) or smoke (seconds of training).")]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
-Only = Annotated[str | None, typer.Option(help="Notebooks, separated by commas; what they need is trained too.")]
+Records = Annotated[
+    Path | None, typer.Option(help="Folder of the records. Default: results/local, and the committed ones.")
+]
+Only = Annotated[
+    str | None, typer.Option(help="Notebooks, separated by commas; `reproduce` also trains what they need.")
+]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (from 0), or which: 0,3,4. Default: as in params.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: one per physical core.")]
 Overrides = Annotated[str, typer.Option(help='Changes of params as JSON: {"train.steps": 20}.')]
 Snakemake = Annotated[Path | None, typer.Option(help="The snakemake program. Default: of .venv-batch, or on PATH.")]
+Output = Annotated[Path, typer.Option(help="Folder for PROFILE/NOTEBOOK/figures and tables.")]
 Params = Annotated[Path, typer.Option(help="Folder of params files.", hidden=True)]
 Notebooks = Annotated[Path, typer.Option(help="Folder of notebooks.", hidden=True)]
 Guardian = Annotated[int | None, typer.Option(help="End when this process is gone.", hidden=True)]
 Done = Annotated[Path | None, typer.Option(help="A file to write on success.", hidden=True)]
 
+REDRAWN = paths.LOCAL / "figures"
+"""Where `opd figures` draws unless told otherwise."""
+
 
 def experiments(
-    profile: str, only: str | None, seeds: str | None, results: Path, params: Path, notebooks: Path
+    profile: str, only: str | None, seeds: str | None, results: Path | None, params: Path, notebooks: Path
 ) -> tuple[Experiment, ...]:
     """The experiments that these options choose. Raises ValueError naming what there is instead."""
     from opd_lib.run import plan
@@ -62,3 +73,12 @@ def mapping(text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f'--overrides {text}: expected an object such as {{"train.steps": 20}}')
     return content
+
+
+def write_done(path: Path | None, content: str) -> None:
+    """Write the file that --done names, if it names one."""
+    if path is not None:
+        from opd_lib.report.record import write_json
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"done": content})

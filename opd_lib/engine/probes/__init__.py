@@ -1,10 +1,13 @@
 """Runs that measure two checkpoints as they are and train nothing, one file per question.
 
-Each module has `measure(run, probe, rollouts) -> rows of probe.csv`, called once per batch of the student's responses.
+Each module has `measure(run, probe, rollouts, batch) -> rows of probe.csv`, called once per batch of the student's
+responses; `batch` counts from 1. Batch b of a probe holds the responses of step b of a run that trains, if the student
+has not changed until then: batch 1 is what a distillation run of the same parameters begins with.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opd_lib.engine import sources
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
     from opd_lib.schema import Probe
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "continuation": continuation.measure,
     "gradient": gradient.measure,
     "reward": reward.measure,
@@ -30,5 +33,5 @@ def measure(run: Run, probe: Probe) -> None:
         with run.timed("rollout"):
             rollouts = sources.draw(run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher)
         with run.timed("probe"):
-            rows: list[dict[str, Any]] = MEASURES[probe.kind](run, probe, rollouts)
+            rows = MEASURES[probe.kind](run, probe, rollouts, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])

@@ -1,2 +1,69 @@
-def measure(run, probe, rollouts):
-    raise NotImplementedError
+"""The teacher finishes the student's long responses from ever later cuts: how much does that still change (Fig 11b)?
+
+Of each response longer than every depth d the first d tokens are kept and continued, once by the teacher and once by
+the student itself, both with the same random numbers: fresh ones, so a student's continuation is not its old response.
+
+    budget total    the whole response has the limit it was sampled with: what may be added shrinks as d grows
+    budget new      `new_tokens` are added at every depth
+
+Differs: the paper has one (undisclosed) budget and no continuation by the student, which shows how much of a gain is
+the second attempt and how much the teacher. As in the paper, only long responses are looked at: a hard sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opd_lib.engine import models, rollout, sources
+from opd_lib.types import Prompt, Rollouts
+
+if TYPE_CHECKING:
+    from opd_lib.engine.setup import Run
+    from opd_lib.schema import ContinuationProbe
+
+
+def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+    """One row per depth, author and budget: accuracy, that of the same responses uncut, and their number.
+
+    No rows if no response is longer than every depth.
+    """
+    source = run.spec.params.source
+    assert run.teacher is not None and source.kind != "corpus"  # params refuses a probe without a teacher or samples
+    kept = (rollouts.length_B > max(probe.depths)).nonzero()[:, 0].tolist()
+    if not kept:
+        return []
+    student_accuracy = float(rollouts.reward_B[kept].mean())
+    rows = []
+    for depth in probe.depths:
+        budgets = {"total": source.limit(batch) - depth, "new": probe.new_tokens}
+        size = (len(rollouts.prompts), max(budgets.values()))
+        uniform_BT = torch.rand(size, generator=models.generator(run.spec.seed, "continuation", batch, depth))[kept]
+        for who, author in (("teacher", run.teacher), ("student", run.student)):
+            prompts = [begun(run.student, rollouts, row, depth) for row in kept]
+            added = rollout.sample(*author, prompts, uniform_BT, source.temperature, source.top_p)
+            for budget, limit in budgets.items():
+                finished = sources.grade(joined(rollouts, kept, depth, added, limit), run.student[1])
+                row = {"depth": depth, "who": who, "budget": budget, "accuracy": float(finished.reward_B.mean())}
+                rows.append(row | {"student_accuracy": student_accuracy, "n": len(kept)})
+    return rows
+
+
+def begun(model: sources.Model, rollouts: Rollouts, row: int, depth: int) -> Prompt:
+    """A prompt followed by the first `depth` tokens of its response."""
+    prompt = rollouts.prompts[row]
+    token_ids = (*prompt.token_ids, *rollouts.response_BT[row, :depth].tolist())
+    return replace(prompt, rendered=model[1].decode(token_ids), token_ids=token_ids)
+
+
+def joined(rollouts: Rollouts, rows: list[int], depth: int, added: Rollouts, limit: int) -> Rollouts:
+    """Whole responses to the original prompts: `depth` tokens of the old ones, then at most `limit` of those added."""
+    return Rollouts(
+        prompts=tuple(rollouts.prompts[row] for row in rows),
+        response_BT=torch.cat([rollouts.response_BT[rows, :depth], added.response_BT], 1),
+        length_B=depth + added.length_B.clamp(max=limit),
+        finished_B=added.finished_B & (added.length_B <= limit),
+        reward_B=added.reward_B,
+    )

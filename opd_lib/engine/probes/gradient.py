@@ -1,2 +1,126 @@
-def measure(run, probe, rollouts):
-    raise NotImplementedError
+"""Do the gradients of single tokens add up or cancel (H1), and does another objective pull the same way (H5)?
+
+The paper supposes that a teacher of large token advantages may move the student little because its gradients are
+anisotropic and cancel, and leaves it unverified (§6.2). Measured here on the student's responses, at its weights:
+
+    `tokens` random tokens    coherence, mean cosine and effective rank of their gradients of the head weight
+    all tokens                gradients of all weights: cosine of those of two halves of the batch, and with `against`
+
+A token's gradient is that of its own term of the loss, through its own logits. Its part in the head weight leaves out
+what it does to the layers below; the cosine of the halves leaves out nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from opd_lib.engine import models, score
+from opd_lib.maths import coherence
+from opd_lib.types import Rollouts, TokenScores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from opd_lib.engine.setup import Run
+    from opd_lib.schema import GradientProbe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gradients:
+    """Of a batch: what its chosen tokens do to the head, its halves to all W weights, and |log q − log p| (N).
+
+    `delta_NV` is the gradient of the loss at a chosen token's logits, `hidden_NH` its last hidden state; `own_2W` sums
+    the loss's gradients over the tokens of each half; `against_W` is the other objective's, zero if there is none.
+    """
+
+    delta_NV: Tensor
+    hidden_NH: Tensor
+    own_2W: Tensor
+    against_W: Tensor
+    advantage_N: Tensor
+
+
+def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+    """One row. No gradient stays behind in the student's parameters.
+
+    coherence, mean_cosine, effective_rank: of `n_tokens` tokens (see maths/coherence); half_batch_cosine: responses to
+    the first half of the prompts against the others; against_cosine: empty if there is nothing to compare with;
+    mean_abs_advantage: mean |log q − log p| over the batch's tokens (nats); grad_norm: token mean, as in steps.csv.
+    """
+    against = run.method.Params(**run.spec.params.method_options | probe.against) if probe.against else None
+    chosen_BT = choose(rollouts, probe.tokens, models.generator(run.spec.seed, "gradient", batch))
+    found = gradients(run, rollouts, against, chosen_BT)
+    gram_NN = coherence.gram(found.delta_NV, found.hidden_NH)
+    whole_W = found.own_2W.sum(0)
+    return [
+        {
+            "coherence": coherence.coherence(gram_NN),
+            "mean_cosine": coherence.mean_cosine(gram_NN),
+            "effective_rank": coherence.effective_rank(gram_NN),
+            "n_tokens": len(gram_NN),
+            "half_batch_cosine": coherence.cosine(*found.own_2W),
+            "against_cosine": None if against is None else coherence.cosine(whole_W, found.against_W),
+            "mean_abs_advantage": float(found.advantage_N.mean()),
+            "grad_norm": float(whole_W.norm()) / len(found.advantage_N),
+        }
+    ]
+
+
+def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> Gradients:
+    """The batch's gradients, micro-batch by micro-batch; the groups of one prompt lie in one half."""
+    source, weights = run.spec.params.source, list(run.student[0].train().parameters())
+    assert source.kind != "corpus"  # params refuses a probe of responses that are not the student's
+    half = len(rollouts.prompts) // source.per_prompt // 2 * source.per_prompt
+    own_2W, against_W = torch.stack([flat(weights)] * 2).zero_(), flat(weights).zero_()
+    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+    groups = score.micro_batches(rollouts, run.spec.params.train.micro_tokens)
+    parts = [part for group in groups for part in (group[group < half], group[group >= half])]
+    for rows in filter(len, parts):
+        scores, hidden_NH, logits_NV = scored(run, rollouts, rows, against)
+        loss = run.method.loss(scores, run.options).total
+        delta_NV, *own = torch.autograd.grad(loss, [logits_NV, *weights], retain_graph=against is not None)
+        own_2W[int(rows[0] >= half)] += flat(own)
+        if against is not None:
+            against_W += flat(torch.autograd.grad(run.method.loss(scores, against).total, weights))
+        assert scores.teacher_logp_N is not None
+        kept_N = chosen_BT[scores.row_N, scores.position_N]
+        advantage_N = (scores.teacher_logp_N - scores.student_logp_N.detach()).abs()
+        pieces.append((delta_NV[kept_N], hidden_NH[kept_N], advantage_N))
+    delta_NV, hidden_NH, advantage_N = (torch.cat(part) for part in zip(*pieces, strict=True))
+    return Gradients(
+        delta_NV=delta_NV, hidden_NH=hidden_NH, own_2W=own_2W, against_W=against_W, advantage_N=advantage_N
+    )
+
+
+def choose(rollouts: Rollouts, n: int, generator: torch.Generator) -> Tensor:
+    """Which n of the responses' tokens are looked at (B, T), all if there are no more, each as likely as the others."""
+    valid_BT = torch.arange(rollouts.response_BT.shape[1]) < rollouts.length_B.cpu()[:, None]
+    place_N2 = valid_BT.nonzero()
+    place_n2 = place_N2[torch.randperm(len(place_N2), generator=generator)[:n]]
+    chosen_BT = torch.zeros_like(valid_BT)
+    chosen_BT[place_n2[:, 0], place_n2[:, 1]] = True
+    return chosen_BT.to(rollouts.response_BT.device)
+
+
+def scored(run: Run, rollouts: Rollouts, rows: Tensor, against: Any) -> tuple[TokenScores, Tensor, Tensor]:
+    """The scores of these rows for both objectives, with the student's hidden states and logits they came through."""
+    student, teacher, method = run.student[0], run.teacher, run.method
+    assert teacher is not None  # params refuses a probe without a teacher
+    k = run.k
+    if against is not None and method.n_candidates is not None:
+        k = max(k, method.n_candidates(against, student.config.vocab_size))
+    seen: list[tuple[Tensor, Tensor]] = []
+    head = student.get_output_embeddings()
+    with head.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].detach(), output))):
+        scores = score.score(student, teacher[0], rollouts, rows, k)
+    ((hidden_NH, logits_NV),) = seen
+    return scores, hidden_NH, logits_NV
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """Weights, or their gradients, as one vector (W) in float64."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors]).double()

@@ -1,0 +1,150 @@
+"""What every figure shares: its style, its axes in rows, names at the ends of lines, and how it is written."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import wraps
+from pathlib import Path
+from typing import Literal, NamedTuple, ParamSpec
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+STYLE = Path(__file__).parents[1] / "opd.mplstyle"
+PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5  # inches
+LONE_AXIS = 0.8  # inches wider if it is the only one
+PANELS_IN_A_ROW = 3
+LABEL_GAP = 0.085  # smallest distance between two line labels, as a share of the axis height of PANEL_HEIGHT
+LABELS_THAT_FIT = 10  # labels beside an axis of PANEL_HEIGHT; more make it taller
+LABEL_SIZE = 8  # points
+CHARACTER = 0.066  # inches, the mean width of one at LABEL_SIZE
+CLOSE = 0.05  # a line that ends nearer to the right border, as a share of the axis width, ends there
+
+P = ParamSpec("P")
+
+
+class Label(NamedTuple):
+    """A name to write beside its line's end, which is at (x, y) in data; x = inf: the line has no end."""
+
+    x: float
+    y: float
+    name: str
+    colour: str
+
+
+class Chart(Figure):
+    """A matplotlib figure that a notebook shows as a picture without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        with _style():
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=144)
+            return buffer.getvalue()
+
+
+def _style() -> AbstractContextManager[None]:
+    return matplotlib.rc_context(fname=STYLE)
+
+
+def styled(draw: Callable[P, Chart]) -> Callable[P, Chart]:
+    """Draw under our style and nothing else: a user's own matplotlibrc changes no byte."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Chart:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@styled
+def save(chart: Chart, path: Path) -> Chart:
+    """Write the figure as SVG, whole or not at all, and return it. Equal figures give equal bytes."""
+    drawing = io.BytesIO()
+    chart.savefig(drawing, format="svg", metadata={"Date": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(drawing.getvalue())
+    part.replace(path)
+    return chart
+
+
+def shown(name: str) -> str:
+    """An arm's name as it stands in a figure."""
+    return name.replace("_", " ")
+
+
+def rows_of_axes(n: int, names: Sequence[str], share_y: bool = False) -> tuple[Chart, list[Axes]]:
+    """n axes in rows of at most three (four as two by two), with room for these names at the ends of their lines."""
+    columns = 2 if n == 4 else min(n, PANELS_IN_A_ROW)
+    rows = math.ceil(n / columns)
+    width = max(PANEL_WIDTH, 2.4 + CHARACTER * max(map(len, names), default=0)) + (LONE_AXIS if n == 1 else 0)
+    height = PANEL_HEIGHT * crowding(len(names))
+    chart = Chart(figsize=(columns * width, rows * height))
+    axes = list(chart.subplots(rows, columns, squeeze=False, sharey=share_y).flat)
+    for unused in axes[n:]:
+        unused.remove()
+    return chart, axes[:n]
+
+
+def crowding(n: int) -> float:
+    """How many times taller than usual an axis must be for n names beside it; at least 1."""
+    return max(1.0, n / LABELS_THAT_FIT)
+
+
+def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
+    """Name each line to the right of its end. Call it last: the limits of the axis must not change afterwards.
+
+    Where ends are close, names move apart and a thin line leads to each; a dotted one where a line ends early.
+    """
+    bottom, top = axes.get_ylim()
+    ordered = sorted((label for label in labels if math.isfinite(label.y)), key=lambda label: (label.y, label.name))
+    heights = [(label.y - bottom) / (top - bottom) for label in ordered]
+    gap = LABEL_GAP / crowding(len(labels))
+    for height, place, label in zip(heights, spread(heights, gap), ordered, strict=True):
+        end = axes.transAxes.inverted().transform(axes.transData.transform((label.x, label.y)))[0]
+        if end < 1 - CLOSE:
+            _lead(axes, (end, 1.0), (height, height), label.colour, linestyle=":")
+        if abs(height - place) > gap / 8:
+            _lead(axes, (1.0, 1.035), (height, place), label.colour, linestyle="-")
+        write_beside(axes, place, label.name, label.colour)
+
+
+def write_beside(axes: Axes, height: float, text: str, colour: str, indent: float = 0.0) -> None:
+    """Text to the right of an axis, at a height between 0 and 1."""
+    axes.text(1.04 + indent, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=LABEL_SIZE)
+
+
+def _lead(
+    axes: Axes, xs: tuple[float, float], ys: tuple[float, float], colour: str, linestyle: Literal["-", ":"]
+) -> None:
+    axes.add_artist(
+        Line2D(xs, ys, color=colour, linewidth=0.6, linestyle=linestyle, transform=axes.transAxes, clip_on=False)
+    )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """The sorted heights moved apart to at least `gap`, each as little as its group allows, order kept.
+
+    Groups stay between 0 and 1 as long as they fit there.
+    """
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _bottom(groups[-1], gap) - _top(groups[-2], gap) < gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_bottom(group, gap) + place * gap for group in groups for place in range(len(group))]
+
+
+def _bottom(group: Sequence[float], gap: float) -> float:
+    height = gap * (len(group) - 1)
+    return max(0.0, min(sum(group) / len(group) - height / 2, 1 - height))
+
+
+def _top(group: Sequence[float], gap: float) -> float:
+    return _bottom(group, gap) + gap * (len(group) - 1)

@@ -1,0 +1,152 @@
+"""All figures and tables once more from finished records: no torch, no kernel, nothing trained.
+
+What a figure shows is said in one place, the notebook. So its code cells are executed in order, in this process, in one
+plain namespace. They see a results folder that holds nothing but a link to every record they need; what they leave
+there goes to the folder asked for. Records cannot be changed by this, and there is nothing to be trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from types import CodeType
+from typing import Any
+
+from opd_lib import paths
+from opd_lib.params import Experiment
+from opd_lib.report.record import RunRecord
+from opd_lib.run import plan, refresh
+
+SHOWN = 4
+"""How many missing runs an error names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A notebook whose outputs were drawn: where they are, how many figures, and the wall seconds it took."""
+
+    name: str
+    folder: Path
+    figures: int
+    seconds: float
+
+
+def redraw(experiments: Iterable[Experiment], output: Path, notebooks: Path = paths.NOTEBOOKS) -> Iterator[Drawn]:
+    """Draw the figures and tables of each notebook into OUTPUT/PROFILE/NN_name, one notebook after the other.
+
+    Raises ValueError before anything is drawn if a record is missing or belongs to other parameters, or if `output`
+    is among the committed results; and while drawing if a cell is no plain Python or refuses its data.
+    """
+    chosen = tuple(experiments)
+    refuse_committed(output)
+    records = [record for experiment in chosen for record in finished(experiment)]
+    with TemporaryDirectory(prefix="opd-figures-") as folder:
+        link(records, Path(folder))
+        for experiment in chosen:
+            yield draw(experiment, notebooks / f"{experiment.name}.ipynb", Path(folder), output)
+
+
+def draw(experiment: Experiment, source: Path, view: Path, output: Path) -> Drawn:
+    """Execute one notebook on the records linked in `view` and put its outputs below `output`."""
+    begin = perf_counter()
+    parameters = {
+        "profile": experiment.profile,
+        "overrides": {},
+        "seeds": list(experiment.seeds),
+        "results": str(view),
+    }
+    execute(source, parameters)
+    made, target = replace(experiment, results=view).output, output / experiment.profile / experiment.name
+    for kind in refresh.OUTPUTS:
+        if (made / kind).is_dir():
+            refresh.replace_folder(made / kind, target / kind, sorted(path.name for path in (made / kind).iterdir()))
+    n_figures = len(list((made / "figures").glob("*.svg")))
+    return Drawn(name=experiment.name, folder=target, figures=n_figures, seconds=perf_counter() - begin)
+
+
+def finished(experiment: Experiment) -> tuple[RunRecord, ...]:
+    """The records of an experiment and of the runs that made its models, each once.
+
+    Raises ValueError naming those that are missing, or what differs if one belongs to other parameters.
+    """
+    runs = experiment.runs()
+    specs = {spec.name: spec for spec in (*runs, *(parent for run in runs for parent in run.parents.values()))}
+    found = {name: plan.finished(spec) for name, spec in specs.items()}
+    missing = [name for name, record in found.items() if record is None]
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        words = ["opd", "reproduce", "--profile", experiment.profile, "--only", experiment.name]
+        words += [] if experiment.results is None else ["--results", str(experiment.results)]
+        raise ValueError(
+            f"{experiment.name}: no finished record of {', '.join(missing[:SHOWN])}{more}; "
+            f"first do `{shlex.join(words)}`"
+        )
+    return tuple(record for record in found.values() if record is not None)
+
+
+def link(records: Iterable[RunRecord], view: Path) -> None:
+    """Make `view` a results folder of these records, each a link to where it stands."""
+    for record in records:
+        place = paths.run_folder(record.profile, record.experiment, record.arm, record.seed, view)
+        if not place.is_symlink():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(record.folder.resolve(), target_is_directory=True)
+
+
+def execute(source: Path, parameters: Mapping[str, Any]) -> None:
+    """Execute the code cells of a notebook with these parameters; what they print or show is not kept.
+
+    Raises ValueError naming the cell that is no plain Python, does not take the parameters, or refuses its data; any
+    other error of a cell comes with its traceback, in which the cell is named as the file.
+    """
+    cells = [cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    codes = [plain_python(text, f"{source}, cell [{number}]") for number, text in enumerate(texts, 1)]
+    inputs = [number for number, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
+    if len(inputs) != 1:
+        raise ValueError(f"{source}: {len(inputs)} cells have the tag `parameters`; give it to the one that sets them")
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for number, code in enumerate(codes):
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_cell(code, namespace)
+        if number in inputs:
+            unknown = sorted(set(parameters) - set(namespace))
+            if unknown:
+                raise ValueError(f"{code.co_filename}: no parameter {', '.join(unknown)}; set it there")
+            namespace.update(parameters)
+
+
+def plain_python(text: str, cell: str) -> CodeType:
+    """A cell's code, compiled. Raises ValueError for what only a notebook's kernel understands."""
+    try:
+        return compile(text, cell, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ValueError(
+            f"{cell}, line {error.lineno}: {line!r} is no plain Python (a magic?); without a kernel only Python runs"
+        ) from None
+
+
+def run_cell(code: CodeType, namespace: dict[str, Any]) -> None:
+    """Execute a cell; a refusal of the library comes as a ValueError that names the cell."""
+    try:
+        exec(code, namespace)
+    except (ValueError, LookupError, OSError) as error:
+        raise ValueError(f"{code.co_filename}: {type(error).__name__}: {error}") from error
+
+
+def refuse_committed(output: Path) -> None:
+    """Raise ValueError for a folder among the committed results."""
+    place = output.resolve()
+    if place.is_relative_to(paths.RESULTS) and not place.is_relative_to(paths.LOCAL):
+        raise ValueError(
+            f"--output {output}: lies in the committed results, which only make refresh-outputs writes; "
+            f"choose another folder, such as {paths.LOCAL / 'figures'}"
+        )
