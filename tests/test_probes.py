@@ -439,6 +439,19 @@ def test_a_continuation_is_what_its_author_samples_after_the_prefix(
             assert whole.response_BT[i, depth : whole.length_B[i]].tolist() == alone.response_BT[0].tolist()
 
 
+@pytest.mark.parametrize("depth", [0, 1, 7])
+def test_the_student_given_its_old_random_numbers_writes_its_old_responses(student: sources.Model, depth: int) -> None:
+    run = run_of(student, student, prompts_per_step=12, max_new_tokens=20)
+    rollouts = drawn(run, batch=3)
+    long = [row for row, length in enumerate(rollouts.length_B.tolist()) if length > depth]
+    uniform_BT = torch.rand(12, 2, 20, generator=models.generator(0, "rollout", 3)).flatten(0, 1)[long, depth:]
+    prompts = [continuation.begun(student, rollouts, row, depth) for row in long]
+    whole = continuation.joined(rollouts, long, depth, rollout.sample(*student, prompts, uniform_BT, 1.0, 1.0), 20)
+    old = taken(rollouts, long)
+    assert sources.decode(whole, student[1]) == sources.decode(old, student[1])
+    assert torch.equal(whole.length_B, old.length_B) and torch.equal(whole.finished_B, old.finished_B)
+
+
 def test_a_prefix_reads_as_it_is_tokenised(student: sources.Model) -> None:
     rollouts = drawn(run_of(student, student))
     prompt = continuation.begun(student, rollouts, 1, 4)

@@ -72,7 +72,7 @@ def in_the_usual_way(world: Path, name: str) -> dict[str, bytes]:
 def test_without_torch_or_kernel_the_same_bytes_as_by_the_notebook(drawn: Path) -> None:
     before = contents(drawn / "results")
     words = ["figures", "--params", str(drawn / "params"), "--results", str(drawn / "results")]
-    words += ["--notebooks", str(drawn / "notebooks"), "--output", str(drawn / "out")]
+    words += ["--notebooks", str(drawn / "notebooks"), "--output", str(drawn / "out"), "--jobs", "1"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *words], cwd=paths.ROOT, capture_output=True, text=True, check=False
     )
@@ -86,6 +86,15 @@ def test_without_torch_or_kernel_the_same_bytes_as_by_the_notebook(drawn: Path) 
         ours = contents(drawn / "out" / "tiny" / name)
         assert set(ours) == {"figures/losses.svg", "tables/losses.csv"}
         assert ours == in_the_usual_way(drawn, name)
+
+
+def test_side_by_side_is_as_one_after_the_other(drawn: Path) -> None:
+    assert figures(drawn, "--jobs", "1").exit_code == 0
+    alone = contents(drawn / "out")
+    result = figures(drawn, "--jobs", "2", "--output", str(drawn / "out2"))
+    assert result.exit_code == 0, result.output
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [micro.MODELS, micro.OPD]
+    assert contents(drawn / "out2") == alone and alone
 
 
 def test_one_notebook_with_other_seeds_and_nothing_of_what_cells_print(drawn: Path) -> None:

@@ -65,7 +65,7 @@ def two_conditions(n_problems: int = 200) -> tuple[pd.Series, pd.Series]:
 
 def test_bootstrap_agrees_with_the_normal_theory_of_paired_differences():
     first, second = two_conditions()
-    found = stats.paired_cluster_bootstrap(first, second, np.random.default_rng(0), n_resamples=4_000)
+    found = stats.paired_cluster_bootstrap(first, second, np.random.default_rng(0))
     half = 1.96 * float((first - second).std(ddof=1)) / math.sqrt(len(first))
     assert found.estimate == pytest.approx(float((first - second).mean()))
     assert found.half_width == pytest.approx(half, rel=0.06)
@@ -75,19 +75,40 @@ def test_bootstrap_agrees_with_the_normal_theory_of_paired_differences():
 def test_bootstrap_is_paired_by_name_and_repeats_with_its_generator():
     first, second = two_conditions()
     shuffled = second.sample(frac=1, random_state=3)
-    one, two = (
-        stats.paired_cluster_bootstrap(first, other, np.random.default_rng(5), n_resamples=500)
-        for other in (second, shuffled)
-    )
+    one, two = (stats.paired_cluster_bootstrap(first, other, np.random.default_rng(5)) for other in (second, shuffled))
     assert one == two
+    assert one != stats.paired_cluster_bootstrap(first, second, np.random.default_rng(6))
     unpaired = math.hypot(first.std(), second.std()) * 1.96 / math.sqrt(len(first))
     assert one.half_width < 0.6 * unpaired
+
+
+def test_bootstrap_covers_the_mean_difference_of_all_problems():
+    generator = np.random.default_rng(20260413)
+    differences = generator.normal(loc=0.1, scale=0.3, size=(200, 40))
+    zero = pd.Series(np.zeros(40))
+    found = [stats.paired_cluster_bootstrap(pd.Series(row), zero, generator) for row in differences]
+    assert 0.90 < np.mean([i.low <= 0.1 <= i.high for i in found]) < 0.98
+
+
+def test_bootstrap_resolves_the_tails_of_a_family_of_claims():
+    """Beyond each bound lie enough resamples, at 95 % and where Bonferroni asks for far less than one in 10,000."""
+    for n_claims in (1, 25, 75, 1000):
+        confidence = stats.simultaneous_confidence(0.95, n_claims)
+        assert stats.resamples_for(confidence) * (1 - confidence) / 2 >= 100 - 1e-6
+    assert stats.resamples_for(0.95) == 10_000
+    first, second = two_conditions()
+    wide = stats.paired_cluster_bootstrap(
+        first, second, np.random.default_rng(0), stats.simultaneous_confidence(0.95, 75)
+    )
+    half = float(scipy_stats.norm.ppf(1 - 0.025 / 75) * (first - second).std(ddof=1)) / math.sqrt(len(first))
+    assert wide.half_width == pytest.approx(half, rel=0.06)
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: stats.t_interval([]), "no values"),
+        (lambda: stats.resamples_for(1.0), "0.95"),
         (lambda: stats.t_interval([1.0, 2.0], confidence=95), "0.95"),
         (lambda: stats.simultaneous_confidence(0.95, 0), "n_claims"),
         (

@@ -42,7 +42,7 @@ class Evidence:
     def seeds(self, experiment: str) -> tuple[int, ...]:
         """Every seed of which this experiment has a run, in order."""
         tables = self.experiments.get(experiment, {}).values()
-        return tuple(sorted({int(seed) for table in tables for seed in table["seed"].unique()}))
+        return tuple(sorted({int(seed) for table in tables if not table.empty for seed in table["seed"].unique()}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,8 @@ class SeedView:
         return rows
 
     def _frame(self, experiment: str, table: str) -> pd.DataFrame:
-        return self.evidence.experiments.get(experiment, {}).get(table, pd.DataFrame(columns=["arm", "seed"]))
+        frame = self.evidence.experiments.get(experiment, {}).get(table)
+        return pd.DataFrame(columns=["arm", "seed"]) if frame is None or frame.empty else frame
 
     def _checked(self, rows: pd.DataFrame, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
         for column in columns:

@@ -58,6 +58,12 @@ class RunRecord:
         """NN_name/ARM/seedS."""
         return f"{self.experiment}/{self.arm}/seed{self.seed}"
 
+    @property
+    def teacher(self) -> str:
+        """The name of the checkpoint that teaches, empty unless a run made it."""
+        reference = str(self.params.get("teacher"))
+        return reference.partition("/")[2] if reference.startswith("run:") else ""
+
     def renamed(self, experiment: str, arm: str) -> RunRecord:
         """The same run as it is called in another notebook that shares it."""
         return replace(self, experiment=experiment, arm=arm)

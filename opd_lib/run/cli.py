@@ -185,16 +185,17 @@ def figures(
     profile: Profile = "tiny",
     only: Only = None,
     seeds: Seeds = None,
+    jobs: Jobs = None,
     results: options.Records = None,
     output: options.Output = options.REDRAWN,
     params: Params = paths.PARAMS,
     notebooks: Notebooks = paths.NOTEBOOKS,
 ) -> None:
     """Draw all figures and tables again from finished records; trains nothing and needs neither torch nor a kernel."""
-    from opd_lib.run import redraw
+    from opd_lib.run import launch, redraw
 
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
-    for drawn in redraw.redraw(chosen, output, notebooks):
+    for drawn in redraw.redraw(chosen, output, notebooks, jobs or launch.cores()):
         typer.echo(f"{drawn.name}: {drawn.figures} figures, {drawn.seconds:.1f} s, {drawn.folder}")
 
 

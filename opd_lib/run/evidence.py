@@ -50,4 +50,8 @@ def of(chosen: Iterable[RunRecord], profile: str) -> Evidence:
             experiment: {table: record.frame(group, table) for table in record.TABLES}
             for experiment, group in by_experiment.items()
         },
+        teachers={
+            experiment: {present.arm: present.teacher for present in group if present.teacher}
+            for experiment, group in by_experiment.items()
+        },
     )

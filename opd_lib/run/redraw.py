@@ -1,8 +1,8 @@
 """All figures and tables once more from finished records: no torch, no kernel, nothing trained.
 
-What a figure shows is said in one place, the notebook. So its code cells are executed in order, in this process, in one
-plain namespace. They see a results folder that holds nothing but a link to every record they need; what they leave
-there goes to the folder asked for. Records cannot be changed by this, and there is nothing to be trained.
+What a figure shows is said in one place, the notebook. So its code cells are executed in order, in one plain namespace,
+several notebooks at a time. They see a results folder that holds nothing but a link to every record they need; what
+they leave there goes to the folder asked for. Records cannot be changed by this, and there is nothing to be trained.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import io
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -38,8 +40,10 @@ class Drawn:
     seconds: float
 
 
-def redraw(experiments: Iterable[Experiment], output: Path, notebooks: Path = paths.NOTEBOOKS) -> Iterator[Drawn]:
-    """Draw the figures and tables of each notebook into OUTPUT/PROFILE/NN_name, one notebook after the other.
+def redraw(
+    experiments: Iterable[Experiment], output: Path, notebooks: Path = paths.NOTEBOOKS, jobs: int = 1
+) -> Iterator[Drawn]:
+    """Draw the figures and tables of each notebook into OUTPUT/PROFILE/NN_name, `jobs` notebooks at a time.
 
     Raises ValueError before anything is drawn if a record is missing or belongs to other parameters, or if `output`
     is among the committed results; and while drawing if a cell is no plain Python or refuses its data.
@@ -49,11 +53,15 @@ def redraw(experiments: Iterable[Experiment], output: Path, notebooks: Path = pa
     records = [record for experiment in chosen for record in finished(experiment)]
     with TemporaryDirectory(prefix="opd-figures-") as folder:
         link(records, Path(folder))
-        for experiment in chosen:
-            yield draw(experiment, notebooks / f"{experiment.name}.ipynb", Path(folder), output)
+        one = partial(draw, notebooks=notebooks, view=Path(folder), output=output)
+        if jobs == 1:
+            yield from map(one, chosen)
+        else:
+            with ProcessPoolExecutor(jobs) as pool:
+                yield from pool.map(one, chosen)
 
 
-def draw(experiment: Experiment, source: Path, view: Path, output: Path) -> Drawn:
+def draw(experiment: Experiment, notebooks: Path, view: Path, output: Path) -> Drawn:
     """Execute one notebook on the records linked in `view` and put its outputs below `output`."""
     begin = perf_counter()
     parameters = {
@@ -62,7 +70,7 @@ def draw(experiment: Experiment, source: Path, view: Path, output: Path) -> Draw
         "seeds": list(experiment.seeds),
         "results": str(view),
     }
-    execute(source, parameters)
+    execute(notebooks / f"{experiment.name}.ipynb", parameters)
     made, target = replace(experiment, results=view).output, output / experiment.profile / experiment.name
     for kind in refresh.OUTPUTS:
         if (made / kind).is_dir():

@@ -75,7 +75,8 @@ def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> 
     source, weights = run.spec.params.source, list(run.student[0].train().parameters())
     assert source.kind != "corpus"  # params refuses a probe of responses that are not the student's
     half = len(rollouts.prompts) // source.per_prompt // 2 * source.per_prompt
-    own_2W, against_W = torch.stack([flat(weights)] * 2).zero_(), flat(weights).zero_()
+    against_W = torch.zeros_like(flat(weights))
+    own_2W = against_W.repeat(2, 1)
     pieces: list[tuple[Tensor, Tensor, Tensor]] = []
     groups = score.micro_batches(rollouts, run.spec.params.train.micro_tokens)
     parts = [part for group in groups for part in (group[group < half], group[group >= half])]

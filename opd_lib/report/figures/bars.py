@@ -11,7 +11,7 @@ import pandas as pd
 
 from opd_lib.maths import stats
 from opd_lib.report.figures.canvas import LABEL_SIZE, Chart, shown, styled
-from opd_lib.report.figures.colours import BLACK, BLUE, GREY, colours_of
+from opd_lib.report.figures.colours import BLACK, BLUE, GREY, colours_of, tint
 
 NAME_WIDTH = 12  # characters that fit under a bar
 
@@ -30,12 +30,13 @@ def bars(frame: pd.DataFrame, column: str, ylabel: str, reference: Mapping[str, 
     for place, (arm, colour) in enumerate(colours_of(arms).items()):
         values = frame[frame["arm"] == arm][column]
         found = stats.t_interval(list(values))
-        axes.bar(place, found.estimate, width=0.6, color=colour, alpha=0.35, gid=f"mean:{arm}")
+        axes.bar(place, found.estimate, width=0.6, color=tint(colour), gid=f"mean:{arm}")
         spread = place + np.linspace(-0.18, 0.18, found.n) if found.n > 1 else [place]
         axes.plot(spread, values, "o", color=colour, markersize=3.2, markeredgewidth=0, gid=f"seeds:{arm}")
         if found.n > 1:
             axes.errorbar(place, found.estimate, found.half_width, color=BLACK, linewidth=1.0, capsize=2.5)
-        names.append(textwrap.fill(shown(arm), NAME_WIDTH) + ("\n(undefined)" if math.isnan(found.estimate) else ""))
+        name = textwrap.fill(shown(arm), NAME_WIDTH, break_long_words=False)
+        names.append(f"{name}\n(undefined)" if math.isnan(found.estimate) else name)
         if arm in (reference or {}):
             ends = (place - 0.38, place + 0.38)
             axes.hlines((reference or {})[arm], *ends, color=BLACK, linewidth=1.1, linestyle=(0, (3, 1.5)))

@@ -20,6 +20,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5  # inches
 LONE_AXIS = 0.8  # inches wider if it is the only one
 PANELS_IN_A_ROW = 3
 LABEL_GAP = 0.085  # smallest distance between two line labels, as a share of the axis height of PANEL_HEIGHT
+LABEL_TOP = 0.96  # the highest place of a label, which leaves the title alone
 LABELS_THAT_FIT = 10  # labels beside an axis of PANEL_HEIGHT; more make it taller
 LABEL_SIZE = 8  # points
 CHARACTER = 0.066  # inches, the mean width of one at LABEL_SIZE
@@ -131,7 +132,7 @@ def _lead(
 def spread(heights: Sequence[float], gap: float) -> list[float]:
     """The sorted heights moved apart to at least `gap`, each as little as its group allows, order kept.
 
-    Groups stay between 0 and 1 as long as they fit there.
+    Groups stay between 0 and LABEL_TOP as long as they fit there.
     """
     groups: list[list[float]] = []
     for height in heights:
@@ -143,7 +144,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 def _bottom(group: Sequence[float], gap: float) -> float:
     height = gap * (len(group) - 1)
-    return max(0.0, min(sum(group) / len(group) - height / 2, 1 - height))
+    return max(0.0, min(sum(group) / len(group) - height / 2, LABEL_TOP - height))
 
 
 def _top(group: Sequence[float], gap: float) -> float:

@@ -22,7 +22,7 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
     edges = np.histogram_bin_edges(frame[column].dropna(), bins=BINS)
     chart, places = rows_of_axes(len(arms), [f"not {by} (n = 0000)"], share_y=True)
     for axes, arm in zip(places, arms, strict=True):
-        rows = frame[frame["arm"] == arm].dropna(subset=[column])
+        rows = frame[frame["arm"] == arm].dropna(subset=[column, by])
         for place, (value, name, colour) in enumerate([(True, by, BLUE), (False, f"not {by}", VERMILLION)]):
             values = rows[rows[by].astype(bool) == value][column].to_numpy()
             counts, _ = np.histogram(values, bins=edges)

@@ -72,6 +72,18 @@ def own_colour(arm: str) -> str | None:
 
 def shade(place: float) -> str:
     """The colour at a place between 0 (light) and 1 (dark) of the ramp."""
-    anchors = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP], dtype=float)
-    mixed = [np.interp(place, np.linspace(0, 1, len(RAMP)), channel) for channel in anchors.T]
-    return "#" + "".join(f"{round(float(value)):02X}" for value in mixed)
+    channels = np.array([_channels(colour) for colour in RAMP]).T
+    return _hexadecimal([float(np.interp(place, np.linspace(0, 1, len(RAMP)), channel)) for channel in channels])
+
+
+def tint(colour: str, share: float = 0.35) -> str:
+    """This share of the colour in white: pale, and nothing behind it shows through."""
+    return _hexadecimal([255 + share * (channel - 255) for channel in _channels(colour)])
+
+
+def _channels(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def _hexadecimal(channels: Sequence[float]) -> str:
+    return "#" + "".join(f"{round(channel):02X}" for channel in channels)

@@ -51,7 +51,7 @@ def panels(
     units: Sequence[str],
     reference_lines: Mapping[str, Reference] | None = None,
 ) -> Chart:
-    """One axis per column, side by side, each with its title and its unit.
+    """One axis per column, in rows of at most three (four as two by two), each with its title and its unit.
 
     `reference_lines` maps a column to (name, value) pairs, drawn as dashed lines.
     Raises ValueError when columns, titles and units differ in number.

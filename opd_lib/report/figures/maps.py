@@ -28,43 +28,43 @@ def heat_maps(depth: pd.DataFrame, column: str, label: str, arms: Sequence[str] 
     `depth` has columns arm, seed, step, depth (first token of a bucket), n_tokens and `column`; `label` names the scale
     with its unit. The strip under each map shows the tokens at each position per step (mean over seeds and steps):
     where they are few, so are the responses behind a colour. Cells with nearly none do not stretch the scale, whose
-    pointed ends then say that values lie beyond. Raises ValueError for an arm that the frame does not have.
+    pointed ends then say that values lie beyond. Raises ValueError for an arm that the frame does not have, and if
+    nothing is defined.
     """
     arms = list(arms if arms is not None else depth["arm"].unique())
     unknown = sorted(set(arms) - set(depth["arm"]))
     if unknown:
         raise ValueError(f"arms {unknown} have no rows; the frame has {', '.join(depth['arm'].unique())}")
-    values = {arm: cell_means(depth[depth["arm"] == arm], column) for arm in arms}
-    tokens = {arm: cell_tokens(depth[depth["arm"] == arm]) for arm in arms}
+    drawn = depth[depth["arm"].isin(arms)]
+    if drawn[column].isna().all():
+        raise ValueError(f"{column} is undefined at every step and position of {', '.join(arms)}; draw another column")
+    edges = bucket_edges(drawn["depth"])
+    values = {arm: cell_means(drawn[drawn["arm"] == arm], column, edges[:-1]) for arm in arms}
+    tokens = {arm: cell_tokens(drawn[drawn["arm"] == arm], edges[:-1]) for arm in arms}
     scale, extend = colour_scale(list(values.values()), list(tokens.values()))
-    width = bucket_width(depth.loc[depth["arm"].isin(arms), "depth"])
+    most = max(float(table.mean().max()) for table in tokens.values())
     chart, maps, strips = _grid(len(arms))
     for arm, upper, strip in zip(arms, maps, strips, strict=True):
-        mesh = _draw_map(upper, values[arm], width, scale, gid=f"map:{arm}")
+        mesh = _draw_map(upper, values[arm], edges, scale, gid=f"map:{arm}")
         upper.set_title(shown(arm))
-        strip.stairs(
-            tokens[arm].mean(),
-            _with_end(tokens[arm].columns, width),
-            fill=True,
-            color=GREY,
-            alpha=0.5,
-            gid=f"tokens:{arm}",
-        )
-        strip.set_ylim(0, 1.1 * max(float(table.mean().max()) for table in tokens.values()))
+        strip.stairs(tokens[arm].mean(), edges, fill=True, color=GREY, alpha=0.5, gid=f"tokens:{arm}")
+        strip.set_ylim(0, 1.1 * most)
     bar = chart.colorbar(mesh, ax=[*maps, *strips], label=label, extend=extend, aspect=30, pad=0.02)
+    assert bar.solids is not None
     bar.solids.set(rasterized=False, edgecolor="face")
     return chart
 
 
-def cell_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+def cell_means(rows: pd.DataFrame, column: str, depths: Sequence[float]) -> pd.DataFrame:
     """Mean over seeds of `column`, a row per step and a column per depth; nan where no response was so long."""
-    return rows.pivot_table(index="step", columns="depth", values=column, aggfunc="mean")
+    means = rows.groupby(["step", "depth"])[column].mean()
+    return means.unstack("depth").reindex(columns=depths)
 
 
-def cell_tokens(rows: pd.DataFrame) -> pd.DataFrame:
+def cell_tokens(rows: pd.DataFrame, depths: Sequence[float]) -> pd.DataFrame:
     """Tokens per seed, a row per step and a column per depth; 0 where no response was so long."""
-    total = rows.pivot_table(index="step", columns="depth", values="n_tokens", aggfunc="sum", fill_value=0)
-    return total / rows["seed"].nunique()
+    total = rows.groupby(["step", "depth"])["n_tokens"].sum()
+    return total.unstack("depth").reindex(columns=depths).fillna(0) / rows["seed"].nunique()
 
 
 def colour_scale(values: Sequence[pd.DataFrame], tokens: Sequence[pd.DataFrame]) -> tuple[Normalize, str]:
@@ -79,10 +79,12 @@ def colour_scale(values: Sequence[pd.DataFrame], tokens: Sequence[pd.DataFrame])
     return Normalize(low, high), ends[beyond]
 
 
-def bucket_width(depths: pd.Series) -> float:
-    """The distance of neighbouring buckets (tokens); 1 if there is one bucket."""
-    steps = np.diff(np.sort(depths.unique()))
-    return float(steps.min()) if len(steps) else 1.0
+def bucket_edges(depths: pd.Series) -> list[float]:
+    """Borders of all buckets from the first to the last, none left out (tokens); a single bucket is one token wide."""
+    starts = np.sort(depths.unique())
+    width = float(np.diff(starts).min()) if len(starts) > 1 else 1.0
+    n_buckets = round((starts[-1] - starts[0]) / width) + 1
+    return [float(starts[0] + place * width) for place in range(n_buckets + 1)]
 
 
 def row_edges(steps: Sequence[float]) -> list[float]:
@@ -114,11 +116,11 @@ def _grid(n: int) -> tuple[Chart, list[Axes], list[Axes]]:
     return chart, maps[:n], strips[:n]
 
 
-def _draw_map(axes: Axes, table: pd.DataFrame, width: float, scale: Normalize, gid: str) -> QuadMesh:
+def _draw_map(axes: Axes, table: pd.DataFrame, edges: Sequence[float], scale: Normalize, gid: str) -> QuadMesh:
     axes.set_facecolor(NOTHING)
     axes.grid(visible=False)
     return axes.pcolormesh(
-        _with_end(table.columns, width),
+        edges,
         row_edges(list(table.index)),
         np.ma.masked_invalid(table.to_numpy()),
         cmap=COLOUR_MAP,
@@ -127,7 +129,3 @@ def _draw_map(axes: Axes, table: pd.DataFrame, width: float, scale: Normalize, g
         linewidth=0.2,
         gid=gid,
     )
-
-
-def _with_end(starts: pd.Index, width: float) -> list[float]:
-    return [*starts, starts[-1] + width]
