@@ -15,7 +15,7 @@ import pytest
 from opd_lib import params, paths
 from opd_lib.maths import diagnostics
 from opd_lib.params import Experiment
-from opd_lib.report import claims, prognosis, quantities, vocabulary
+from opd_lib.report import agreement, claims, prognosis, quantities, vocabulary
 from opd_lib.report.quantities import MODELS, Evidence, NoRecordError, SeedView
 
 NOTEBOOK = "04_success_and_failure"
@@ -379,17 +379,17 @@ def test_ids_are_unique(tmp_path):
 def test_compare_places_a_local_seed_in_the_range_for_a_new_one(tmp_path):
     register = claims.load(write(tmp_path, GROWTH))
     committed = evidence({0: 0.05, 1: 0.06, 2: 0.07})
-    table = claims.compare(register, evidence({3: 0.061, 4: 0.5}), committed)
+    table = agreement.compare(register, evidence({3: 0.061, 4: 0.5}), committed)
     assert table["agrees"].tolist() == ["yes", "no"]
     assert table["mean"].tolist() == pytest.approx([0.06, 0.06]) and table["committed"].isna().all()
-    assert claims.compare(register, evidence({3: 0.061}), evidence({0: 0.05}))["agrees"].tolist() == ["unknown"]
-    assert claims.compare(register, evidence({}), committed).empty
+    assert agreement.compare(register, evidence({3: 0.061}), evidence({0: 0.05}))["agrees"].tolist() == ["unknown"]
+    assert agreement.compare(register, evidence({}), committed).empty
 
 
 def test_compare_holds_a_committed_seed_to_its_committed_self(tmp_path):
     register = claims.load(write(tmp_path, GROWTH))
     committed = evidence({0: 0.05, 1: 0.06, 2: 0.07})  # between-seed standard deviation .01
-    table = claims.compare(register, evidence({0: 0.05, 1: 0.069, 2: 0.055}), committed)
+    table = agreement.compare(register, evidence({0: 0.05, 1: 0.069, 2: 0.055}), committed)
     assert table["committed"].tolist() == pytest.approx([0.05, 0.06, 0.07])
     assert table["agrees"].tolist() == ["yes", "yes", "no"]
 
@@ -572,6 +572,34 @@ def made_up(name: str, rng: np.random.Generator) -> dict[str, pd.DataFrame]:
                     at | {"problem": i, "n_correct": int(rng.integers(5)), "n_samples": 4} for i in range(4)
                 )
     return {table: pd.DataFrame(rows) for table, rows in tables.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "found", "expected"),
+    [
+        (0.5, claims.HOLDS, "inside"),
+        (-0.5, claims.HOLDS, "outside"),
+        (0.5, claims.DOES_NOT_HOLD, "outside"),
+        (-0.5, claims.DOES_NOT_HOLD, "inside"),
+        (0.5, claims.INCONCLUSIVE, "open"),
+        (0.5, claims.NOT_RUN, "open"),
+        (None, claims.HOLDS, ""),
+    ],
+)
+def test_the_papers_number_lies_where_our_verdict_says_or_not(value, found, expected):
+    claim = next(claim for claim in REGISTER.claims if claim.bound("paper") == 0)
+    changed = claim.model_copy(update={"paper": claim.paper.model_copy(update={"value": value}), "comparison": ">"})
+    assert claims.paper_number(changed, found) == expected
+
+
+def test_the_summary_counts_verdicts_and_the_papers_numbers():
+    verdicts = [claims.HOLDS, claims.HOLDS, claims.DOES_NOT_HOLD, claims.INCONCLUSIVE]
+    judged = pd.DataFrame({"verdict": verdicts, "paper_number": ["inside", "", "outside", "open"]})
+    text = claims.summary(judged)
+    assert "Of 4 claims 2 hold, 1 do not, 1 are inconclusive and 0 were not run" in text
+    assert (
+        "a number for 3 of them: 1 lie on the side of the bound that our verdict names, 1 on the other, 1 where" in text
+    )
 
 
 def test_committed_claims_can_all_be_judged():

@@ -161,7 +161,7 @@ def test_evidence_leaves_out_calibration_failures_and_other_parameters(world: Pa
 
 def test_readme_table_stands_between_its_markers(tmp_path: Path) -> None:
     row = {"id": "C1", "figure": "5", "statement": "It falls.", "paper": ".5", "verdict": "holds", "estimate": 0.25}
-    judged = pd.DataFrame([row | {"low": 0.2, "high": 0.3, "threshold": "> 0", "n_seeds": 5}])
+    judged = pd.DataFrame([row | {"paper_number": "inside", "low": 0.2, "high": 0.3, "threshold": "> 0", "n_seeds": 5}])
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
     with pytest.raises(ValueError, match="<!-- claims -->"):

@@ -395,6 +395,8 @@ def test_arms_of_one_colour_differ_in_their_dashes(frame):
     before, after = (marked(chart, f"mean:student, {when}") for when in ("before", "after"))
     assert before.get_color() == after.get_color() == colours.BLUE
     assert after.get_linestyle() == "-" != before.get_linestyle()
+    new = colours.colours_of(["new, before", "new, after", "newer", "student"])
+    assert new["new, before"] == new["new, after"] and len(set(new.values())) == 3
 
 
 def test_rows_of_one_seed_are_averaged_before_seeds_are():

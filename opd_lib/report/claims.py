@@ -159,13 +159,15 @@ def judge(register: Register, evidence: Evidence, notebook: str | None = None) -
         interval = _interval(list(values.values()), register.simultaneous)
         if claim.statistic == "problems" and values:
             interval = _over_problems(claim, evidence, tuple(values), register.simultaneous)
+        found = verdict(claim, interval, len(values), evidence.profile)
         rows.append(
             {
                 "id": claim.id,
                 "figure": claim.figure,
                 "statement": claim.statement,
                 "paper": claim.paper.text,
-                "verdict": verdict(claim, interval, len(values), evidence.profile),
+                "paper_number": paper_number(claim, found),
+                "verdict": found,
                 "estimate": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
@@ -190,33 +192,31 @@ def verdict(claim: Claim, interval: stats.Interval, n_seeds: int, profile: str) 
     return DOES_NOT_HOLD if margins[1] < 0 else INCONCLUSIVE
 
 
-def compare(register: Register, local: Evidence, committed: Evidence, notebook: str | None = None) -> pd.DataFrame:
-    """Each quantity of each local seed beside the committed one of the same seed and the committed mean.
+def paper_number(claim: Claim, found: str) -> str:
+    """Does the paper's own number lie on the side of the threshold where our verdict puts the quantity?
 
-    `agrees` is yes when the local seed comes within one between-seed standard deviation of its committed self, or, if
-    that seed is not committed, into the 95 % prediction interval of a new one; unknown where a number is undefined.
+    inside, outside, or open while our verdict is; empty where the paper gives words and no number.
     """
-    rows = []
-    for claim in register.of(notebook):
-        known = per_seed(claim, committed)
-        values = list(known.values())
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-        for seed, value in per_seed(claim, local).items():
-            expected = _interval(values, 0.95, prediction=True)
-            low, high = (known[seed] - spread, known[seed] + spread) if seed in known else (expected.low, expected.high)
-            rows.append(
-                {
-                    "id": claim.id,
-                    "seed": seed,
-                    "local": value,
-                    "committed": known.get(seed, math.nan),
-                    "mean": expected.estimate,
-                    "low": low,
-                    "high": high,
-                    "agrees": _agrees(value, low, high),
-                }
-            )
-    return pd.DataFrame(rows, columns=["id", "seed", "local", "committed", "mean", "low", "high", "agrees"])
+    if claim.paper.value is None:
+        return ""
+    if found not in (HOLDS, DOES_NOT_HOLD):
+        return "open"
+    sign = 1 if claim.comparison == ">" else -1
+    claimed_side = sign * (claim.paper.value - claim.bound("paper")) > 0
+    return "inside" if claimed_side == (found == HOLDS) else "outside"
+
+
+def summary(judged: pd.DataFrame) -> str:
+    """How many claims hold, fail and stay open, and where the paper's own numbers lie; two sentences."""
+    verdicts, numbers = judged["verdict"].value_counts(), judged["paper_number"].value_counts()
+    counts = {name: int(verdicts.get(name, 0)) for name in (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE, NOT_RUN)}
+    sides = {name: int(numbers.get(name, 0)) for name in ("inside", "outside", "open")}
+    return (
+        f"Of {len(judged)} claims {counts[HOLDS]} hold, {counts[DOES_NOT_HOLD]} do not, {counts[INCONCLUSIVE]} are "
+        f"inconclusive and {counts[NOT_RUN]} were not run. The paper gives a number for {sum(sides.values())} of them: "
+        f"{sides['inside']} lie on the side of the bound that our verdict names, {sides['outside']} on the other, "
+        f"{sides['open']} where ours is open."
+    )
 
 
 def _view(claim: Claim, evidence: Evidence, seed: int) -> SeedView:
@@ -231,14 +231,7 @@ def _over_problems(claim: Claim, evidence: Evidence, seeds: tuple[int, ...], con
     return stats.paired_cluster_bootstrap(mean["first"], mean["second"], generator, confidence)
 
 
-def _interval(values: list[float], confidence: float, prediction: bool = False) -> stats.Interval:
+def _interval(values: list[float], confidence: float) -> stats.Interval:
     if not values:
         return stats.Interval(estimate=math.nan, low=math.nan, high=math.nan, n=0)
-    return (stats.prediction_interval if prediction else stats.t_interval)(values, confidence)
-
-
-def _agrees(value: float, low: float, high: float) -> str:
-    if any(math.isnan(number) for number in (value, low, high)):
-        return "unknown"
-    rounding = 1e-9
-    return "yes" if low - rounding <= value <= high + rounding else "no"
+    return stats.t_interval(values, confidence)

@@ -170,11 +170,13 @@ def claims(
     readme: Annotated[bool, typer.Option(help="Also rewrite the table in README.md.")] = False,
 ) -> None:
     """Judge every claim from the records, print the verdicts and write RESULTS/PROFILE/claims.csv."""
+    from opd_lib.report import claims as register
     from opd_lib.report import tables
     from opd_lib.run import refresh
 
     judged = refresh.judge(profile, results)
     typer.echo(tables.show(tables.verdict_table(judged)))
+    typer.echo(f"\n{register.summary(judged)}")
     typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
     if readme:
         refresh.write_readme(judged)

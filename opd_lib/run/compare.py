@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import paths
-from opd_lib.report import claims, tables
+from opd_lib.report import agreement, claims, tables
 from opd_lib.report.record import RunRecord
 from opd_lib.run import evidence
 
@@ -27,7 +27,7 @@ def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
     parts = [_files_text(files(here, there))]
     mine, theirs = evidence.read(profile, local), evidence.read(profile, committed)
     for register in registers():
-        frame = claims.compare(register, mine, theirs)
+        frame = agreement.compare(register, mine, theirs)
         if not frame.empty:
             parts.append(_claims_text(register, frame))
     return "\n\n".join(parts)

@@ -103,4 +103,5 @@ def write_readme(judged: pd.DataFrame, readme: Path = paths.ROOT / "README.md") 
     if not (begin and end):
         raise ValueError(f"{readme}: no lines {BEGIN} and {END} to put the claims table between; add them")
     table = tables.markdown(tables.verdict_table(judged)[list(README_COLUMNS)])
-    write_atomically(readme, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    text = f"{claims.summary(judged)}\n\n{table}"
+    write_atomically(readme, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

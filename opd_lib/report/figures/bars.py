@@ -66,7 +66,7 @@ def forest(frame: pd.DataFrame, xlabel: str) -> Chart:
     if "paper" in frame:
         axes.plot(frame["paper"], places, "D", color=BLACK, markersize=5, fillstyle="none", gid="paper")
         axes.set_title("◇ the paper", fontweight="normal", fontsize=LABEL_SIZE, color=GREY, loc="right")
-    axes.set_yticks(places, frame["label"])
+    axes.set_yticks(places, [shown(label) for label in frame["label"]])
     axes.set_ylim(len(frame) - 0.5, -0.5)
     axes.margins(x=0.05)
     axes.grid(visible=False, axis="y")

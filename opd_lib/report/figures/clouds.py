@@ -8,7 +8,7 @@ import pandas as pd
 from opd_lib.report.figures.canvas import LABEL_GAP, Chart, crowding, rows_of_axes, shown, styled, write_beside
 from opd_lib.report.figures.colours import BLUE, FREE_COLOURS, VERMILLION, colours_of
 
-BINS = 32
+BINS = 48
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -20,7 +20,7 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
     """
     arms = list(frame["arm"].unique())
     edges = np.histogram_bin_edges(frame[column].dropna(), bins=BINS)
-    chart, places = rows_of_axes(len(arms), [f"not {by} (n = 0000)"], share_y=True)
+    chart, places = rows_of_axes(len(arms), [f"not {by} (n = 0000)"])
     for axes, arm in zip(places, arms, strict=True):
         rows = frame[frame["arm"] == arm].dropna(subset=[column, by])
         for place, (value, name, colour) in enumerate([(True, by, BLUE), (False, f"not {by}", VERMILLION)]):
@@ -30,8 +30,7 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
             if len(values):
                 axes.axvline(values.mean(), color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
             write_beside(axes, 0.95 - place * LABEL_GAP, f"{name} (n = {len(values)})", colour)
-        axes.set(xlabel=xlabel, title=shown(arm))
-    places[0].set_ylabel("share of responses")
+        axes.set(xlabel=xlabel, ylabel="share of responses", title=shown(arm))
     return chart
 
 

@@ -45,10 +45,14 @@ _NOTEBOOK = re.compile(r"^\d\d-")
 
 
 def colours_of(arms: Sequence[str]) -> dict[str, str]:
-    """arm → colour: its own for a known arm; a new arm takes the next colour that no arm here has."""
-    own = {arm: own_colour(arm) for arm in arms}
+    """arm → colour: its own for a known arm; a new arm takes the next colour that no arm here has.
+
+    What stands after a comma does not count: "teacher, before" and "teacher, after" have one colour.
+    """
+    own = {_name(arm): own_colour(arm) for arm in arms}
     free = cycle([colour for colour in FREE_COLOURS if colour not in own.values()] or FREE_COLOURS)
-    return {arm: colour or next(free) for arm, colour in own.items()}
+    chosen = {name: colour or next(free) for name, colour in own.items()}
+    return {arm: chosen[_name(arm)] for arm in arms}
 
 
 def dashes_of(arms: Sequence[str]) -> dict[str, LineStyle]:
@@ -60,7 +64,7 @@ def dashes_of(arms: Sequence[str]) -> dict[str, LineStyle]:
 
 def own_colour(arm: str) -> str | None:
     """The colour of this arm in every figure, also as NOTEBOOK-ARM or "ARM, which"; None for an arm not known here."""
-    name = _NOTEBOOK.sub("", arm).partition(", ")[0]
+    name = _name(arm)
     if name in ARM_COLOURS:
         return ARM_COLOURS[name]
     numbered = _NUMBERED.fullmatch(name)
@@ -79,6 +83,10 @@ def shade(place: float) -> str:
 def tint(colour: str, share: float = 0.35) -> str:
     """This share of the colour in white: pale, and nothing behind it shows through."""
     return _hexadecimal([255 + share * (channel - 255) for channel in _channels(colour)])
+
+
+def _name(arm: str) -> str:
+    return _NOTEBOOK.sub("", arm).partition(", ")[0]
 
 
 def _channels(colour: str) -> list[int]:
