@@ -8,7 +8,7 @@ import pandas as pd
 from opd_lib.report.figures.canvas import LABEL_GAP, Chart, crowding, rows_of_axes, shown, styled, write_beside
 from opd_lib.report.figures.colours import BLUE, FREE_COLOURS, VERMILLION, colours_of
 
-BINS = 48
+BINS = 40
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
