@@ -155,7 +155,7 @@ class ContinuationProbe(Strict):
 
     kind: Literal["continuation"]
     batches: Count
-    depths: Integers
+    depths: Annotated[Integers, Field(min_length=1)]
     new_tokens: Count
 
 
@@ -171,7 +171,7 @@ class GradientProbe(Strict):
 
     kind: Literal["gradient"]
     batches: Count
-    tokens: Count
+    tokens: Annotated[int, Field(ge=2)]
     against: dict[str, Any]
 
 

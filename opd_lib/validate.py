@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from opd_lib import methods
 from opd_lib.report.record import flatten
-from opd_lib.schema import FILE_KEYS, RunParams
+from opd_lib.schema import FILE_KEYS, Probe, RunParams
 from opd_lib.tasks import chain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
@@ -49,14 +49,19 @@ def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunP
         method = load_method(str(params.method.get("name")))
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
-    try:
-        options = method and method.Params.model_validate(params.method_options)
-    except ValidationError as error:
-        raise ValueError(explain(error, ("method",), raw, arm, source)) from None
+    against = getattr(params.probe, "against", {})
+    for prefix, changes in ((("method",), {}), (("probe", "gradient", "against"), against)):
+        try:
+            if method and (changes or prefix == ("method",)):
+                method.Params.model_validate(params.method_options | changes)
+        except ValidationError as error:
+            raise ValueError(explain(error, prefix, raw, arm, source)) from None
     try:
         check_task(params)
-        if method and options:
-            check_method(params, method, options)
+        if method:
+            check_method(params, method)
+        if method and params.probe is not None:
+            check_probe(params, params.probe, method)
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
     return params
@@ -72,7 +77,7 @@ def load_method(name: str) -> methods.Method | None:
         return None
 
 
-def check_method(params: RunParams, method: methods.Method, options: BaseModel) -> None:
+def check_method(params: RunParams, method: methods.Method) -> None:
     """Refuse a method without what it needs, and what the method itself refuses."""
     if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
         raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
@@ -92,19 +97,33 @@ def check_method(params: RunParams, method: methods.Method, options: BaseModel) 
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
     if method.check is not None:
-        method.check(options, len(chain.VOCABULARY), params.teacher is not None)
-    if params.probe is not None:
-        check_probe(params)
+        for changes in ({}, getattr(params.probe, "against", {})):
+            options = method.Params.model_validate(params.method_options | changes)
+            method.check(options, len(chain.VOCABULARY), params.teacher is not None)
 
 
-def check_probe(params: RunParams) -> None:
-    """Refuse a probe of a student that does not exist yet, without a teacher, or on responses not its own."""
+def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:
+    """Refuse a probe of what does not exist, of responses of others, or whose answer would be empty or trivial."""
     if params.teacher is None or not isinstance(params.student, str):
         raise ValueError("probe: it compares two checkpoints; name both student and teacher")
     if params.source.kind != "student":
         raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
+    if params.source.schedule:
+        raise ValueError("source.schedule: a probe has no steps; write schedule: [] and one max_new_tokens")
     if params.machine.processes != 1:
         raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
+    if probe.kind == "teachers" and probe.other == params.teacher:
+        raise ValueError(f"probe.other: {probe.other} is the teacher itself; name another checkpoint")
+    if probe.kind == "continuation" and not 0 <= min(probe.depths) <= max(probe.depths) < params.source.max_new_tokens:
+        raise ValueError(
+            f"probe.depths: {list(probe.depths)} with responses of at most {params.source.max_new_tokens} tokens; "
+            "use depths from 0 to below source.max_new_tokens"
+        )
+    if probe.kind == "gradient" and ("teacher" not in method.needs or params.source.prompts_per_step < 2):
+        raise ValueError(
+            f"probe: the gradient probe halves a batch of prompts and asks what the teacher does; method is "
+            f"{method.name} with {params.source.prompts_per_step} prompts per step; distil, on 2 prompts at least"
+        )
 
 
 def check_file(raw: dict[str, Any], source: Path) -> None:

@@ -226,6 +226,25 @@ def test_a_probe_needs_two_checkpoints_and_their_responses(world: Path) -> None:
         ({"student": CORPUS_STUDENT}, "name both student and teacher"),
         ({"source.kind": "teacher"}, "a probe reads the student's responses"),
         ({"machine.processes": 2}, "a probe runs in one process"),
+        ({"source.schedule": [{"step": 2, "max_new_tokens": 4}]}, "a probe has no steps"),
     ):
         with pytest.raises(ValueError, match=message):
             load(world, overrides={"probe": probe, **overrides})
+
+
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        ({"kind": "teachers", "other": "run:00_models/teacher"}, r"probe\.other: .* is the teacher itself"),
+        ({"kind": "continuation", "depths": [], "new_tokens": 4}, r"probe\.depths: .*at least 1 item"),
+        ({"kind": "continuation", "depths": [0, 12], "new_tokens": 4}, r"probe\.depths: \[0, 12\] .*at most 12 tokens"),
+        ({"kind": "continuation", "depths": [-1], "new_tokens": 4}, r"probe\.depths: \[-1\]"),
+        ({"kind": "gradient", "tokens": 1, "against": {}}, r"probe\.tokens: 1"),
+        ({"kind": "gradient", "tokens": 8, "against": {"normalise": "both"}}, r"normalise: unknown key"),
+        ({"kind": "gradient", "tokens": 8, "against": {"normalize": "all"}}, r"normalize: 'all'"),
+        ({"kind": "gradient", "tokens": 8, "against": {"k": 129}}, r"method\.k: 129"),
+    ],
+)
+def test_a_probe_with_an_empty_or_trivial_answer_is_refused(world: Path, probe: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(world, overrides={"probe": {"batches": 1, **probe}})

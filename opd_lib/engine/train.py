@@ -68,7 +68,7 @@ def loop(run: Run) -> None:
         with run.timed("rollout"):
             rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher)
         if step == first:
-            check(run, rollouts)
+            gates.check(run, rollouts)
         update(run, rollouts, step)
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)
@@ -163,23 +163,6 @@ def assess(run: Run, step: int) -> None:
             found = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step)
         for table, rows in found.items():
             run.writer.append(table, rows)
-
-
-def check(run: Run, rollouts: Rollouts) -> None:
-    """Pass every gate that applies to this run's first batch, and record what they measured."""
-    params, model = run.spec.params, run.student[0]
-    found: Row = {}
-    with torch.no_grad():
-        rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
-        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k)
-    if run.teacher:
-        found |= gates.teacher_speaks(scores, len(run.student[1]))
-        if "teacher" in run.method.needs:
-            found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
-    if params.source.kind == "student":
-        found |= gates.sampler_agrees(rollouts, scores)
-    if run.writer:
-        run.writer.update(gates=run.writer.record.gates | found)
 
 
 def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from opd_lib.engine import sources
+from opd_lib.engine import gates, sources
 from opd_lib.engine.probes import continuation, gradient, reward, teachers
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def measure(run: Run, probe: Probe) -> None:
     for batch in range(1, probe.batches + 1):
         with run.timed("rollout"):
             rollouts = sources.draw(run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher)
+        if batch == 1:
+            gates.check(run, rollouts)
         with run.timed("probe"):
             rows = MEASURES[probe.kind](run, probe, rollouts, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])
