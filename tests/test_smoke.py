@@ -39,6 +39,9 @@ def test_the_smoke_profile_from_nothing(tmp_path: Path) -> None:
     for spec in specs:
         present = record.read(spec.folder)
         assert present is not None and present.status == "finished"
+        if spec.params.probe is not None:
+            assert len(present.frame("probe")) and not spec.model_folder.exists(), "a probe measures and makes no model"
+            continue
         assert (present.frame("evals")["step"] == 0).any(), "the evaluation at step 0 is always there"
         assert (spec.model_folder / "config.json").exists() and (spec.model_folder / "tokenizer.json").exists()
     for name in NAMES:

@@ -23,28 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.engine.setup import Run
     from opd_lib.schema import RunParams
 
 SAMPLER_TOLERANCE = 1e-3  # nats; float32 sampling and training differ by rounding only
 DEPENDENCE = 1e-6  # relative change of the gradient under another teacher
-
-
-def check(run: Run, rollouts: Rollouts) -> None:
-    """Pass every gate that applies to this run's first batch, and record what they measured."""
-    params, model = run.spec.params, run.student[0]
-    found: dict[str, Any] = {}
-    with torch.no_grad():
-        rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
-        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k)
-    if run.teacher:
-        found |= teacher_speaks(scores, len(run.student[1]))
-        if "teacher" in run.method.needs:
-            found |= gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
-    if params.source.kind == "student":
-        found |= sampler_agrees(rollouts, scores)
-    if run.writer:
-        run.writer.update(gates=run.writer.record.gates | found)
 
 
 def same_vocabulary(student: sources.Model, teacher: sources.Model) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import checkpoint, distributed, gates, models, sources
+from opd_lib.engine import checkpoint, distributed, gates, models, score, sources
 from opd_lib.report.record import RunRecord, RunWriter
 
 if TYPE_CHECKING:
     from opd_lib.params import RunSpec
+    from opd_lib.types import Rollouts
 
 
 @dataclass(kw_only=True)
@@ -89,6 +90,23 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
         optimizer=optimizer,
         writer=writer,
     )
+
+
+def check(run: Run, rollouts: Rollouts) -> None:
+    """Pass every gate that applies to this run's first batch, and record what they measured."""
+    params, model = run.spec.params, run.student[0]
+    found: dict[str, Any] = {}
+    with torch.no_grad():
+        rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
+        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k)
+    if run.teacher:
+        found |= gates.teacher_speaks(scores, len(run.student[1]))
+        if "teacher" in run.method.needs:
+            found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
+    if params.source.kind == "student":
+        found |= gates.sampler_agrees(rollouts, scores)
+    if run.writer:
+        run.writer.update(gates=run.writer.record.gates | found)
 
 
 def new_record(spec: RunSpec) -> RunRecord:

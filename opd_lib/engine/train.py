@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sources
-from opd_lib.engine.setup import Run, n_positions, new_record, start, words
+from opd_lib.engine.setup import Run, check, n_positions, new_record, start, words
 from opd_lib.maths import diagnostics
 from opd_lib.report.record import RunRecord, RunWriter, write_json
 from opd_lib.types import Rollouts
@@ -68,7 +68,7 @@ def loop(run: Run) -> None:
         with run.timed("rollout"):
             rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher)
         if step == first:
-            gates.check(run, rollouts)
+            check(run, rollouts)
         update(run, rollouts, step)
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)

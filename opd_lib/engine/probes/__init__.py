@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from opd_lib.engine import gates, sources
+from opd_lib.engine import sources
 from opd_lib.engine.probes import continuation, gradient, reward, teachers
+from opd_lib.engine.setup import check
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
@@ -33,7 +34,7 @@ def measure(run: Run, probe: Probe) -> None:
         with run.timed("rollout"):
             rollouts = sources.draw(run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher)
         if batch == 1:
-            gates.check(run, rollouts)
+            check(run, rollouts)
         with run.timed("probe"):
             rows = MEASURES[probe.kind](run, probe, rollouts, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])
