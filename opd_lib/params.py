@@ -183,15 +183,15 @@ def load(
     common = {key: value for key, value in raw.items() if key not in FILE_KEYS}
     arms, shared = {}, {}
     earlier = lru_cache(lambda notebook: load(notebook, profile, overrides, seeds, results, root))
-    for arm, changes in raw["arms"].items():
+    for arm, changes in ((str(name), changes) for name, changes in raw["arms"].items()):
         if SAME_AS in changes:
             owner, owned = _owner(changes, name, arm, source, earlier)
             arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
             continue
         resolved = copy.deepcopy(common)
-        for path, value in {**(changes or {}), **(overrides or {})}.items():
+        for path, value in {**changes, **(overrides or {})}.items():
             replace_at(resolved, path, value, f"{source}, arm {arm}")
-        arms[str(arm)] = validate(resolved, raw, str(arm), source)
+        arms[arm] = validate(resolved, raw, arm, source)
     chosen = tuple(raw["seeds"] if seeds is None else seeds)
     check_seeds(chosen, source)
     return Experiment(

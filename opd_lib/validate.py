@@ -236,6 +236,12 @@ def check_task(params: RunParams) -> None:
             raise ValueError(f"{key}: {value!r} is unknown; choose from {', '.join(known)}")
     for test_set in task.test_sets:
         chain.held_out_questions(test_set, 0)
+    for cap in params.evaluate.caps:
+        if not 1 <= cap <= params.evaluate.max_new_tokens:
+            raise ValueError(f"evaluate.caps: {cap} is no lower limit than max_new_tokens: use 1 ≤ cap ≤ that")
+    steps = [entry.step for entry in getattr(params.source, "schedule", ())]
+    if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
+        raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
     for k in params.diagnose.ks:
         if not 1 <= k <= vocabulary:
             raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")

@@ -122,21 +122,27 @@ def test_auroc_is_per_run_and_undefined_without_pairs():
 
 def entropies(values: dict[int, list[float]], step_order: list[int]) -> pd.DataFrame:
     rows = [
-        {"arm": "a", "seed": 0, "step": step, "depth": 8 * place, "entropy": value}
+        {"arm": "a", "seed": 0, "step": step, "depth": 8 * place, "entropy": value, "n_tokens": 99}
         for step in step_order
         for place, value in reversed(list(enumerate(values[step])))
     ]
     return pd.DataFrame(rows)
 
 
-def test_onset_is_the_first_position_above_the_first_range():
-    first = [1.0, 2.0, 3.0]  # mean 2, standard deviation 1: the range ends at 5
+def test_onset_is_the_first_position_that_has_risen_since_the_first_step():
+    first = [1.0, 2.0, 3.0]  # standard deviation 1: a rise ends above 4, 5 and 6
     depth = entropies(
-        {1: first, 10: [1.0, 5.1, 9.0], 20: [5.2, 1.0, 5.3], 30: [5.0, 4.0, 4.9], 40: [6.0]}, [20, 1, 30, 10, 40]
+        {1: first, 10: [1.0, 5.1, 9.0], 20: [4.2, 1.0, 5.3], 30: [4.0, 5.0, 6.0], 40: [6.0]}, [20, 1, 30, 10, 40]
     )
     found = outcomes.onset(depth, "entropy")
     assert found["step"].tolist() == [1, 10, 20, 30, 40]
     assert found["onset"].tolist() == pytest.approx([NAN, 8.0, 0.0, NAN, 0.0], nan_ok=True)
+
+
+def test_a_bucket_of_a_few_tokens_has_no_onset():
+    depth = entropies({1: [1.0, 2.0, 3.0], 10: [1.0, 9.0, 9.0]}, [1, 10])
+    depth.loc[depth["depth"] == 8, "n_tokens"] = outcomes.FEWEST_TOKENS - 1
+    assert outcomes.onset(depth, "entropy")["onset"].tolist() == pytest.approx([NAN, 16.0], nan_ok=True)
 
 
 def test_one_position_has_no_onset():

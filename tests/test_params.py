@@ -21,6 +21,11 @@ def load(world: Path, name: str = "01_opd", **options: Any) -> Experiment:
     return params.load(name, results=world / "results", root=world / "params", **options)
 
 
+def limits(*steps: int) -> list[dict[str, int]]:
+    """A schedule of response limits from these steps on."""
+    return [{"step": step, "max_new_tokens": 4} for step in steps]
+
+
 def edit(world: Path, change: Edit, name: str = "01_opd") -> None:
     path = world / "params" / "tiny" / f"{name}.yaml"
     content = YAML().load(path)
@@ -85,6 +90,9 @@ def test_profiles_of_a_notebook_have_the_same_keys_and_arms(path: Path) -> None:
             lambda c: c.update(probe={"kind": "reward", "batchs": 1}),
             r"probe\.batchs: unknown key; did you mean batches",
         ),
+        (lambda c: c["evaluate"].update(caps=[13]), r"evaluate\.caps: 13 is no lower limit"),
+        (lambda c: c["source"].update(schedule=limits(2, 2)), r"source\.schedule: steps \[2, 2\]: name each once"),
+        (lambda c: c["source"].update(schedule=limits(2, 9)), r"source\.schedule: .*none beyond train\.steps"),
         (lambda c: c["task"].update(template="T99"), r"task\.template: 'T99' is unknown"),
         (lambda c: c["task"].update(test_sets=["chain-1"]), r"task\.test_sets: 'chain-1'"),
         (lambda c: c["diagnose"].update(ks=[500]), r"diagnose\.ks: 500 is impossible with 128 tokens"),

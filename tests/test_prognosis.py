@@ -106,7 +106,7 @@ def test_leave_one_out_is_the_closed_form_of_least_squares() -> None:
     seen = frame()
     arms = prognosis.by_arm(seen)
     found = prognosis.leave_one_out(seen).set_index("model")
-    for name, predictors in prognosis.MODELS.items():
+    for name, predictors in prognosis.LINES.items():
         design = np.column_stack([np.ones(len(arms)), *(arms[p] for p in predictors)])
         hat = design @ np.linalg.pinv(design)
         gain = arms["gain"].to_numpy()

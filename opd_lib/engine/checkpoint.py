@@ -68,7 +68,7 @@ def progress(folder: Path, step: int, steps: int, seconds: dict[str, float]) -> 
     write_json(folder / PROGRESS, {"step": step, "steps": steps, "seconds": seconds})
 
 
-def provenance(student: Model, teacher: Model | None, device: str) -> dict[str, Any]:
+def provenance(student: Model, teacher: Model | None, other: Model | None, device: str) -> dict[str, Any]:
     """Code, versions, machine and weights this run starts from: shown when they differ, not part of its identity."""
     return {
         "commit": _commit(),
@@ -79,6 +79,7 @@ def provenance(student: Model, teacher: Model | None, device: str) -> dict[str, 
         "lock": models.digest((paths.ROOT / "requirements" / "cpu.lock").read_bytes()),
         "student_weights": models.weights_digest(student[0]),
         "teacher_weights": models.weights_digest(teacher[0]) if teacher else None,
+        "other_weights": models.weights_digest(other[0]) if other else None,
     }
 
 

@@ -28,7 +28,8 @@ def evaluate(
     """Rows for evals.csv (one per test set), problems.csv (one per problem) and caps.csv (one per lower limit).
 
     accuracy is avg@n_samples, the unweighted mean over problems; pass_at_k the share of problems solved at least once.
-    Under a cap of c tokens an answer counts if its response ended within c tokens, as it would have with that limit.
+    Under a cap of c tokens an answer counts if its response ended within c tokens, the end token included: slightly
+    stricter than that limit itself, under which a stated answer counts although its end token is cut.
     The random numbers depend on the seed and not on the step: steps and arms are compared on common random numbers.
     """
     n, samples = settings.n_problems, settings.n_samples

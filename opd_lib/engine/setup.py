@@ -78,7 +78,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
         weight_decay=params.train.weight_decay,
     )
     if writer:
-        writer.update(provenance=checkpoint.provenance(student, teacher, device), gates=checked)
+        writer.update(provenance=checkpoint.provenance(student, teacher, other, device), gates=checked)
     return Run(
         spec=spec,
         ranks=ranks,

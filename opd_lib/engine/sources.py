@@ -42,7 +42,8 @@ def from_model(source: Sampled, params: RunParams, model: Model, seed: int, step
     questions = chain.draw_mixture(
         task.content, task.other_content, task.other_share, source.prompts_per_step, _rng(seed, "prompts", step)
     )
-    prompts = make_prompts(model[1], questions, [task.template] * len(questions), task.content)
+    label = f"{task.content}+{task.other_content}" if task.other_share else task.content
+    prompts = make_prompts(model[1], questions, [task.template] * len(questions), label)
     size = (source.prompts_per_step, source.per_prompt, source.limit(step))
     uniform_PGT = torch.rand(size, generator=models.generator(seed, "rollout", step))
     repeated = [prompt for prompt in prompts[ranks.rank :: ranks.world] for _ in range(source.per_prompt)]

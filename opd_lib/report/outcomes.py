@@ -15,6 +15,7 @@ from opd_lib.report.quantities import end_of
 RUN = ["arm", "seed"]
 STRATA = 3  # response lengths: short, middle, long
 ONSET_DEVIATIONS = 3.0
+FEWEST_TOKENS = 32  # of a depth bucket that has an onset
 
 
 def accuracy(evals: pd.DataFrame) -> pd.DataFrame:
@@ -107,15 +108,17 @@ def thirds(length: pd.Series) -> pd.Series:
 
 
 def onset(depth: pd.DataFrame, column: str) -> pd.DataFrame:
-    """arm, seed, step, onset: the first response position (tokens) at which a quantity has left its first range.
+    """arm, seed, step, onset: the first response position (tokens) at which a quantity has risen since the first step.
 
-    The range ends at mean + 3 standard deviations (over positions) of the first recorded step; onset is nan while no
-    position lies above. Source: §6.1 and Fig. 13 of arXiv 2604.13016; the paper gives no rule, this one is ours.
+    A rise is more than 3 standard deviations above what the same position had at the first recorded step; the deviation
+    is that of the first step over positions. Buckets of fewer than FEWEST_TOKENS tokens are left out, at the first
+    step too. onset is nan while no position has risen.
+    Source: §6.1 and Fig. 13 of arXiv 2604.13016; the paper gives no rule, this one is ours.
     """
     rows = []
-    for (arm, seed), found in depth.groupby(RUN, sort=False):
+    for (arm, seed), found in depth[depth["n_tokens"] >= FEWEST_TOKENS].groupby(RUN, sort=False):
         table = found.pivot(index="step", columns="depth", values=column).sort_index()
-        limit = table.iloc[0].mean() + ONSET_DEVIATIONS * table.iloc[0].std(ddof=1)
+        limit = table.iloc[0] + ONSET_DEVIATIONS * table.iloc[0].std(ddof=1)
         for step, values in table.iterrows():
             above = values.index[values > limit]
             rows.append({"arm": arm, "seed": seed, "step": step, "onset": float(above[0]) if len(above) else math.nan})

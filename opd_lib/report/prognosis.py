@@ -36,7 +36,7 @@ FEATURES = (*START, GAP)
 OUTCOMES = ("end", "gain", "recovery")
 PREDICTORS = (GAP, "overlap_k16", "reverse_kl")
 """What the prognosis reads: what there is to learn, the paper's compatibility, and the distance of the two models."""
-MODELS: dict[str, tuple[str, ...]] = {"mean of the others": (), "teacher gap": (GAP,), "prognosis": PREDICTORS}
+LINES: dict[str, tuple[str, ...]] = {"mean of the others": (), "teacher gap": (GAP,), "prognosis": PREDICTORS}
 FEWEST = 3
 """A rank correlation of fewer arms is not computed."""
 
@@ -70,13 +70,15 @@ def features(
     """arm, seed, START, start, end, gain, teacher, recovery, teacher_gap and pair, one row per arm and seed.
 
     The arguments are those of `outcomes.recovery`, and the training steps. Arms with the same teacher whose students
-    start at the same accuracy with every seed are runs of one `pair` of models.
+    start at the same accuracy with every seed that all arms have are runs of one `pair` of models.
     """
     measured = outcomes.initial(steps, START)
     frame = measured.merge(outcomes.recovery(evals, model_evals, teachers), on=["arm", "seed"], validate="one_to_one")
     frame[GAP] = frame["teacher"] - frame["start"]
-    starts = frame.sort_values("seed").groupby("arm")["start"].agg(lambda values: " ".join(map(repr, values)))
-    frame["pair"] = frame["arm"].map(lambda arm: f"{teachers.get(arm)} {starts[arm]}")
+    common = set.intersection(*(set(found["seed"]) for _, found in frame.groupby("arm"))) if len(frame) else set()
+    shared = frame[frame["seed"].isin(common)].sort_values("seed")
+    starts = shared.groupby("arm")["start"].agg(lambda values: " ".join(map(repr, values)))
+    frame["pair"] = frame["arm"].map(lambda arm: f"{teachers.get(arm)} {starts.get(arm)}")
     return frame
 
 
@@ -109,19 +111,22 @@ def correlations(frame: pd.DataFrame, outcome: str, confidence: float = 0.95) ->
 
 
 def by_arm(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm: its pair, and the mean over seeds of everything else. Arms lacking a feature are left out."""
-    numbers = frame.drop(columns="seed").groupby(["arm", "pair"], sort=False).mean(numeric_only=True)
+    """One row per arm: its pair, and the mean over seeds of everything else. Arms lacking a feature are left out.
+
+    What is undefined for one seed, such as a recovery without a lead, is undefined in the mean.
+    """
+    numbers = frame.drop(columns="seed").groupby(["arm", "pair"], sort=False).mean(numeric_only=True, skipna=False)
     return numbers.dropna(subset=[*FEATURES, "gain"]).reset_index()
 
 
 def leave_one_out(frame: pd.DataFrame) -> pd.DataFrame:
     """How well the gain of a pair of models is predicted from the runs of all other pairs.
 
-    One row per linear model of MODELS: model, error (root mean square over arms, share of accuracy), explained
+    One row per linear model of LINES: model, error (root mean square over arms, share of accuracy), explained
     (1 − its square over that of the mean; at most 1, negative if worse than the mean), n_arms, n_pairs.
     """
     arms = by_arm(frame)
-    found = {name: left_out_error(arms, predictors) for name, predictors in MODELS.items()}
+    found = {name: left_out_error(arms, predictors) for name, predictors in LINES.items()}
     baseline = next(iter(found.values()))
     return pd.DataFrame(
         {
@@ -144,7 +149,7 @@ def predict(frame: pd.DataFrame, measured: Mapping[str, float], confidence: floa
     arms = by_arm(frame)
     error, of_mean = left_out_error(arms, PREDICTORS), left_out_error(arms, ())
     gain = half = math.nan
-    if error < of_mean:
+    if error < of_mean:  # Prognosis.is_of_use
         coefficients = fit(arms, PREDICTORS)
         gain = float(coefficients @ [1.0, *(measured[name] for name in PREDICTORS)])
         half = float(t.ppf((1 + confidence) / 2, arms["pair"].nunique() - len(coefficients))) * error

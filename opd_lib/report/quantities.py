@@ -22,6 +22,10 @@ FEWEST_POINTS = 3  # a scatter or a correlation of fewer points is not computed
 MODELS = "00_models"  # the experiment whose arms are the checkpoints
 
 
+class EmptyTableError(ArithmeticError):
+    """The run is there but wrote nothing into the table that is asked for: what is read from it is undefined."""
+
+
 class NoRecordError(LookupError):
     """This seed has no run for an arm that the quantity names."""
 
@@ -92,12 +96,6 @@ class SeedView:
         curve = self._curve(arm, column).to_numpy(dtype=float)
         return float(np.diff(curve).std(ddof=1)) if len(curve) >= FEWEST_POINTS else math.nan
 
-    def peak(self, arm: str, column: str) -> float:
-        """How many times its median the largest logged value is, without unit (steps). nan if the median is 0."""
-        curve = self._curve(arm, column)
-        middle = float(curve.median(skipna=False))
-        return float(curve.max(skipna=False)) / middle if middle else math.nan
-
     def correlation(self, first: str, second: str, column: str) -> float:
         """Pearson's correlation of two runs' curves over the steps that both have logged, from −1 to 1 (steps).
 
@@ -163,9 +161,13 @@ class SeedView:
     def _rows(self, experiment: str, table: str, arm: str) -> pd.DataFrame:
         frame = self._frame(experiment, table)
         rows = frame[(frame["arm"] == arm) & (frame["seed"] == self.seed)]
-        if rows.empty:
-            raise NoRecordError(f"{experiment}: no {table} of arm {arm!r}, seed {self.seed}")
-        return rows
+        if not rows.empty:
+            return rows
+        others = self.evidence.experiments.get(experiment, {}).values()
+        where = f"{experiment}: no {table} of arm {arm!r}, seed {self.seed}"
+        if any(not t.empty and ((t["arm"] == arm) & (t["seed"] == self.seed)).any() for t in others):
+            raise EmptyTableError(where)
+        raise NoRecordError(where)
 
     def _frame(self, experiment: str, table: str) -> pd.DataFrame:
         frame = self.evidence.experiments.get(experiment, {}).get(table)

@@ -22,7 +22,7 @@ import simpleeval
 from scipy.stats import spearmanr
 
 from opd_lib.report import outcomes, prognosis
-from opd_lib.report.quantities import FEWEST_POINTS, MODELS, SeedView, end_of
+from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, end_of
 
 REWARDS = ("reward_mean", "correct", "length")  # columns of a reward probe
 
@@ -65,7 +65,7 @@ def onset_trend(view: SeedView, arm: str, column: str) -> float:
     Negative: the rise moves from the back of the responses to the front. nan with fewer than three onsets, or none
     that differ. Source: §6.1 and Figs 13, 23 of arXiv 2604.13016; the rule for an onset is `outcomes.onset`'s.
     """
-    found = outcomes.onset(view.table("depth", arm, "step", "depth", column), column).dropna()
+    found = outcomes.onset(view.table("depth", arm, "step", "depth", "n_tokens", column), column).dropna()
     if len(found) < FEWEST_POINTS or found["onset"].nunique() < 2:
         return math.nan
     return float(spearmanr(found["step"], found["onset"]).statistic)
@@ -150,7 +150,6 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "mean": SeedView.mean,
     "slope": SeedView.slope,
     "roughness": SeedView.roughness,
-    "peak": SeedView.peak,
     "correlation": SeedView.correlation,
     "accuracy_start": SeedView.accuracy_start,
     "accuracy_end": SeedView.accuracy_end,
@@ -208,13 +207,13 @@ def is_paired(quantity: str) -> bool:
 
 
 def value_of(quantity: str, view: SeedView) -> float:
-    """The number that this quantity is for one seed; nan where it divides by zero.
+    """The number that this quantity is for one seed; nan where it divides by zero or a run left that table empty.
 
     Raises ValueError when the expression is wrong and NoRecordError when a run that it names is missing.
     """
     try:
         return float(_evaluated(quantity, view, FUNCTIONS))
-    except ZeroDivisionError:
+    except (ZeroDivisionError, EmptyTableError):
         return math.nan
 
 

@@ -135,7 +135,9 @@ def text(pair: Pair, n_prompts: int, settings: RunParams, measured: Mapping[str,
     )
     parts = [head, tables.show(beside(measured, seen))]
     if seen.empty:
-        parts.append(f"No runs to compare with: no finished record of {NOTEBOOK} at profile {pair.profile}.")
+        parts.append(
+            f"No runs to compare with: no finished record of {NOTEBOOK} with the parameters of profile {pair.profile}."
+        )
         return "\n\n".join(parts)
     n_arms, seeds = seen["arm"].nunique(), seen["seed"].nunique()
     parts.append(

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import paths
-from opd_lib.report import agreement, claims, tables
+from opd_lib.report import agreement, claims, record, tables
 from opd_lib.report.record import RunRecord
 from opd_lib.run import evidence
 
-COMPARED = ("steps", "evals", "probe")
+COMPARED = record.TABLES
 IDENTICAL = "identical"
 
 

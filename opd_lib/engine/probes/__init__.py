@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from opd_lib.engine import sources
+from opd_lib.engine import checkpoint, sources
 from opd_lib.engine.probes import continuation, gradient, reward, teachers
 from opd_lib.engine.setup import check
 
@@ -38,3 +38,4 @@ def measure(run: Run, probe: Probe) -> None:
         with run.timed("probe"):
             rows = MEASURES[probe.kind](run, probe, rollouts, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])
+        checkpoint.progress(run.spec.folder, batch, probe.batches, dict(run.seconds))
