@@ -15,7 +15,6 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from test_cli import opd
-from transformers import PreTrainedTokenizerFast
 
 from opd_lib.engine import measure, models, score, sources, train
 from opd_lib.maths import stats
@@ -278,23 +277,35 @@ def test_check_measures_what_the_first_step_of_a_run_records(eleven: Path) -> No
 
 
 def other_vocabulary(world: Path) -> None:
-    """Put a checkpoint of other words in the place of the student's."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import WordLevel
-
-    words = Tokenizer(WordLevel({"<unk>": 0, "hello": 1, "world": 2}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<unk>")
-    models.save(peaked(0)[0], tokenizer, world / "other")
+    """Checkpoints beside the world's: two of one more word, and one whose tokenizer has no chat template."""
+    tokenizer = models.chain_tokenizer()
     models.save(*peaked(1), world / "peaked")
+    tokenizer.chat_template, template = None, tokenizer.chat_template
+    models.save(peaked(0)[0], tokenizer, world / "mute")
+    tokenizer.chat_template = template
+    tokenizer.add_tokens(["hello"])
+    for name, seed in (("other", 0), ("others", 1)):
+        model = peaked(seed)[0]
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        models.save(model, tokenizer, world / name)
+
+
+def test_a_pair_of_another_vocabulary_is_measured_and_gets_no_prognosis(eleven: Path) -> None:
+    other_vocabulary(eleven)
+    result = opd(eleven, "check", str(eleven / "other"), str(eleven / "others"), "--prompts", "2")
+    assert result.exit_code == 0, result.output
+    assert "The vocabulary of these checkpoints is not the tiny world's" in result.stdout
+    rows = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if len(line.split()) > 3}
+    assert 0.0 < float(rows["overlap_k16"]) <= 1.0 and float(rows["reverse_kl"]) > 0.0
+    assert rows["start"] == rows["teacher_gap"] == "–" and "Prognosis for" not in result.stdout
 
 
 BAD = [
     ((STUDENT, TEACHER), ["run:00_models/student", "no weights", "`opd run 00_models student 0 --profile tiny"]),
     (("run:00_models/nobody", TEACHER), ["no arm 'nobody'", "student, teacher"]),
     (("run:07_nothing/x", TEACHER), ["07_nothing.yaml", "00_models"]),
-    (("other", "peaked"), ["student: its vocabulary has 3 tokens", "tiny world's (128)", "prognosis"]),
-    (("peaked", "other"), ["teacher: its vocabulary has 3 tokens"]),
+    (("mute", "peaked"), ["student: its tokenizer has no chat_template"]),
+    (("other", "peaked"), ["teacher: its vocabulary is not the student's", "needs one tokenizer"]),
     (("peaked", "nowhere/at/all"), ["cannot load a checkpoint from", "nowhere/at/all"]),
 ]
 

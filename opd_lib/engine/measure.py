@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,11 +12,10 @@ from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import diagnostics
 from opd_lib.report import prognosis
 from opd_lib.tasks import chain
-from opd_lib.types import Rollouts
 
 if TYPE_CHECKING:
     from opd_lib.schema import RunParams
-    from opd_lib.types import TokenScores
+    from opd_lib.types import Rollouts
 
 K = 16
 """The top-k of the overlap, as in `prognosis.START`."""
@@ -28,11 +28,12 @@ def measure(
     """`prognosis.FEATURES`, and the two accuracies as `start` and `teacher`.
 
     The student answers `n_prompts` prompts as at the first step of a run with these parameters and this seed; with as
-    many prompts as such a step has, the numbers are those of its row. Accuracy is that of the first evaluation.
-    Raises ValueError for checkpoints of another vocabulary than the task's, and for what the gates of a run refuse.
+    many prompts as such a step has, the numbers are those of its row. Accuracy is that of the first evaluation; it is
+    nan for checkpoints of another vocabulary than the tiny world's, which never learned to answer its questions.
+    Raises ValueError for two vocabularies, a tokenizer without a chat template or padding, and what the gates refuse.
     """
     for role, model in (("student", student), ("teacher", teacher)):
-        require_world(role, model)
+        require_prompting(role, model)
         model[0].requires_grad_(False).eval()
     gates.same_vocabulary(student, teacher)
     gates.same_prompt(params, student, teacher)
@@ -41,7 +42,8 @@ def measure(
     asked = params.model_copy(update={"source": source})
     rollouts = sources.draw(asked, seed, 1, ALONE, student, teacher)
     found = first_step(asked, student, teacher, rollouts)
-    found["start"], found["teacher"] = (accuracy(params, model, seed) for model in (student, teacher))
+    for name, model in (("start", student), ("teacher", teacher)):
+        found[name] = accuracy(params, model, seed) if is_of_the_world(model) else math.nan
     return found | {prognosis.GAP: found["teacher"] - found["start"]}
 
 
@@ -54,16 +56,11 @@ def first_step(
     for number, rows in enumerate(score.micro_batches(rollouts, params.train.micro_tokens)):
         scores = score.score(student[0], teacher[0], rollouts, rows, K)
         if number == 0:
-            pass_gates(rollouts, scores)
+            gates.sampler_agrees(rollouts, scores)
+            gates.teacher_speaks(scores, len(teacher[1]))
         tally.add(scores)
     row = train.batch_row(rollouts) | tally.means()
     return {name: row[name] for name in prognosis.START}
-
-
-def pass_gates(rollouts: Rollouts, scores: TokenScores) -> None:
-    """Raise ValueError for a sampler that is not the student scored, or a teacher that says nothing."""
-    gates.sampler_agrees(rollouts, scores)
-    gates.teacher_speaks(scores, len(chain.VOCABULARY))
 
 
 def accuracy(params: RunParams, model: sources.Model, seed: int) -> float:
@@ -72,14 +69,13 @@ def accuracy(params: RunParams, model: sources.Model, seed: int) -> float:
     return sum(float(row["accuracy"]) for row in rows) / len(rows)
 
 
-def require_world(role: str, model: sources.Model) -> None:
-    """Raise ValueError unless a checkpoint's tokens are the tiny world's, with the same ids."""
-    vocabulary = model[1].get_vocab()
-    expected = {word: index for index, word in enumerate(chain.VOCABULARY)}
-    if vocabulary != expected:
-        token = min(word for word in {*vocabulary, *expected} if vocabulary.get(word) != expected.get(word))
-        raise ValueError(
-            f"{role}: its vocabulary has {len(vocabulary)} tokens and is not the tiny world's ({len(expected)}): "
-            f"{token!r} is id {vocabulary.get(token)} there and {expected.get(token)} here. opd check asks the tiny "
-            "world's questions, and its prognosis was fitted there; give two checkpoints of the tiny world"
-        )
+def is_of_the_world(model: sources.Model) -> bool:
+    """True if a checkpoint's tokens are the tiny world's, with the same ids."""
+    return bool(model[1].get_vocab() == {word: index for index, word in enumerate(chain.VOCABULARY)})
+
+
+def require_prompting(role: str, model: sources.Model) -> None:
+    """Raise ValueError unless a checkpoint's tokenizer can put a question and pad a batch."""
+    for name in ("chat_template", "pad_token", "eos_token"):
+        if not getattr(model[1], name):
+            raise ValueError(f"{role}: its tokenizer has no {name}; set one and save the checkpoint again")

@@ -53,8 +53,7 @@ class Pair:
 def check(pair: Pair, n_prompts: int) -> str:
     """What the command prints: measurements beside the runs seen, the runs most like them, a prognosis.
 
-    Raises ValueError for a checkpoint that is not there, whose vocabulary is not the tiny world's, or that the gates
-    of a run refuse.
+    Raises ValueError for a checkpoint that is not there, two vocabularies, or what the gates of a run refuse.
     """
     experiment = params.load(NOTEBOOK, pair.profile, results=pair.results, root=pair.root)
     settings = common(experiment.source)
@@ -134,6 +133,13 @@ def text(pair: Pair, n_prompts: int, settings: RunParams, measured: Mapping[str,
         f"student, at most {source.max_new_tokens} tokens; accuracy on {', '.join(task.test_sets)}"
     )
     parts = [head, tables.show(beside(measured, seen))]
+    if math.isnan(measured["start"]):
+        parts.append(
+            "The vocabulary of these checkpoints is not the tiny world's. They were asked its questions, as text; what "
+            "stands beside them is small models of one task. No accuracy was measured, and there is no prognosis: it "
+            "is given only for checkpoints of the world it was fitted in."
+        )
+        return "\n\n".join(parts)
     if seen.empty:
         parts.append(
             f"No runs to compare with: no finished record of {NOTEBOOK} with the parameters of profile {pair.profile}."
