@@ -37,7 +37,7 @@ help: ## this text
 	@echo 'make TARGET [VARIABLE=value ...]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
-	@echo '  SEEDS=1          how many seeds to train (the committed results have 5)'
+	@echo '  SEEDS=1          how many seeds to train (the claims are planned for 5)'
 	@echo '  JOBS=            parallel processes; default: one per core'
 	@echo '  PROFILE=tiny     tiny (minutes) or smoke (seconds of training, to see that it runs)'
 	@echo '  ONLY=            one notebook, such as 03_reverse_distillation, and what it needs'
