@@ -23,11 +23,10 @@ from typing import Any
 import pandas as pd
 
 from opd_lib import paths
-from opd_lib.report.record import flatten
+from opd_lib.report.record import RUN_PREFIX, flatten, made_by_run
 from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.validate import check_file, check_seeds, read, replace_at, validate
 
-RUN_PREFIX = "run:"
 SAME_AS = "same_as"
 
 
@@ -129,8 +128,8 @@ class Experiment:
     @property
     def teachers(self) -> dict[str, str]:
         """arm → the name of the checkpoint that teaches it, for teachers made by a run."""
-        named = {arm: params.teacher or "" for arm, params in self.arms.items()}
-        return {arm: name.partition("/")[2] for arm, name in named.items() if name.startswith(RUN_PREFIX)}
+        named = {arm: made_by_run(params.teacher) for arm, params in self.arms.items()}
+        return {arm: name for arm, name in named.items() if name}
 
     def table(self) -> pd.DataFrame:
         """Every parameter with its value; a column per arm where arms differ."""

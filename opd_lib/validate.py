@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -49,17 +49,19 @@ def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunP
         method = load_method(str(params.method.get("name")))
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
-    against = getattr(params.probe, "against", {})
-    for prefix, changes in ((("method",), {}), (("probe", "gradient", "against"), against)):
+    variants: dict[tuple[str, ...], dict[str, Any]] = {("method",): {}}  # where options stand → what they change
+    if against := getattr(params.probe, "against", {}):
+        variants["probe", "gradient", "against"] = against
+    options = []
+    for prefix, changes in variants.items():
         try:
-            if method and (changes or prefix == ("method",)):
-                method.Params.model_validate(params.method_options | changes)
+            options += [method.Params.model_validate(params.method_options | changes)] if method else []
         except ValidationError as error:
             raise ValueError(explain(error, prefix, raw, arm, source)) from None
     try:
         check_task(params)
         if method:
-            check_method(params, method)
+            check_method(params, method, options)
         if method and params.probe is not None:
             check_probe(params, params.probe, method)
     except ValueError as error:
@@ -77,8 +79,8 @@ def load_method(name: str) -> methods.Method | None:
         return None
 
 
-def check_method(params: RunParams, method: methods.Method) -> None:
-    """Refuse a method without what it needs, and what the method itself refuses."""
+def check_method(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
+    """Refuse a method without what it needs, and what the method itself refuses in any of these options."""
     if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
         raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
     if params.machine.processes > params.source.prompts_per_step:
@@ -97,9 +99,8 @@ def check_method(params: RunParams, method: methods.Method) -> None:
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
     if method.check is not None:
-        for changes in ({}, getattr(params.probe, "against", {})):
-            options = method.Params.model_validate(params.method_options | changes)
-            method.check(options, len(chain.VOCABULARY), params.teacher is not None)
+        for each in options:
+            method.check(each, len(chain.VOCABULARY), params.teacher is not None)
 
 
 def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -73,9 +74,9 @@ def test_an_executed_notebook_has_outputs_and_no_traces_of_the_machine(finished:
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        ("1 / 0", ["cell [4]", "ZeroDivisionError"]),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["or the next: the kernel died"]),
-        ("import time; time.sleep(100)", ["cell [4]", "took more than 15 s"]),
+        ("1 / 0", [r"cell \[4\]", "ZeroDivisionError"]),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", [r"cell \[[34]\] or the next: the kernel died"]),
+        ("import time; time.sleep(100)", [r"cell \[4\]", "took more than 15 s"]),
     ],
 )
 def test_a_failed_notebook_is_never_a_success(finished: Path, extra: str, said: list[str]) -> None:
@@ -85,7 +86,7 @@ def test_a_failed_notebook_is_never_a_success(finished: Path, extra: str, said: 
     (target / "notebook.ipynb").write_text("an earlier success")
     with pytest.raises(ValueError) as caught:
         execute.execute(request(finished, cell_seconds=15))
-    assert all(word in str(caught.value) for word in said), str(caught.value)
+    assert all(re.search(words, str(caught.value)) for words in said), str(caught.value)
     assert (target / "notebook.ipynb").read_text() == "an earlier success"
     assert (target / "notebook.failed.ipynb").exists() and not (target / "notebook.done.json").exists()
     assert not psutil.Process().children(recursive=True)

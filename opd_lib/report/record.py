@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 TABLES = ("steps", "evals", "depth", "problems", "caps", "probe")
 EXAMPLES = "rollouts"
 DIGITS = 7
+RUN_PREFIX = "run:"
 PROGRESS = ".progress.json"  # how far a run is: step, steps, seconds; gone when it is finished
 
 
@@ -61,8 +62,7 @@ class RunRecord:
     @property
     def teacher(self) -> str:
         """The name of the checkpoint that teaches, empty unless a run made it."""
-        reference = str(self.params.get("teacher"))
-        return reference.partition("/")[2] if reference.startswith("run:") else ""
+        return made_by_run(self.params.get("teacher"))
 
     def renamed(self, experiment: str, arm: str) -> RunRecord:
         """The same run as it is called in another notebook that shares it."""
@@ -225,6 +225,15 @@ def _cell(value: Any) -> Any:
     if value is None or value != value:
         return ""  # NaN is written as an empty cell
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def made_by_run(reference: str | None) -> str:
+    """The name of the checkpoint that a `run:NOTEBOOK/ARM` reference means; empty for any other checkpoint, or none.
+
+    >>> made_by_run("run:00_models/justrl-small"), made_by_run("a/hub-name"), made_by_run(None)
+    ('justrl-small', '', '')
+    """
+    return reference.partition("/")[2] if reference and reference.startswith(RUN_PREFIX) else ""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

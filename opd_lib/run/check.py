@@ -15,10 +15,10 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from opd_lib import params, paths
-from opd_lib.params import RUN_PREFIX, Experiment, RunSpec
+from opd_lib.params import Experiment, RunSpec
 from opd_lib.report import prognosis, record, tables
 from opd_lib.report.prognosis import Prognosis
-from opd_lib.report.record import RunRecord
+from opd_lib.report.record import RUN_PREFIX, RunRecord
 from opd_lib.run import plan
 from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.validate import validate

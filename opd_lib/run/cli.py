@@ -204,7 +204,7 @@ def figures(
 @app.command()
 def check(
     student: Annotated[str, typer.Argument(help="A folder, a hub name, or run:NOTEBOOK/ARM.")],
-    teacher: Annotated[str, typer.Argument(help="The same; both need the tiny world's vocabulary.")],
+    teacher: Annotated[str, typer.Argument(help="The same; both need one tokenizer.")],
     profile: Profile = "tiny",
     prompts: Annotated[int, typer.Option(min=1, help="How many prompts the student answers.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of the prompts and samples, and of run: checkpoints.")] = 0,

@@ -38,7 +38,7 @@ def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) 
     student_accuracy = float(rollouts.reward_B[kept].mean())
     rows = []
     for depth in probe.depths:
-        budgets = {"total": source.limit(batch) - depth, "new": probe.new_tokens}
+        budgets = {"total": source.max_new_tokens - depth, "new": probe.new_tokens}
         size = (len(rollouts.prompts), max(budgets.values()))
         uniform_BT = torch.rand(size, generator=models.generator(run.spec.seed, "continuation", batch, depth))[kept]
         for who, author in (("teacher", run.teacher), ("student", run.student)):
