@@ -132,8 +132,8 @@ class Experiment:
         return {arm: name for arm, name in named.items() if name}
 
     def table(self) -> pd.DataFrame:
-        """Every parameter with its value; a column per arm where arms differ."""
-        flat = {arm: flatten(params.model_dump(mode="json")) for arm, params in self.arms.items()}
+        """Every parameter that determines a run with its value; a column per arm where arms differ."""
+        flat = {arm: flatten(determining(params)) for arm, params in self.arms.items()}
         keys = list(dict.fromkeys(key for row in flat.values() for key in row))
         rows = []
         for key in keys:
@@ -206,9 +206,14 @@ def load(
     )
 
 
+def determining(params: RunParams) -> dict[str, Any]:
+    """The parameters that determine a run: not the machine, nor where a task's data lies on it."""
+    return params.model_dump(mode="json", exclude={"machine": True, "task": {"data"}})
+
+
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
-    """16 hex digits: the hash of everything that determines the run, the machine left out."""
-    content = {"params": params.model_dump(mode="json", exclude={"machine"}), "seed": seed, "parents": dict(parents)}
+    """16 hex digits: the hash of everything that determines the run."""
+    content = {"params": determining(params), "seed": seed, "parents": dict(parents)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -6,7 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from opd_lib.tasks import chain
+
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
+
+
+Task = chain.Params
 
 
 class Strict(BaseModel):
@@ -35,21 +40,6 @@ class NewModel(Strict):
     context: Count
     rope_theta: Positive
     initializer_range: Positive
-
-
-class Task(Strict):
-    """What is asked: training content and template, test sets and their template.
-
-    A share `other_share` of the training prompts (chosen at random) comes from `other_content`.
-    """
-
-    name: Literal["chain"]
-    content: str
-    other_content: str
-    other_share: Probability
-    template: str
-    test_sets: Words
-    test_template: str
 
 
 class Limit(Strict):
@@ -176,10 +166,24 @@ class GradientProbe(Strict):
 
 
 class Machine(Strict):
-    """Where it runs; not part of a run's identity."""
+    """Where and how it runs; not part of a run's identity.
+
+    `shard`: weights and optimiser are spread over the processes (FSDP2) instead of being kept whole in each.
+    `precision` is that of forward and backward passes: weights, gradients' sums and the optimiser are always float32.
+    `sampler_cache_gib`: key-value cache of the vLLM engine (GiB). `max_sampler_gap` (nats): the run stops if the mean
+    |log-probability of the sampler − of the trainer| of a step's tokens is larger. `memory_gib` and `hours` are asked
+    of a cluster.
+    """
 
     processes: Count
+    shard: bool
     device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
+    sampler: Literal["transformers", "vllm"]
+    sampler_cache_gib: Positive
+    max_sampler_gap: Positive
+    memory_gib: Positive
+    hours: Positive
 
 
 def _kind_of_student(value: object) -> str:

@@ -8,6 +8,22 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("real_data", "folder of the real data sets, relative to the repository", default="../shared/data")
+
+
+@pytest.fixture(scope="session")
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of the real data sets (DAPO-Math, DeepMath, AIME, AMC); tests of them are skipped without it."""
+    folder = (ROOT / str(request.config.getini("real_data"))).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets in {folder} (pytest's ini option real_data names another folder)")
+    return folder
+
+
 RUN: dict[str, Any] = {
     "title": "a test",
     "seeds": [0],
@@ -55,7 +71,17 @@ RUN: dict[str, Any] = {
     },
     "diagnose": {"ks": [4, 16], "depth_bucket": 4, "depth_every": 1, "examples": 1},
     "probe": None,
-    "machine": {"processes": 1, "device": "cpu"},
+    "machine": {
+        "processes": 1,
+        "shard": False,
+        "device": "cpu",
+        "precision": "float32",
+        "sampler": "transformers",
+        "sampler_cache_gib": 1.0,
+        "max_sampler_gap": 1e-3,
+        "memory_gib": 2.0,
+        "hours": 0.1,
+    },
     "arms": {},
 }
 CORPUS: dict[str, Any] = {

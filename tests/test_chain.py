@@ -10,6 +10,16 @@ import pytest
 from opd_lib.engine import models, sources
 from opd_lib.tasks import chain
 
+PARAMS = chain.Params(
+    name="chain",
+    content="chain-a",
+    other_content="chain-b",
+    other_share=0.25,
+    template="T1",
+    test_sets=("chain-3",),
+    test_template="T2",
+)
+
 
 def questions(n: int, content: str = "chain-all", seed: int = 0) -> list[chain.Question]:
     return chain.draw_training(content, n, random.Random(seed))
@@ -95,7 +105,7 @@ def test_the_answer_is_the_digit_after_the_last_marker(response: str, answer: st
 def test_the_tokenizer_is_word_level_with_a_chat_template_and_reads_back() -> None:
     tokenizer = models.chain_tokenizer()
     question = questions(1)[0]
-    (prompt,) = sources.make_prompts(tokenizer, [question], ["T2"], "chain-all")
+    (prompt,) = sources.make_prompts(tokenizer, PARAMS, [question], ["T2"], "chain-all")
     assert prompt.rendered == f"<bos> T2 <q> {question.text} <a>"
     assert tokenizer.decode(prompt.token_ids) == prompt.rendered
     assert len(tokenizer) == len(set(tokenizer.get_vocab())) == 128

@@ -14,7 +14,7 @@ import torch
 from opd_lib import methods
 from opd_lib.engine import evaluate, gates, models, rollout, score, sources
 from opd_lib.engine.distributed import Ranks
-from opd_lib.schema import Evaluate, Limit, NewModel, Sampled, Task
+from opd_lib.schema import Evaluate, Limit, NewModel, Sampled
 from opd_lib.tasks import chain
 from opd_lib.types import Rollouts
 
@@ -22,9 +22,9 @@ SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, in
 OPD = {key: value for key, value in conftest.OPD.items() if key != "name"}
 
 
-def task(**changes: Any) -> Task:
+def task(**changes: Any) -> chain.Params:
     values = {"name": "chain", "content": "chain-a", "other_content": "chain-b", "other_share": 0.0, "template": "T1"}
-    return Task.model_validate(values | {"test_sets": ("chain-3", "chain-4"), "test_template": "T2"} | changes)
+    return chain.Params.model_validate(values | {"test_sets": ("chain-3", "chain-4"), "test_template": "T2"} | changes)
 
 
 def source(**changes: Any) -> Sampled:
@@ -50,11 +50,11 @@ def teacher() -> sources.Model:
 def sampled(model: sources.Model, n: int = 6, limit: int = 9, boost_end: float = 0.0) -> Rollouts:
     """Responses of unequal prompts and lengths."""
     questions = chain.draw_training("chain-a", n, random.Random(5))
-    prompts = sources.make_prompts(model[1], questions, ["T1"] * n, "chain-a")
+    prompts = sources.make_prompts(model[1], task(), questions, ["T1"] * n, "chain-a")
     uniform_BT = torch.rand(n, limit, generator=models.generator(7), dtype=torch.float64)
     head = model[0].get_output_embeddings()
     assert head.bias is None
-    return sources.grade(rollout.sample(*model, prompts, uniform_BT, 1.0, 1.0), model[1])
+    return sources.grade(task(), rollout.sample(*model, prompts, uniform_BT, 1.0, 1.0), model[1])
 
 
 def test_choose_inverts_the_cumulative_distribution() -> None:
@@ -85,7 +85,7 @@ def test_a_uniform_number_of_zero_never_picks_an_impossible_token() -> None:
 def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: sources.Model) -> None:
     together = sampled(student)
     questions = chain.draw_training("chain-a", 6, random.Random(5))
-    prompts = sources.make_prompts(student[1], questions, ["T1"] * 6, "chain-a")
+    prompts = sources.make_prompts(student[1], task(), questions, ["T1"] * 6, "chain-a")
     uniform_BT = torch.rand(6, 9, generator=models.generator(7), dtype=torch.float64)
     for row in range(6):
         alone = rollout.sample(*student, [prompts[row]], uniform_BT[row : row + 1], 1.0, 1.0)
@@ -96,7 +96,7 @@ def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: 
 
 def test_sampling_stops_at_the_end_token_and_says_what_was_cut(student: sources.Model) -> None:
     questions = chain.draw_training("chain-a", 64, random.Random(6))
-    prompts = sources.make_prompts(student[1], questions, ["T1"] * 64, "chain-a")
+    prompts = sources.make_prompts(student[1], task(), questions, ["T1"] * 64, "chain-a")
     uniform_BT = torch.rand(64, 60, generator=models.generator(8), dtype=torch.float64)
     rollouts = rollout.sample(*student, prompts, uniform_BT, 1.0, 1.0)
     end = student[1].eos_token_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from opd_lib.report import record
 from opd_lib.run import plan
 from opd_lib.schema import ContinuationProbe, GradientProbe, NewModel, RewardProbe, Sampled, TeachersProbe
 from opd_lib.tasks import chain
-from opd_lib.types import Rollouts
+from opd_lib.types import Prompt, Rollouts
 
 SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, initializer_range=0.1)
 OPTIONS = {key: value for key, value in conftest.OPD.items() if key != "name"}
@@ -43,7 +43,8 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
     values = {"kind": "student", "prompts_per_step": 5, "per_prompt": 2, "max_new_tokens": 12, "schedule": []}
     source = values | {"temperature": 1.0, "top_p": 1.0}
     source |= {key: value for key, value in changes.items() if key in source}
-    task = SimpleNamespace(content="chain-a", other_content="chain-b", other_share=0.0, template="T1")
+    words = {"name": "chain", "content": "chain-a", "other_content": "chain-b", "other_share": 0.0, "template": "T1"}
+    task = chain.Params.model_validate(words | {"test_sets": ("chain-3",), "test_template": "T2"})
     params = SimpleNamespace(
         source=Sampled.model_validate(source),
         task=task,
@@ -57,6 +58,7 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
         other=other,
         method=methods.load("opd"),
         options=opd.Params(**options),
+        sample=rollout.sample,
         k=max(4, opd.n_candidates(opd.Params(**options), len(chain.VOCABULARY))),
     )
 
@@ -365,12 +367,16 @@ def probe_of(depths: tuple[int, ...] = (0, 3, 7), new_tokens: int = 5) -> Contin
 @pytest.fixture
 def graded(monkeypatch: pytest.MonkeyPatch) -> list[Rollouts]:
     """Makes an answer right or wrong by its first and last word, so that accuracies differ; what was graded."""
-    monkeypatch.setattr(chain, "grade", lambda text, _: float(sum(map(ord, text[:3] + text[-3:])) % 2))
+
+    def by_words(texts: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        return [float(sum(map(ord, text[:3] + text[-3:])) % 2) for text in texts]
+
+    monkeypatch.setattr(chain, "grade", by_words)
     seen: list[Rollouts] = []
     original = sources.grade
 
-    def grade(rollouts: Rollouts, tokenizer: Any) -> Rollouts:
-        seen.append(original(rollouts, tokenizer))
+    def grade(task: chain.Params, rollouts: Rollouts, tokenizer: Any) -> Rollouts:
+        seen.append(original(task, rollouts, tokenizer))
         return seen[-1]
 
     monkeypatch.setattr(sources, "grade", grade)

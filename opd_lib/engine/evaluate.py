@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opd_lib import tasks
 from opd_lib.engine import models, rollout, sources
-from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -24,32 +24,33 @@ def evaluate(
     settings: Evaluate,
     seed: int,
     step: int,
+    sample: rollout.Sample = rollout.sample,
 ) -> dict[str, list[Row]]:
     """Rows for evals.csv (one per test set), problems.csv (one per problem) and caps.csv (one per lower limit).
 
     accuracy is avg@n_samples, the unweighted mean over problems; pass_at_k the share of problems solved at least once.
     Under a cap of c tokens an answer counts if its response ended within c tokens, the end token included: slightly
     stricter than that limit itself, under which a stated answer counts although its end token is cut.
+    A test set of fewer than n_problems is asked as a whole.
     The random numbers depend on the seed and not on the step: steps and arms are compared on common random numbers.
     """
-    n, samples = settings.n_problems, settings.n_samples
+    kind, samples = tasks.load(task.name), settings.n_samples
+    questions = {test_set: kind.test(task, test_set, settings.n_problems) for test_set in task.test_sets}
     prompts = [
         prompt
-        for test_set in task.test_sets
-        for prompt in sources.make_prompts(
-            tokenizer, chain.held_out_questions(test_set, n), [task.test_template] * n, test_set
-        )
+        for test_set, asked in questions.items()
+        for prompt in sources.make_prompts(tokenizer, task, asked, [task.test_template] * len(asked), test_set)
         for _ in range(samples)
     ]
     uniform_BT = torch.rand((len(prompts), settings.max_new_tokens), generator=models.generator(seed, "evaluate"))
-    rollouts = rollout.sample(model, tokenizer, prompts, uniform_BT, settings.temperature, settings.top_p)
-    rollouts = sources.grade(rollouts, tokenizer)
-    texts = sources.decode(rollouts, tokenizer)
+    rollouts = sample(model, tokenizer, prompts, uniform_BT, settings.temperature, settings.top_p)
+    rollouts = sources.grade(task, rollouts, tokenizer)
+    answered = [kind.extract_answer(text) is not None for text in sources.decode(rollouts, tokenizer)]
     tables: dict[str, list[Row]] = {"evals": [], "problems": [], "caps": []}
-    for index, test_set in enumerate(task.test_sets):
-        rows = slice(index * n * samples, (index + 1) * n * samples)
-        correct_PG = rollouts.reward_B[rows].view(n, samples)
-        answered = [chain.extract_answer(text) is not None for text in texts[rows]]
+    begin = 0
+    for test_set, asked in questions.items():
+        rows = slice(begin, begin := begin + len(asked) * samples)
+        correct_PG = rollouts.reward_B[rows].view(len(asked), samples)
         tables["evals"].append(
             {
                 "step": step,
@@ -58,8 +59,8 @@ def evaluate(
                 "pass_at_k": float((correct_PG.sum(1) > 0).float().mean()),
                 "truncated_share": float((~rollouts.finished_B[rows]).float().mean()),
                 "response_length": float(rollouts.length_B[rows].float().mean()),
-                "no_answer_share": 1.0 - sum(answered) / len(answered),
-                "n_problems": n,
+                "no_answer_share": 1.0 - sum(answered[rows]) / len(answered[rows]),
+                "n_problems": len(asked),
                 "n_samples": samples,
             }
         )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from opd_lib import tasks
 from opd_lib.engine import score, sources
 from opd_lib.maths import logprobs
 from opd_lib.methods import Method
-from opd_lib.tasks import chain
 from opd_lib.types import Rollouts, TokenScores
 
 if TYPE_CHECKING:
@@ -30,25 +30,24 @@ DEPENDENCE = 1e-6  # relative change of the gradient under another teacher
 
 
 def same_vocabulary(student: sources.Model, teacher: sources.Model) -> dict[str, Any]:
-    """Student and teacher must mean the same by every token id."""
-    ours, theirs = student[1].get_vocab(), teacher[1].get_vocab()
+    """Student and teacher must mean the same by every token id. Raises ValueError naming the first that differs."""
+    ours, theirs = ({index: word for word, index in model[1].get_vocab().items()} for model in (student, teacher))
     if ours != theirs:
-        token = min(t for t in {*ours, *theirs} if ours.get(t) != theirs.get(t))
+        first = min(index for index in {*ours, *theirs} if ours.get(index) != theirs.get(index))
         raise ValueError(
-            f"teacher: its vocabulary is not the student's: {token!r} is id {ours.get(token)} for the student and "
-            f"{theirs.get(token)} for the teacher; distillation by token needs one tokenizer"
+            f"teacher: its vocabulary is not the student's: id {first} is {ours.get(first)!r} for the student and "
+            f"{theirs.get(first)!r} for the teacher; distillation by token needs one tokenizer"
         )
-    sizes = [model.get_output_embeddings().weight.shape[0] for model, _ in (student, teacher)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"teacher: its head has {sizes[1]} rows, the student's {sizes[0]}; cut both to the tokenizer")
     return {"vocabulary": len(ours)}
 
 
 def same_prompt(params: RunParams, student: sources.Model, teacher: sources.Model) -> dict[str, Any]:
     """Both models must be given the same rendered prompt; text and hash go into the record."""
-    question = chain.held_out_questions(params.task.test_sets[0], 1)
-    template = [params.task.template]
-    mine, other = (sources.make_prompts(model[1], question, template, "gate")[0] for model in (student, teacher))
+    task = params.task
+    question = tasks.load(task.name).test(task, task.test_sets[0], 1)
+    mine, other = (
+        sources.make_prompts(model[1], task, question, [task.template], "gate")[0] for model in (student, teacher)
+    )
     if (mine.rendered, mine.token_ids) != (other.rendered, other.token_ids):
         raise ValueError(
             f"teacher: renders the prompt as {other.rendered!r}, the student as {mine.rendered!r}; "

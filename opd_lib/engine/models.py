@@ -83,7 +83,32 @@ def load(path: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTra
             f"cannot load a checkpoint from {path!s}: {str(error).splitlines()[0]}. Give a folder written by "
             "save_pretrained, a hub name, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that checkpoint again)"
         ) from error
+    cut_vocabulary(model, tokenizer, path)
     return model.to(device), tokenizer
+
+
+def cut_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: str | Path) -> None:
+    """Cut head and embedding to the tokenizer's length: rows beyond it stand for no token.
+
+    Checkpoints of one family are padded to different lengths (151,936 and 152,064 rows for 151,665 tokens); a top-k
+    list, an entropy or a divergence must not see the padding. Raises ValueError if a token has no row.
+    """
+    rows, length = model.get_output_embeddings().weight.shape[0], len(tokenizer)
+    if rows < length or max(tokenizer.get_vocab().values()) >= length:
+        raise ValueError(
+            f"{path!s}: its tokenizer has {length} tokens (largest id {max(tokenizer.get_vocab().values())}), its head "
+            f"{rows} rows; save model and tokenizer of one vocabulary together"
+        )
+    if rows > length:
+        model.resize_token_embeddings(length)
+    assert model.get_output_embeddings().weight.shape[0] == model.config.vocab_size == length
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """The tokens that end a response: the tokenizer's end token and those of the checkpoint's generation settings."""
+    named = model.generation_config.eos_token_id if model.generation_config else None
+    more = named if isinstance(named, list) else [named]
+    return tuple(sorted({i for i in [tokenizer.eos_token_id, *more] if i is not None}))
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -6,17 +6,23 @@ the model and those numbers: not on what else is in the batch, nor on how many p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
 
+from opd_lib.engine import models
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Sample = Callable[
+    ["PreTrainedModel", "PreTrainedTokenizerFast", Sequence[Prompt], torch.Tensor, float, float], Rollouts
+]
+"""What samples responses: (model, tokenizer, prompts, uniform_BT, temperature, top_p) → Rollouts, as `sample` below."""
 
 
 @torch.no_grad()
@@ -33,7 +39,7 @@ def sample(
     `uniform_BT` holds numbers in [0, 1): entry (b, t) decides token t of response b by inverting the cumulative
     distribution (temperature first, then the smallest set of tokens with mass ≥ `top_p`). `sampler_logp_BT` is the
     model's log-probability (nats) at temperature 1 over the full vocabulary, whatever the sampling settings.
-    Finished responses leave the batch. Rewards are not set here (NaN).
+    A response ends with a token of `models.stop_ids`; finished ones leave the batch. Rewards are not set here (NaN).
     """
     model.eval()
     n_rows, limit = uniform_BT.shape
@@ -45,6 +51,7 @@ def sample(
     logp_BT = torch.zeros(n_rows, limit, device=device, dtype=precise)
     length_B = torch.full((n_rows,), limit, device=device)
     finished_B = torch.zeros(n_rows, dtype=torch.bool, device=device)
+    stop = torch.tensor(models.stop_ids(model, tokenizer), device=device)
     running = torch.arange(n_rows, device=device)  # which response each row of the shrinking batch is
     cache = DynamicCache(config=model.config)
     for t in range(limit):
@@ -54,7 +61,7 @@ def sample(
         rows = running[open_B]
         response_BT[rows, t] = token_B[open_B]
         logp_BT[rows, t] = logits_BV.log_softmax(-1).gather(1, token_B[:, None])[open_B, 0]
-        ended = rows[token_B[open_B] == tokenizer.eos_token_id]
+        ended = rows[torch.isin(token_B[open_B], stop)]
         length_B[ended], finished_B[ended] = t + 1, True
         kept = (~finished_B[running]).nonzero()[:, 0]
         if len(kept) == 0:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import checkpoint, distributed, gates, models, score, sources
+from opd_lib.engine import checkpoint, distributed, gates, models, rollout, score, sources
 from opd_lib.report.record import RunRecord, RunWriter
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Run:
     other: sources.Model | None
     optimizer: torch.optim.Optimizer
     writer: RunWriter | None
+    sample: rollout.Sample = rollout.sample
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property

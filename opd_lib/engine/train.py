@@ -66,7 +66,7 @@ def loop(run: Run) -> None:
     first = (done or 0) + 1
     for step in range(first, params.train.steps + 1):
         with run.timed("rollout"):
-            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher)
+            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher, run.sample)
         if step == first:
             check(run, rollouts)
         update(run, rollouts, step)
@@ -160,7 +160,7 @@ def assess(run: Run, step: int) -> None:
     if run.writer:
         params = run.spec.params
         with run.timed("evaluate"):
-            found = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step)
+            found = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step, run.sample)
         for table, rows in found.items():
             run.writer.append(table, rows)
 

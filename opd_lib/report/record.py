@@ -112,7 +112,7 @@ def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[s
     """Which parameters or parents of a record differ from those asked for, as `key: recorded → asked`."""
     recorded = flatten(record.params) | {f"parent {role}": digest for role, digest in record.parents.items()}
     asked = flatten(params) | {f"parent {role}": digest for role, digest in parents.items()}
-    keys = [key for key in sorted({*recorded, *asked}) if not key.startswith("machine.")]
+    keys = [key for key in sorted({*recorded, *asked}) if not key.startswith(("machine.", "task.data"))]
     return [f"{k}: {recorded.get(k)!r} → {asked.get(k)!r}" for k in keys if recorded.get(k) != asked.get(k)]
 
 

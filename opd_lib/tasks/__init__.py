@@ -1,1 +1,60 @@
-"""Prompts and grading: the tiny world (`chain`); the real mathematics sets come later."""
+"""What is asked and how it is graded, one file per task: the tiny world (`chain`).
+
+A task module states its `Params`, the keys of `task:` in a params file, and
+
+    training(params, n, seed, step) -> list[Question]     the n questions of a training step (from 1)
+    test(params, test_set, n) -> list[Question]           the first n questions of a test set, fewer if it has fewer
+    messages(question, template) -> list[dict]            the chat a question is put as
+    chat_options(params) -> dict                          further arguments for the tokenizer's chat template
+    extract_answer(response) -> str | None                the answer a response states
+    grade(responses, prompts) -> list[float]              1.0 for a right answer, 0.0 otherwise
+    check(params)                                         refuse names the task does not have (ValueError)
+
+A question has `text` (what is asked, without instructions), `answer` and `id`. Whatever a task draws depends on
+(params, seed, step) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from opd_lib.types import Prompt
+
+NAMES = ("chain",)
+
+
+class Question(Protocol):
+    """What every task's questions offer."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a task module offers."""
+
+    name: str
+    training: Callable[[Any, int, int, int], Sequence[Question]]
+    test: Callable[[Any, str, int], Sequence[Question]]
+    messages: Callable[[Any, str], list[dict[str, str]]]
+    chat_options: Callable[[Any], dict[str, Any]]
+    extract_answer: Callable[[str], str | None]
+    grade: Callable[[Sequence[str], Sequence[Prompt]], list[float]]
+    check: Callable[[Any], None]
+
+
+def load(name: str) -> Task:
+    """The task of a file's name. Raises ValueError listing the names there are."""
+    if name not in NAMES:
+        raise ValueError(f"task.name: {name!r} is unknown; choose from {', '.join(NAMES)}")
+    module = import_module(f"{__name__}.{name}")
+    parts = ("training", "test", "messages", "chat_options", "extract_answer", "grade", "check")
+    return Task(name=name, **{part: getattr(module, part) for part in parts})

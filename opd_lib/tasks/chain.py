@@ -16,6 +16,9 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from opd_lib.types import Prompt
 
@@ -37,6 +40,22 @@ CHAT_TEMPLATE = (
 )
 
 N_PARTS = 8  # questions are dealt by hash: part 0 is held out, 1–4 are chain-a, 5–7 chain-b
+
+
+class Params(BaseModel):
+    """What is asked: training content and template, test sets and their template.
+
+    A share `other_share` of the training prompts (chosen at random) comes from `other_content`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    name: Literal["chain"]
+    content: str
+    other_content: str
+    other_share: Annotated[float, Field(ge=0.0, le=1.0)]
+    template: str
+    test_sets: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    test_template: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +95,10 @@ class Question:
 
     start: int
     steps: tuple[tuple[str, int], ...]
+
+    @property
+    def id(self) -> str:
+        return self.text
 
     @property
     def text(self) -> str:
@@ -121,10 +144,17 @@ def draw_training(content: str, n: int, rng: random.Random) -> list[Question]:
     return [draw_question(CONTENTS[content], rng) for _ in range(n)]
 
 
-def draw_mixture(content: str, other: str, other_share: float, n: int, rng: random.Random) -> list[Question]:
-    """n training questions, each with probability `other_share` of the other content."""
-    contents = [other if other_share and rng.random() < other_share else content for _ in range(n)]
+def training(params: Params, n: int, seed: int, step: int) -> list[Question]:
+    """The n questions of a step, each with probability `other_share` of the other content."""
+    rng = random.Random(f"{seed}/prompts/{step}")
+    is_other = [params.other_share > 0 and rng.random() < params.other_share for _ in range(n)]
+    contents = [params.other_content if other else params.content for other in is_other]
     return [question for name in contents for question in draw_training(name, 1, rng)]
+
+
+def test(params: Params, test_set: str, n: int) -> list[Question]:
+    """The first n questions of a test set, the same whatever the parameters and the seed."""
+    return held_out_questions(test_set, n)
 
 
 def held_out_questions(test_set: str, n: int) -> list[Question]:
@@ -144,6 +174,11 @@ def held_out_questions(test_set: str, n: int) -> list[Question]:
 def messages(question: Question, template: str) -> list[dict[str, str]]:
     """The chat a question is put as: the template token as system message, the question as user message."""
     return [{"role": "system", "content": template}, {"role": "user", "content": question.text}]
+
+
+def chat_options(params: Params) -> dict[str, Any]:
+    """The tiny world's chat template takes no options."""
+    return {}
 
 
 def filler_weights(pattern: str) -> list[float]:
@@ -196,6 +231,20 @@ def extract_answer(response: str) -> str | None:
     return words[0] if marker and words and words[0] in DIGITS else None
 
 
-def grade(response: str, prompt: Prompt) -> float:
-    """1.0 if the response states the prompt's answer exactly, else 0.0."""
-    return float(extract_answer(response) == prompt.answer)
+def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+    """1.0 for each response that states its prompt's answer exactly, else 0.0."""
+    return [float(extract_answer(text) == prompt.answer) for text, prompt in zip(responses, prompts, strict=True)]
+
+
+def check(params: Params) -> None:
+    """Refuse names the tiny world does not have."""
+    for key, value, known in [
+        ("content", params.content, tuple(CONTENTS)),
+        ("other_content", params.other_content, tuple(CONTENTS)),
+        ("template", params.template, TEMPLATES),
+        ("test_template", params.test_template, TEMPLATES),
+    ]:
+        if value not in known:
+            raise ValueError(f"task.{key}: {value!r} is unknown; choose from {', '.join(known)}")
+    for test_set in params.test_sets:
+        held_out_questions(test_set, 0)

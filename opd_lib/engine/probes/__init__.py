@@ -32,7 +32,9 @@ def measure(run: Run, probe: Probe) -> None:
     run.writer.truncate(-1)
     for batch in range(1, probe.batches + 1):
         with run.timed("rollout"):
-            rollouts = sources.draw(run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher)
+            rollouts = sources.draw(
+                run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher, run.sample
+            )
         if batch == 1:
             check(run, rollouts)
         with run.timed("probe"):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import models, rollout, sources
+from opd_lib.engine import models, sources
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) 
         uniform_BT = torch.rand(size, generator=models.generator(run.spec.seed, "continuation", batch, depth))[kept]
         for who, author in (("teacher", run.teacher), ("student", run.student)):
             prompts = [begun(run.student, rollouts, row, depth) for row in kept]
-            added = rollout.sample(*author, prompts, uniform_BT, source.temperature, source.top_p)
+            added = run.sample(*author, prompts, uniform_BT, source.temperature, source.top_p)
             for budget, limit in budgets.items():
-                finished = sources.grade(joined(rollouts, kept, depth, added, limit), run.student[1])
+                finished = sources.grade(
+                    run.spec.params.task, joined(rollouts, kept, depth, added, limit), run.student[1]
+                )
                 row = {"depth": depth, "who": who, "budget": budget, "accuracy": float(finished.reward_B.mean())}
                 rows.append(row | {"student_accuracy": student_accuracy, "n": len(kept)})
     return rows
