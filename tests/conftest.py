@@ -76,9 +76,11 @@ RUN: dict[str, Any] = {
         "shard": False,
         "device": "cpu",
         "precision": "float32",
+        "keep_checkpoints": 2,
         "sampler": "transformers",
         "sampler_cache_gib": 1.0,
         "max_sampler_gap": 1e-3,
+        "teacher_url": None,
         "memory_gib": 2.0,
         "hours": 0.1,
     },
@@ -111,6 +113,11 @@ OPD: dict[str, Any] = {
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """A folder of params with two notebooks: 00_models makes student and teacher, 01_opd distils; results beside it."""
+    return make_world(tmp_path)
+
+
+def make_world(root: Path) -> Path:
+    """The files of `world` in a folder."""
     models = RUN | {
         "source": CORPUS,
         "arms": {"student": {}, "teacher": {"source.pattern_b": 0.9}, "better": {"train.steps": 8}},
@@ -121,19 +128,20 @@ def world(tmp_path: Path) -> Path:
         "method": OPD,
         "arms": {"plain": {}, "sampled": {"method.estimator": "sampled"}},
     }
-    folder = tmp_path / "params" / "tiny"
+    folder = root / "params" / "tiny"
     folder.mkdir(parents=True)
     for name, content in (("00_models", models), ("01_opd", distil)):
         with (folder / f"{name}.yaml").open("w") as file:
             YAML().dump(content, file)
-    return tmp_path
+    return root
 
 
 ORDER = (
-    "test_floors", "test_packaging", "test_stats", "test_logprobs", "test_diagnostics_exact", "test_methods_exact",
-    "test_chain", "test_params", "test_claims", "test_outcomes", "test_report", "test_readme", "test_engine",
-    "test_probes", "test_training", "test_prognosis", "test_launch", "test_redraw", "test_cli", "test_batch",
-    "test_smoke",
+    "test_floors", "test_packaging", "test_stats", "test_cost", "test_logprobs", "test_diagnostics_exact",
+    "test_methods_exact", "test_chain", "test_filters", "test_graders", "test_math", "test_dedup", "test_params",
+    "test_claims", "test_outcomes", "test_report", "test_readme", "test_estimate", "test_engine", "test_served",
+    "test_stored", "test_probes", "test_training", "test_rollout_vllm", "test_distribution", "test_prognosis",
+    "test_launch", "test_redraw", "test_notebooks_at_paper", "test_cli", "test_batch", "test_smoke",
 )  # fmt: skip
 """Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
 

@@ -16,8 +16,9 @@ import nbformat
 import psutil
 import pytest
 
-from opd_lib import paths
-from opd_lib.run import batch, execute, guard, jobs, plan
+from opd_lib import params, paths
+from opd_lib.run import batch, cluster, execute, guard, jobs, plan
+from opd_lib.run.cluster import Slurm
 
 pytestmark = pytest.mark.process
 
@@ -29,7 +30,15 @@ def snakemake() -> Path | None:
         return None
 
 
+def has_slurm_plugin() -> bool:
+    program = snakemake()
+    return program is not None and any(program.parents[1].glob("lib/*/site-packages/snakemake_executor_plugin_slurm"))
+
+
 needs_snakemake = pytest.mark.skipif(snakemake() is None, reason="no Snakemake: `make reproduce` makes .venv-batch")
+
+
+needs_plugin = pytest.mark.skipif(not has_slurm_plugin(), reason="no Slurm plugin beside this Snakemake")
 
 
 def request(world: Path, name: str = micro.MODELS, **options: object) -> execute.Request:
@@ -114,6 +123,80 @@ def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
     assert content["runs"]["01_opd/plain/seed0"]["needs"] == [".done/00_models/teacher/seed0.run.json"]
     assert "--guardian 123" in content["runs"]["01_opd/plain/seed0"]["command"]
     assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 3
+
+
+def test_a_job_asks_a_cluster_for_what_its_params_say() -> None:
+    machines = params.load("04_success_and_failure", "paper").arms
+    one = {"nodes": 1, "mem_mb": 570 * 1024, "runtime": 27 * 60}
+    assert jobs.resources(machines["large_failure"].machine) == one | {"gpu": 8, "cpus_per_task": 32}
+    probe = params.load("09_reward_geometry", "paper").arms["reward-success"].machine
+    assert [jobs.resources(probe)[name] for name in ("gpu", "cpus_per_task")] == [1, 4]
+    tiny = params.load("04_success_and_failure", "tiny", {"machine.processes": 2, "machine.hours": 0.51}).arms[
+        "failure"
+    ]
+    assert [jobs.resources(tiny.machine)[name] for name in ("gpu", "cpus_per_task", "runtime")] == [0, 2, 31]
+    assert jobs.resources(None) == {"nodes": 1, "gpu": 0, "cpus_per_task": 1, "mem_mb": 4096, "runtime": 60}
+
+
+def test_slurm_is_told_what_was_asked_and_nothing_ends_with_its_submitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = batch.command(Path("plan"), Path("root"), 2, Path("snakemake"), None)
+    assert "opd_lib.run.guard" in here and " --cores 2 " in " ".join(here) and "--executor" not in here
+    monkeypatch.setattr(cluster, "keeps_accounts", lambda: True)
+    plain = batch.command(Path("plan"), Path("root"), 100, Path("snakemake"), Slurm(partition=None, account=None))
+    assert plain[0] == "snakemake" and "--cores" not in plain and "--slurm-no-account" in plain
+    assert " --executor slurm --jobs 100 --latency-wait 60 " in " ".join(plain)
+    assert not {"--default-resources", "--slurm-status-command"} & {*plain}
+    monkeypatch.setattr(cluster, "keeps_accounts", lambda: False)
+    named = cluster.arguments(Slurm(partition="gpu", account="me"), 7)
+    assert " --default-resources slurm_partition=gpu slurm_account=me --slurm-status-command squeue" in " ".join(named)
+    assert "--slurm-no-account" not in named
+
+
+def test_accounts_are_kept_where_sacct_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not cluster.keeps_accounts()
+    for code, kept in ((1, False), (0, True)):
+        (tmp_path / "sacct").write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / "sacct").chmod(0o755)
+        assert cluster.keeps_accounts() is kept
+
+
+@pytest.mark.parametrize(
+    ("options", "programs", "message"),
+    [
+        (("pbs", None, None), ("sbatch",), "--cluster pbs: not supported; choose from slurm"),
+        (("slurm", None, None), (), "no program sbatch on the path"),
+        ((None, "gpu", None), (), "--partition gpu: belongs to a cluster; say --cluster slurm"),
+        ((None, None, "me"), (), "--account me: belongs to a cluster"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str | None, ...], programs: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: name if name in programs else None)
+    with pytest.raises(ValueError, match=message):
+        cluster.named(*options)
+    assert cluster.named(None, None, None) is None
+
+
+@needs_plugin
+def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None:
+    chosen = plan.experiments(plan.notebooks("paper"), "paper", tmp_path)
+    todo = jobs.make_plan(chosen, tmp_path, paths.NOTEBOOKS, paths.PARAMS)
+    path, program = jobs.write_plan(todo, tmp_path, guardian=None), snakemake()
+    assert program is not None and "--guardian" not in path.read_text()
+    words = batch.command(path, tmp_path, 100, program, Slurm(partition="gpu", account=None))
+    done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert re.search(rf"^run +{sum(job.is_run for job in todo)}$", said, re.MULTILINE)
+    assert re.search(rf"^notebook +{len(chosen)}$", said, re.MULTILINE)
+    found = re.findall(r"wildcards: name=(\S+)\n +resources: (.*)", said)
+    asked = {name: dict(re.findall(r"(\w+)=([^,]+)", resources)) for name, resources in found}
+    assert set(asked) == {job.name for job in todo}
+    for job in todo:
+        expected = {key: str(value) for key, value in jobs.resources(job.machine).items()}
+        assert asked[job.name].items() >= (expected | {"slurm_partition": "gpu"}).items(), job.name
 
 
 def command(world: Path, *words: str) -> list[str]:

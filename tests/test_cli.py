@@ -178,3 +178,20 @@ def test_claims_are_judged_from_a_results_folder(world: Path) -> None:
     assert result.exit_code == 0, result.output
     table = pd.read_csv(world / "results" / "tiny" / "claims.csv")
     assert set(table["verdict"]) == {"not run"} and "register" in table
+
+
+def test_data_says_what_a_set_holds(real_data: Path) -> None:
+    said = CliRunner().invoke(app, ["data", "aime24", "amc23-40", "--folder", str(real_data)]).output
+    assert "rows: 30" in said and "rows: 40" in said and "as_released: True" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("data", "gsm8k"), "'gsm8k' is not a mathematics set; choose from dapo"),
+        (("dedup", "a.parquet", "b.parquet", "c.parquet", "--threshold", "2"), "threshold"),
+    ],
+)
+def test_bad_questions_about_data_are_one_message(words: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output

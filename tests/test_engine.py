@@ -216,7 +216,7 @@ def test_evaluation_rows_are_what_the_counts_say(student: sources.Model) -> None
 
 def test_accuracy_under_a_cap_is_that_of_a_lower_limit(student: sources.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether an answer is right is made to depend on its length, so that a cap changes the accuracy."""
-    monkeypatch.setattr(chain, "grade", lambda response, prompt: float(len(response.split()) % 2))
+    monkeypatch.setattr(chain, "grade", lambda texts, prompts: [float(len(text.split()) % 2) for text in texts])
     long = evaluate.evaluate(*student, task(), evaluation(caps=(3, 8), max_new_tokens=8), seed=0, step=0)
     caps = {(row["test_set"], row["cap"]): row for row in long["caps"]}
     assert list(caps) == [("chain-3", 3), ("chain-3", 8), ("chain-4", 3), ("chain-4", 8)]
@@ -227,6 +227,14 @@ def test_accuracy_under_a_cap_is_that_of_a_lower_limit(student: sources.Model, m
         assert high["finished_share"] == pytest.approx(1.0 - full["truncated_share"])
 
 
+def test_a_responses_advantage_reaches_each_of_its_tokens_unrounded(student: sources.Model) -> None:
+    rollouts = sampled(student)
+    advantage_B = torch.linspace(-0.75, 0.5, len(rollouts.prompts), dtype=torch.float64)
+    scores = score.score(student[0], None, rollouts, torch.arange(len(rollouts.prompts)), 0, advantage_B)
+    assert scores.advantage_N is not None
+    assert torch.equal(scores.advantage_N, advantage_B.repeat_interleave(rollouts.length_B))
+
+
 def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sources.Model) -> None:
     rollouts = sampled(student)
     rows = torch.arange(6)
@@ -235,7 +243,8 @@ def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sour
         gates.teacher_speaks(replace(scores, teacher_entropy_N=scores.teacher_entropy_N * 0 + 4.8), 128)
     shifted = replace(rollouts, sampler_logp_BT=rollouts.sampler_logp_BT.roll(1, dims=1))
     with pytest.raises(ValueError, match="sampler and trainer log-probabilities differ"):
-        gates.sampler_agrees(shifted, scores)
+        gates.sampler_agrees(shifted, scores, 1e-3)
+    assert gates.sampler_agrees(rollouts, scores, 1e-3)["sampler_gap"] < 1e-5
     method = methods.load("opd")
     found = gates.gradient_sees_teacher(method, method.Params(**OPD), student[0], teacher[0], rollouts, 8)
     assert found["teacher_dependence"] > 0.1
@@ -248,7 +257,7 @@ def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources
     model, _ = student
     other = models.chain_tokenizer()
     other.add_tokens(["w99"])
-    with pytest.raises(ValueError, match="'w99' is id None for the student and 128 for the teacher"):
+    with pytest.raises(ValueError, match="id 128 is None for the student and 'w99' for the teacher"):
         gates.same_vocabulary(student, (model, other))
     params = SimpleNamespace(task=task())
     silent = models.chain_tokenizer()

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "opd_lib"
-SAME_WING = {"schema": "params", "validate": "params"}  # what a params file may say, its mistakes, and reading it
+# what a params file may say, its mistakes, what is refused, and reading it
+SAME_WING = {"schema": "params", "refusals": "params", "validate": "params"}
 FLOORS = {
     "types": 0, "paths": 0,
     "maths": 1,
@@ -23,9 +24,10 @@ FLOORS = {
 }  # fmt: skip
 MODULES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
 TORCH_FREE = [m for m in MODULES if m == "maths/stats.py" or m.startswith("report/")]
-PYDANTIC_MAY_BE_IN = ("params.py", "schema.py", "validate.py", "methods/", "tasks/", "report/claims.py")
+PYDANTIC_MAY_BE_IN = ("params.py", "schema/", "refusals.py", "validate.py", "methods/", "tasks/", "report/claims.py")
 ENVIRONMENT_MAY_BE_READ_IN = (
     "engine/distributed.py",  # what torchrun tells the processes it starts
+    "engine/rollout_vllm.py",  # what vLLM takes from there alone
     "run/launch.py",  # thread counts of the processes it starts
 )
 ENVIRONMENT = {"os.environ", "os.getenv"}

@@ -17,7 +17,7 @@ import pytest
 from opd_lib import paths
 from opd_lib.report import record
 from opd_lib.run import guard, launch, plan, progress
-from opd_lib.run.status import status
+from opd_lib.run.status import pace, status
 
 TABLES = ("steps.csv", "evals.csv", "problems.csv", "rollouts.jsonl")
 
@@ -88,6 +88,24 @@ def test_status_names_every_state(world: Path) -> None:
     assert list(frame["step"]) == [6, 0, 3, 0, 0]
     assert list(frame["remaining"]) == [0.0, 3.0, 1.5, 3.0, 3.0]
     assert frame["note"].iloc[1] == "ValueError: loss"
+
+
+def test_an_evaluation_alone_is_one_step_with_a_pace_of_its_own(world: Path) -> None:
+    for arm in ("named", "other"):
+        micro.change_arm(world, micro.MODELS, arm, {"train.steps": 0})
+    experiment = micro.load(world)
+    student, better, named, other = (experiment.spec(arm, 0) for arm in ("student", "better", "named", "other"))
+    assert [plan.steps(spec) for spec in (student, named)] == [6, 1]
+    assert pace([named, student]) == {}
+    micro.write_record(student)  # 3 seconds for 6 steps
+    assert pace([student, better, named]) == {student.name: 3.0, better.name: 4.0}
+    micro.write_record(named)
+    assert pace([student, better, named, other])[other.name] == 3.0
+    frame = status([named, other]).set_index("run")
+    assert list(frame["state"]) == ["done", "missing"] and list(frame["steps"]) == [1, 1]
+    tasks = [progress.Task(name="a", steps=plan.steps(named), folder=named.folder, expected=5.0)]
+    lines = progress.Meter(tasks=tasks, jobs=1).lines({"a": progress.RUNNING})
+    assert lines[0].remaining == 5.0 and "0/1" in progress.picture(lines, 5.0)
 
 
 def test_launch_does_not_load_the_engine() -> None:

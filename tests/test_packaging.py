@@ -16,7 +16,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("cpu", "gpu", "batch")
+LOCKS = ("cpu", "gpu", "batch", "vllm-cpu")
 CUDA = re.compile(r"nvidia|triton|cuda|cupy")
 
 
@@ -75,7 +75,9 @@ def test_batch_environment_is_snakemake_alone() -> None:
     assert not {"transformers", "papermill", "opd-replication"} & set(versions)
 
 
-@pytest.mark.parametrize("name, extras", [("cpu", ("dev", "lab")), ("gpu", ("dev", "lab", "vllm"))])
+@pytest.mark.parametrize(
+    "name, extras", [("cpu", ("dev", "lab")), ("gpu", ("dev", "lab", "vllm")), ("vllm-cpu", ("dev",))]
+)
 def test_locked_versions_lie_in_declared_ranges(project: dict, name: str, extras: tuple[str, ...]) -> None:
     locked = locked_versions(name)
     optional = project["optional-dependencies"]

@@ -289,6 +289,34 @@ def test_one_seed_is_a_line_without_a_band(frame, evals, depth, settings, reward
         assert drawing._repr_png_().startswith(b"\x89PNG")
 
 
+def test_no_runs_are_said_to_be_none_and_make_empty_tables(frame, evals, settings, rewards):
+    none, sweep, lines = frame[:0], settings[:0], [("teacher", 0.8), ("before", float("nan"))]
+    charts = [
+        figures.curves(none, "overlap", "share", lines),
+        figures.panels(none, ["overlap", "loss"], ["a", "b"], ["share", "nats"]),
+        figures.sweep(sweep, "limit", "end", "tokens", "share", lines, log_x=True),
+        figures.accuracy_panels(evals[:0]),
+        figures.beside_paper(none, "overlap", pd.DataFrame({"arm": ["a"], "step": [1], "value": [0.5]}), "share"),
+        figures.bars(none, "overlap", "share"),
+        figures.histograms(rewards[:0], "reward", "correct", "nats"),
+        figures.scatter(sweep, "limit", "end", "tokens", "share", "series"),
+    ]
+    for chart in charts:
+        said = [text.get_text() for axes in chart.axes for text in axes.texts]
+        assert canvas.NO_RUNS in said and chart._repr_png_().startswith(b"\x89PNG")
+    assert "teacher" in [text.get_text() for text in charts[0].axes[0].texts]
+    assert canvas.NO_RUNS not in [t.get_text() for t in figures.curves(frame, "overlap", "share").axes[0].texts]
+    assert tables.a_few_steps(none) == []
+    found = [
+        tables.curve_table(none, "overlap", []),
+        tables.end_table(none, ["overlap"]),
+        tables.summary(none, "arm", ["overlap"]),
+        tables.checkpoint_table(evals[:0]),
+    ]
+    assert [tables.show(table) for table in found] == ["(no rows)"] * 4
+    assert [list(table) for table in found[:2]] == [["step"], ["quantity", "arm", "start", "end", "n_seeds"]]
+
+
 def test_wrong_frames_are_refused(frame, evals, depth, settings):
     with pytest.raises(ValueError, match="1 columns, 2 titles"):
         figures.panels(frame, ["overlap"], ["a", "b"], ["share"])

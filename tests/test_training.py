@@ -11,12 +11,13 @@ from pathlib import Path
 import micro
 import pandas as pd
 import pytest
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.engine import checkpoint, models, score, train
+from opd_lib.engine import checkpoint, memory, models, score, train
 from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.record import RunWriter
+from opd_lib.run import plan, status
 
 FILES = ("steps.csv", "evals.csv", "depth.csv", "problems.csv", "rollouts.jsonl")
 
@@ -257,3 +258,67 @@ def test_a_process_count_that_was_not_started_is_refused(trained: Path) -> None:
 def test_fewer_prompts_than_processes_are_refused(trained: Path) -> None:
     with pytest.raises(ValueError, match=r"machine\.processes: 9"):
         micro.load(trained, micro.OPD, overrides={"machine.processes": 9})
+
+
+def test_a_checkpoint_is_evaluated_as_it_is_and_handed_on_under_its_name(trained: Path) -> None:
+    made = micro.load(trained).spec("teacher", 0)
+    elsewhere = trained / "elsewhere"
+    made.model_folder.rename(elsewhere)  # a checkpoint that no run of this world has made
+    sampled = {"kind": "student", "prompts_per_step": 4, "per_prompt": 2, "max_new_tokens": 12, "schedule": []}
+    changes = {"student": str(elsewhere), "train.steps": 0, "source": sampled | {"temperature": 1.0, "top_p": 1.0}}
+    micro.change_arm(trained, micro.MODELS, "named", changes)
+    micro.change_arm(trained, micro.OPD, "plain", {"teacher": f"run:{micro.MODELS}/named"})
+    named = micro.load(trained).spec("named", 0)
+    assert status.status([named])["steps"].tolist() == [1]
+    present = train.train(named)
+    assert (present.status, set(present.seconds)) == ("finished", {"evaluate"})
+    assert present.frame("steps").empty and set(present.frame("evals")["step"]) == {0}
+    as_taught = record.read(made.folder)
+    assert as_taught is not None and present.provenance["student_weights"] != as_taught.provenance["student_weights"]
+    digests = [models.weights_digest(models.load(place)[0]) for place in (elsewhere, named.model_folder)]
+    assert digests[0] == digests[1] == present.provenance["student_weights"]
+    assert plan.trained(named) and status.status([named])[["state", "step"]].values.tolist() == [["done", 1]]
+    child = train.train(micro.load(trained, micro.OPD).spec("plain", 0))
+    assert child.provenance["teacher_weights"] == digests[0] and child.parents["teacher"] == named.identity
+    assert not list(named.folder.glob(".checkpoint*")) and not (named.folder / record.PROGRESS).exists()
+
+
+def test_too_little_memory_is_said_before_anything_is_loaded(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = distil(trained)
+    monkeypatch.setattr(memory, "free", lambda machine: 2.0**20)
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(
+        ValueError, match=r"needs about .* GiB of cpu memory in each process, 0\.0 GiB are free"
+    ) as error:
+        train.train(spec)
+    present = record.read(spec.folder)
+    assert present is not None and present.status == "failed" and str(error.value) in present.error
+    monkeypatch.undo()
+    assert train.train(spec).status == "finished"  # as soon as there is room
+
+
+def test_where_memory_is_short_activations_are_computed_again_to_the_same_bytes(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, short = distil(trained, "whole"), distil(trained, "short")
+    train.train(whole)
+    monkeypatch.setattr(memory, "require", lambda *_: True)
+    enable, asked = Qwen3ForCausalLM.gradient_checkpointing_enable, []
+    monkeypatch.setattr(
+        Qwen3ForCausalLM, "gradient_checkpointing_enable", lambda *given: asked.append(given[1:]) or enable(*given)
+    )
+    assert train.train(short).status == "finished" and asked == [({"use_reentrant": False},)]
+    for name in FILES:
+        assert (short.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+def test_a_kind_of_model_whose_costs_are_unknown_is_not_asked_for_its_memory(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    tokenizer = models.chain_tokenizer()
+    other = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=len(tokenizer)))
+    models.save(other, tokenizer, trained / "other")
+    micro.change_arm(trained, micro.MODELS, "other", {"student": str(trained / "other"), "train.steps": 0})
+    monkeypatch.setattr(memory, "free", lambda machine: 0.0)
+    assert train.train(micro.load(trained).spec("other", 0)).status == "finished"

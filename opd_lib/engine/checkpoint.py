@@ -1,66 +1,161 @@
 """What lets a run outlive its process: checkpoints, progress, and the provenance of its record.
 
 Random numbers and the place in the data follow from (seed, step), so a checkpoint is weights, optimiser and a step.
+
+    .checkpoint.pt               whole weights: one file, replaced as a whole
+    .checkpoint/STEP/            sharded weights: every process writes its share; the last machine.keep_checkpoints
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from opd_lib import paths
-from opd_lib.engine import models
+from opd_lib.engine import distributed, models, served
 from opd_lib.report.record import PROGRESS, write_json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
+    from opd_lib.engine.setup import Run
     from opd_lib.engine.sources import Model
 
 FILE = ".checkpoint.pt"
+FOLDER = ".checkpoint"
+NEW = "new"
+CLOCK = "seconds.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
-def write(
-    folder: Path, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer, seconds: dict[str, float]
-) -> None:
-    """Save the state after `step`, replacing the previous checkpoint as a whole."""
-    temporary = folder / f"{FILE}.new"
-    state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "seconds": seconds}
-    torch.save(state, temporary)
-    os.replace(temporary, folder / FILE)
+def write(run: Run, step: int) -> None:
+    """Save the state after `step`; what was saved before stays until this is whole. Every process must call it.
+
+    Raises ValueError if it cannot be written, for want of room for instance.
+    """
+    try:
+        if run.spec.params.machine.shard:
+            write_shares(run, step)
+        elif run.writer:
+            write_file(run, step)
+    except (OSError, RuntimeError, CheckpointException) as error:
+        if distributed.connection_broke(error):
+            raise
+        if run.writer:  # the record has to say so, and needs room too
+            shutil.rmtree(run.spec.folder / FOLDER / NEW, ignore_errors=True)
+            (run.spec.folder / f"{FILE}.{NEW}").unlink(missing_ok=True)
+        raise ValueError(
+            f"{run.spec.folder}: cannot save the checkpoint of step {step} ({reason(error)}); make room and run again: "
+            "it goes on from the checkpoint before"
+        ) from error
 
 
-def resume(
-    folder: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
-) -> tuple[int | None, dict[str, float]]:
+def write_file(run: Run, step: int) -> None:
+    """Whole weights and optimiser, from the process that writes."""
+    temporary = run.spec.folder / f"{FILE}.{NEW}"
+    model, optimizer = run.student[0].state_dict(), run.optimizer.state_dict()
+    with temporary.open("wb") as file:  # given a name, torch would hide why it could not write
+        torch.save({"step": step, "model": model, "optimizer": optimizer, "seconds": dict(run.seconds)}, file)
+    os.replace(temporary, run.spec.folder / FILE)
+
+
+def write_shares(run: Run, step: int) -> None:
+    """Every process's share; the folder gets its name when all of them are there."""
+    base = run.spec.folder / FOLDER
+    new = base / NEW
+    if run.writer:
+        shutil.rmtree(new, ignore_errors=True)
+    distributed.meet()
+    model, optimizer = get_state_dict(run.student[0], run.optimizer)
+    save({"model": model, "optimizer": optimizer}, checkpoint_id=new)
+    if run.writer:
+        write_json(new / CLOCK, dict(run.seconds))
+        os.replace(new, base / f"{step:08d}")
+        for old in saved(run.spec.folder)[: -run.spec.params.machine.keep_checkpoints]:
+            shutil.rmtree(old)
+    distributed.meet()
+
+
+def resume(run: Run) -> tuple[int | None, dict[str, float]]:
     """Load the last checkpoint, if there is one: its step and the wall seconds spent until then.
 
-    Raises ValueError if it cannot be read.
+    As many processes as wrote shares make the same run of them; others, the same up to rounding. Every process must
+    call it. Raises ValueError if it cannot be read, or was written with the other value of machine.shard.
     """
-    path = folder / FILE
-    if not path.exists():
+    shard, folder = run.spec.params.machine.shard, run.spec.folder
+    file, shares = folder / FILE, saved(folder)
+    if shares if not shard else file.exists():
+        raise ValueError(
+            f"{folder}: its checkpoint was written with machine.shard: {str(not shard).lower()}; set that again, or "
+            f"delete {folder}"
+        )
+    if not (shares if shard else file.exists()):
         return None, {}
+    path, read = (shares[-1], read_shares) if shard else (file, read_file)
     try:
-        state = torch.load(path, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: corrupt checkpoint ({error}); delete {folder} and run again") from error
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+        return read(run, path)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        pickle.UnpicklingError,
+        CheckpointException,
+    ) as error:
+        if distributed.connection_broke(error):
+            raise
+        raise ValueError(f"{path}: corrupt checkpoint ({reason(error)}); delete it and run again") from error
+
+
+def read_file(run: Run, path: Path) -> tuple[int, dict[str, float]]:
+    """Whole weights and optimiser."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    run.student[0].load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), dict(state["seconds"])
+
+
+def read_shares(run: Run, path: Path) -> tuple[int, dict[str, float]]:
+    """This process's share."""
+    model, optimizer = get_state_dict(run.student[0], run.optimizer)
+    load({"model": model, "optimizer": optimizer}, checkpoint_id=path)
+    set_state_dict(run.student[0], run.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+    return int(path.name), dict(json.loads((path / CLOCK).read_text()))
+
+
+def saved(folder: Path) -> list[Path]:
+    """The whole checkpoints of shares in a run's folder, the oldest first."""
+    return sorted((folder / FOLDER).glob("[0-9]*"))
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong: the operating system's word if it is at the root, and in the first process if in several."""
+    if isinstance(error, CheckpointException):
+        rank, (first, _) = min(error.failures.items())
+        return f"process {rank}: {first}"
+    root: BaseException | None = error
+    while root is not None and not isinstance(root, OSError):
+        root = root.__context__
+    return str(root or error)
 
 
 def finish(folder: Path) -> None:
     """Remove what only an unfinished run needs."""
     for path in (folder / FILE, folder / PROGRESS):
         path.unlink(missing_ok=True)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def progress(folder: Path, step: int, steps: int, seconds: dict[str, float]) -> None:
@@ -69,7 +164,11 @@ def progress(folder: Path, step: int, steps: int, seconds: dict[str, float]) -> 
 
 
 def provenance(student: Model, teacher: Model | None, other: Model | None, device: str) -> dict[str, Any]:
-    """Code, versions, machine and weights this run starts from: shown when they differ, not part of its identity."""
+    """Code, versions, machine and weights this run starts from: shown when they differ, not part of its identity.
+
+    Of a served teacher the name it has there stands for its weights, which nobody here has seen.
+    """
+    t = teacher[0] if teacher else None
     return {
         "commit": _commit(),
         "python": platform.python_version(),
@@ -78,7 +177,7 @@ def provenance(student: Model, teacher: Model | None, other: Model | None, devic
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "lock": models.digest((paths.ROOT / "requirements" / "cpu.lock").read_bytes()),
         "student_weights": models.weights_digest(student[0]),
-        "teacher_weights": models.weights_digest(teacher[0]) if teacher else None,
+        "teacher_weights": (t.name if isinstance(t, served.Teacher) else models.weights_digest(t)) if t else None,
         "other_weights": models.weights_digest(other[0]) if other else None,
     }
 

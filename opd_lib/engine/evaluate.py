@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, rollout, sources
+from opd_lib.engine import distributed, models, rollout, sources
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from opd_lib.schema import Evaluate, Task
+    from opd_lib.types import Prompt
 
 Row = dict[str, Any]
 
@@ -25,6 +27,7 @@ def evaluate(
     seed: int,
     step: int,
     sample: rollout.Sample = rollout.sample,
+    ranks: distributed.Ranks = distributed.ALONE,
 ) -> dict[str, list[Row]]:
     """Rows for evals.csv (one per test set), problems.csv (one per problem) and caps.csv (one per lower limit).
 
@@ -33,6 +36,7 @@ def evaluate(
     stricter than that limit itself, under which a stated answer counts although its end token is cut.
     A test set of fewer than n_problems is asked as a whole.
     The random numbers depend on the seed and not on the step: steps and arms are compared on common random numbers.
+    Every process of a run must call it; each answers its share, and all return the same rows.
     """
     kind, samples = tasks.load(task.name), settings.n_samples
     questions = {test_set: kind.test(task, test_set, settings.n_problems) for test_set in task.test_sets}
@@ -43,23 +47,22 @@ def evaluate(
         for _ in range(samples)
     ]
     uniform_BT = torch.rand((len(prompts), settings.max_new_tokens), generator=models.generator(seed, "evaluate"))
-    rollouts = sample(model, tokenizer, prompts, uniform_BT, settings.temperature, settings.top_p)
-    rollouts = sources.grade(task, rollouts, tokenizer)
-    answered = [kind.extract_answer(text) is not None for text in sources.decode(rollouts, tokenizer)]
+    found_B4 = answers((model, tokenizer), task, settings, prompts, uniform_BT, sample, ranks)
     tables: dict[str, list[Row]] = {"evals": [], "problems": [], "caps": []}
     begin = 0
     for test_set, asked in questions.items():
-        rows = slice(begin, begin := begin + len(asked) * samples)
-        correct_PG = rollouts.reward_B[rows].view(len(asked), samples)
+        reward_B, finished_B, length_B, answered_B = found_B4[begin : begin + len(asked) * samples].unbind(1)
+        begin += len(asked) * samples
+        correct_PG = reward_B.view(len(asked), samples)
         tables["evals"].append(
             {
                 "step": step,
                 "test_set": test_set,
                 "accuracy": float(correct_PG.mean()),
                 "pass_at_k": float((correct_PG.sum(1) > 0).float().mean()),
-                "truncated_share": float((~rollouts.finished_B[rows]).float().mean()),
-                "response_length": float(rollouts.length_B[rows].float().mean()),
-                "no_answer_share": 1.0 - sum(answered[rows]) / len(answered[rows]),
+                "truncated_share": float((1.0 - finished_B).mean()),
+                "response_length": float(length_B.mean()),
+                "no_answer_share": 1.0 - int(answered_B.sum()) / len(answered_B),
                 "n_problems": len(asked),
                 "n_samples": samples,
             }
@@ -69,9 +72,35 @@ def evaluate(
             for i, count in enumerate(correct_PG.sum(1).tolist())
         ]
         for cap in settings.caps:
-            in_time_B = rollouts.finished_B[rows] & (rollouts.length_B[rows] <= cap)
-            accuracy = float((rollouts.reward_B[rows] * in_time_B).mean())
-            share = float(in_time_B.float().mean())
+            in_time_B = finished_B * (length_B <= cap)
+            accuracy = float((reward_B * in_time_B).mean())
+            share = float(in_time_B.mean())
             row = {"step": step, "test_set": test_set, "cap": cap, "accuracy": accuracy, "finished_share": share}
             tables["caps"].append(row)
     return tables
+
+
+def answers(
+    model: sources.Model,
+    task: Task,
+    settings: Evaluate,
+    prompts: list[Prompt],
+    uniform_BT: Tensor,
+    sample: rollout.Sample,
+    ranks: distributed.Ranks,
+) -> Tensor:
+    """Of each response (B, 4): reward, whether it ended, its length (tokens), whether it states an answer.
+
+    A process without a share of its own answers the first prompt for nothing: sampling may want every process.
+    """
+    mine = ranks.share(len(prompts))
+    asked = mine or [0]
+    rollouts = sample(*model, [prompts[i] for i in asked], uniform_BT[asked], settings.temperature, settings.top_p)
+    rollouts = sources.grade(task, rollouts, model[1])
+    extract = tasks.load(task.name).extract_answer
+    answered_B = torch.tensor([extract(text) is not None for text in sources.decode(rollouts, model[1])])
+    columns = (rollouts.reward_B, rollouts.finished_B, rollouts.length_B, answered_B)
+    found_B4 = torch.zeros(len(prompts), len(columns))
+    found_B4[mine] = torch.stack([column.cpu().float() for column in columns], 1)[: len(mine)]
+    distributed.sum_over_ranks([found_B4])
+    return found_B4

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import score, sources
+from opd_lib.engine import score, served, sources
 from opd_lib.maths import logprobs
 from opd_lib.methods import Method
-from opd_lib.types import Rollouts, TokenScores
+from opd_lib.types import OUTSIDE, Rollouts, TokenScores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from opd_lib.schema import RunParams
 
-SAMPLER_TOLERANCE = 1e-3  # nats; float32 sampling and training differ by rounding only
 DEPENDENCE = 1e-6  # relative change of the gradient under another teacher
+LISTED = 16  # of a served teacher's most likely tokens, to see that it knows more than a uniform guess
 
 
 def same_vocabulary(student: sources.Model, teacher: sources.Model) -> dict[str, Any]:
@@ -56,57 +56,82 @@ def same_prompt(params: RunParams, student: sources.Model, teacher: sources.Mode
     return {"prompt": mine.rendered, "prompt_sha256": hashlib.sha256(mine.rendered.encode()).hexdigest()}
 
 
-def sampler_agrees(rollouts: Rollouts, scores: TokenScores) -> dict[str, Any]:
-    """The sampler's log-probabilities must be the trainer's (only for responses the student has just sampled)."""
-    gap = sampler_gap(rollouts, scores)
-    if not gap <= SAMPLER_TOLERANCE:
+def sampler_agrees(rollouts: Rollouts, scores: TokenScores, bound: float) -> dict[str, Any]:
+    """The sampler's log-probabilities must be the trainer's (only for responses the student has just sampled).
+
+    Raises ValueError if they are more than `bound` nats apart, token mean.
+    """
+    require_agreement(float(sampler_gaps(rollouts, scores).mean()), bound)
+    return {"sampler_gap": sampler_gap(rollouts, scores)}
+
+
+def require_agreement(mean_gap: float, bound: float) -> None:
+    """Raise ValueError if the policy that sampled is not the one that is trained."""
+    if not mean_gap <= bound:
         raise ValueError(
-            f"source: sampler and trainer log-probabilities differ by up to {gap:.2g} nats (allowed: "
-            f"{SAMPLER_TOLERANCE:g}); the sampled policy is not the trained one: check weights, positions and masks"
+            f"source: sampler and trainer log-probabilities differ by {mean_gap:.2g} nats per token "
+            f"(machine.max_sampler_gap: {bound:g}); the sampled policy is not the trained one: check weights, "
+            "positions, masks and precision"
         )
-    return {"sampler_gap": gap}
 
 
 def sampler_gap(rollouts: Rollouts, scores: TokenScores) -> float:
     """Largest |sampler − trainer| log-probability over the tokens sampled here (nats); 0 if none were."""
+    return float(sampler_gaps(rollouts, scores).max())
+
+
+def sampler_gaps(rollouts: Rollouts, scores: TokenScores) -> Tensor:
+    """|sampler − trainer| log-probability of each token (N, nats); zeros for responses nobody sampled here."""
     if rollouts.sampler_logp_BT is None:
-        return 0.0
+        return torch.zeros_like(scores.student_logp_N)
     sampler_logp_N = rollouts.sampler_logp_BT[scores.row_N, scores.position_N]
-    return float((sampler_logp_N - scores.student_logp_N.detach()).abs().max())
+    return (sampler_logp_N - scores.student_logp_N.detach()).abs()
 
 
 def teacher_speaks(scores: TokenScores, vocabulary: int) -> dict[str, Any]:
-    """The teacher must be finite and know more than a uniform guess (lost weights look uniform)."""
-    assert scores.teacher_entropy_N is not None and scores.teacher_logp_N is not None
-    entropy, logp = float(scores.teacher_entropy_N.mean()), float(scores.teacher_logp_N.mean())
+    """The teacher must be finite and know more than a uniform guess (lost weights look uniform).
+
+    Of a served teacher the entropy is not known, but the most that its list of likely tokens leaves open is.
+    """
+    assert scores.teacher_logp_N is not None
+    entropy_N, name = scores.teacher_entropy_N, "teacher_entropy"
+    if entropy_N is None:
+        c = scores.candidates
+        assert c is not None
+        top_NK = c.teacher_logp_NC[c.teacher_rank_NC < OUTSIDE].view(len(c.id_NC), -1)
+        entropy_N, name = logprobs.entropy_at_most(top_NK, vocabulary), "teacher_entropy_at_most"
+    entropy, logp = float(entropy_N.mean()), float(scores.teacher_logp_N.mean())
     uniform = math.log(vocabulary)
     if not (math.isfinite(logp) and entropy < 0.9 * uniform):
         raise ValueError(
             f"teacher: entropy {entropy:.3g} nats where a uniform guess has {uniform:.3g}, mean log-probability "
             f"{logp:.3g}: it has learned nothing or lost its weights; check the checkpoint"
         )
-    return {"teacher_entropy": entropy, "teacher_logp": logp}
+    return {name: entropy, "teacher_logp": logp}
 
 
 def gradient_sees_teacher(
-    method: Method, options: Any, student: PreTrainedModel, teacher: PreTrainedModel, rollouts: Rollouts, k: int
+    method: Method,
+    options: Any,
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | served.Teacher,
+    rollouts: Rollouts,
+    k: int,
 ) -> dict[str, Any]:
     """The gradient at the logits must change when the teacher's distribution is replaced by another."""
     rows = torch.arange(min(4, len(rollouts.prompts)))
     with torch.no_grad():
         student_NV = score.response_logits(student, rollouts, rows)
-        teacher_NV = score.response_logits(teacher, rollouts, rows)
-    lengths = rollouts.length_B[rows].tolist()
-    token_N = torch.cat([rollouts.response_BT[row, :n] for row, n in zip(rows.tolist(), lengths, strict=True)])
-    position_N = torch.zeros_like(token_N)
+    said = score.ask(teacher, rollouts, rows, k)
+    assert said is not None
 
-    def gradient(teacher_logits_NV: Tensor) -> Tensor:
+    def gradient(said: score.Said) -> Tensor:
         logits_NV = student_NV.clone().requires_grad_()
-        scores = logprobs.score(logits_NV, teacher_logits_NV, token_N, position_N, position_N, k=k)
+        scores = score.compare(logits_NV, said, rollouts, rows, k)
         (result,) = torch.autograd.grad(method.loss(scores, options).total, logits_NV)
         return result
 
-    true_NV, other_NV = gradient(teacher_NV), gradient(teacher_NV.roll(1, dims=-1))
+    true_NV, other_NV = gradient(said), gradient(another(said, student_NV.shape[1]))
     change = float((true_NV - other_NV).norm() / other_NV.norm().clamp(min=1e-30))
     if not change > DEPENDENCE:
         raise ValueError(
@@ -114,3 +139,11 @@ def gradient_sees_teacher(
             "no distillation: see the refusals of methods/opd.py"
         )
     return {"teacher_dependence": change}
+
+
+def another(said: Tensor | tuple[Tensor, Tensor, Tensor], vocabulary: int) -> score.Said:
+    """What a teacher would say whose every token is the next one; the tokens drawn are e times less likely to it."""
+    if isinstance(said, tuple):
+        teacher_logp_N, top_id_NK, top_logp_NK = said
+        return teacher_logp_N - 1.0, (top_id_NK + 1) % vocabulary, top_logp_NK
+    return said.roll(1, dims=-1)

@@ -56,7 +56,7 @@ def first_step(
     for number, rows in enumerate(score.micro_batches(rollouts, params.train.micro_tokens)):
         scores = score.score(student[0], teacher[0], rollouts, rows, K)
         if number == 0:
-            gates.sampler_agrees(rollouts, scores)
+            gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
             gates.teacher_speaks(scores, len(teacher[1]))
         tally.add(scores)
     row = train.batch_row(rollouts) | tally.means()

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
+from opd_lib.engine import hub
 from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
@@ -47,10 +55,14 @@ def chain_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def new_model(shape: NewModel, seed: int) -> PreTrainedModel:
-    """A randomly initialised `Qwen3ForCausalLM` over the tiny world's vocabulary, determined by (shape, seed)."""
+def new_model(shape: NewModel, seed: int, tokenizer: PreTrainedTokenizerFast | None = None) -> PreTrainedModel:
+    """A randomly initialised `Qwen3ForCausalLM` over a tokenizer's tokens (default: the tiny world's).
+
+    Determined by shape, seed and number of tokens.
+    """
+    tokenizer = tokenizer or chain_tokenizer()
     config = Qwen3Config(
-        vocab_size=len(chain.VOCABULARY),
+        vocab_size=len(tokenizer),
         num_hidden_layers=shape.layers,
         hidden_size=shape.hidden,
         num_attention_heads=shape.heads,
@@ -61,30 +73,48 @@ def new_model(shape: NewModel, seed: int) -> PreTrainedModel:
         tie_word_embeddings=False,
         initializer_range=shape.initializer_range,
         rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        pad_token_id=chain.VOCABULARY.index(chain.PAD),
-        bos_token_id=chain.VOCABULARY.index(chain.BOS),
-        eos_token_id=chain.VOCABULARY.index(chain.EOS),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "init").initial_seed())
         return Qwen3ForCausalLM(config)
 
 
-def load(path: str | Path, device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A checkpoint by folder or hub name, in float32 (bfloat16 master weights swallow small updates).
+def load(
+    path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A checkpoint by folder or hub name (see `hub.fetch`), in float32 where it is trained.
 
-    Raises ValueError where nothing loadable stands, naming the place and the remedy.
+    bfloat16 weights swallow small updates. Raises ValueError where nothing loadable stands, with the remedy.
     """
+    folder = hub.fetch(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
-        model = AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
-            f"cannot load a checkpoint from {path!s}: {str(error).splitlines()[0]}. Give a folder written by "
-            "save_pretrained, a hub name, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that checkpoint again)"
+            f"cannot load a checkpoint from {path!s}: {str(error).splitlines()[0]}; it needs the files that "
+            "save_pretrained writes of a model and of its tokenizer"
         ) from error
     cut_vocabulary(model, tokenizer, path)
     return model.to(device), tokenizer
+
+
+def load_tokenizer(path: str | Path) -> tuple[PreTrainedTokenizerFast, int]:
+    """A checkpoint's tokenizer, and how many rows its head has: all that is needed where another machine serves it.
+
+    Raises ValueError as `load` does.
+    """
+    folder = hub.fetch(path, weights=False)
+    try:
+        tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load a tokenizer from {path!s}: {str(error).splitlines()[0]}") from error
+    rows = int(config.get_text_config().vocab_size)
+    require_rows(tokenizer, rows, path)
+    return tokenizer, rows
 
 
 def cut_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: str | Path) -> None:
@@ -94,14 +124,20 @@ def cut_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, p
     list, an entropy or a divergence must not see the padding. Raises ValueError if a token has no row.
     """
     rows, length = model.get_output_embeddings().weight.shape[0], len(tokenizer)
-    if rows < length or max(tokenizer.get_vocab().values()) >= length:
-        raise ValueError(
-            f"{path!s}: its tokenizer has {length} tokens (largest id {max(tokenizer.get_vocab().values())}), its head "
-            f"{rows} rows; save model and tokenizer of one vocabulary together"
-        )
+    require_rows(tokenizer, rows, path)
     if rows > length:
         model.resize_token_embeddings(length)
     assert model.get_output_embeddings().weight.shape[0] == model.config.vocab_size == length
+
+
+def require_rows(tokenizer: PreTrainedTokenizerFast, rows: int, path: str | Path) -> None:
+    """Raise ValueError if a tokenizer has a token for which a head of so many rows has none."""
+    length, largest = len(tokenizer), max(tokenizer.get_vocab().values())
+    if rows < length or largest >= length:
+        raise ValueError(
+            f"{path!s}: its tokenizer has {length} tokens (largest id {largest}), its head {rows} rows; save model and "
+            "tokenizer of one vocabulary together"
+        )
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
@@ -111,12 +147,17 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tupl
     return tuple(sorted({i for i in [tokenizer.eos_token_id, *more] if i is not None}))
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a hub-format checkpoint so that `folder` either is complete or does not exist."""
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, weights: dict[str, Tensor] | None = None
+) -> None:
+    """Write a hub-format checkpoint so that `folder` either is complete or does not exist.
+
+    `weights` stand for a model that holds only its share of them (see `sharding.gathered`).
+    """
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    model.save_pretrained(new)
+    model.save_pretrained(new, state_dict=weights)
     tokenizer.save_pretrained(new)
     if folder.exists():
         os.replace(folder, old)
@@ -131,8 +172,19 @@ def digest(content: bytes) -> str:
 
 def weights_digest(model: PreTrainedModel) -> str:
     """A short hash of every weight: two models with the same digest are the same model."""
-    state = sorted(model.state_dict().items())
-    return digest(b"".join(name.encode() + tensor.cpu().contiguous().numpy().tobytes() for name, tensor in state))
+    found = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def logits_at(model: PreTrainedModel, token_BL: Tensor, predicts_BL: Tensor) -> Tensor:
+    """Logits (N, V) at the marked positions of right-padded token ids, in row order: what scores and trains.
+
+    The head is applied to these positions only. A model may have a way of its own (`sharding.place`).
+    """
+    return head(model, last_hidden(model, token_BL)[predicts_BL])
 
 
 def last_hidden(model: PreTrainedModel, token_BL: Tensor) -> Tensor:

@@ -12,11 +12,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import checkpoint, distributed, gates, models, rollout, score, sources
+from opd_lib.engine import (
+    checkpoint,
+    distributed,
+    fresh,
+    gates,
+    memory,
+    models,
+    rollout,
+    score,
+    served,
+    sharding,
+    sources,
+    stored,
+)
 from opd_lib.report.record import RunRecord, RunWriter
+from opd_lib.schema import Sampled
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from opd_lib.params import RunSpec
+    from opd_lib.schema import RunParams
     from opd_lib.types import Rollouts
 
 
@@ -34,6 +51,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     writer: RunWriter | None
     sample: rollout.Sample = rollout.sample
+    shelf: stored.Stored | None = None
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
@@ -51,36 +69,57 @@ class Run:
         self.seconds[stage] += perf_counter() - begin
 
 
-def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> Run:
-    """Load or make the models, the method and the optimiser."""
-    params, device = spec.params, spec.params.machine.device
-    place = spec.checkpoint("student")
+def needs_recompute(spec: RunSpec) -> bool:
+    """Whether activations must be computed again in the backward pass to fit into memory; the same in every process.
+
+    Raises ValueError, before anything is loaded, if the run would not fit even then. A model whose configuration cannot
+    be read, or is of a kind whose costs are not known, goes unasked: loading it says what is wrong, if anything is.
+    """
+    least = -distributed.max_over_ranks(-memory.free(spec.params.machine))
+    try:
+        shapes = memory.shapes(spec)
+    except (ValueError, OSError):
+        return False
+    return memory.require(spec, shapes, least)
+
+
+def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
+    """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
+    params, machine = spec.params, spec.params.machine
     if isinstance(params.student, str):
-        student = models.load(str(place), device)
+        student = models.load(str(spec.checkpoint("student")))
     else:
-        student = models.new_model(params.student, spec.seed).to(device), models.chain_tokenizer()
-    teacher_place = spec.checkpoint("teacher")
-    teacher = models.load(teacher_place, device) if teacher_place else None
-    other_place = spec.checkpoint("other")
-    other = models.load(other_place, device) if other_place else None
+        student = fresh.make(params.student, params.task, spec.seed)
+    dtype = sharding.compute_dtype(machine)
+    places = {role: spec.checkpoint(role) for role in ("teacher", "other")}
+    elsewhere = places.pop("teacher") if machine.teacher_url else None
+    frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
     checked: dict[str, Any] = {}
-    for model in (teacher, other):
-        if model:
-            model[0].requires_grad_(False).eval()
-            checked = gates.same_vocabulary(student, model) | gates.same_prompt(params, student, model)
+    for model, tokenizer in frozen.values():
+        model.requires_grad_(False).eval()
+        gated = gates.same_vocabulary(student, (model, tokenizer))
+        checked = gated | gates.same_prompt(params, student, (model, tokenizer))
+    teacher, other = frozen.get("teacher"), frozen.get("other")
+    if elsewhere:
+        teacher = connect(params, elsewhere)
+        checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
     method = methods.load(params.method["name"])
     options = method.Params(**params.method_options)
     if method.check is not None:
         method.check(options, student[0].config.vocab_size, teacher is not None)
+    if writer:
+        writer.update(provenance=checkpoint.provenance(student, teacher, other, machine.device), gates=checked)
+    sharding.place(student[0], machine, ranks, spread=machine.shard, needs_recompute=recompute)
+    for model, _ in frozen.values():
+        fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
+        sharding.place(model, machine, ranks, spread=machine.shard and not fits)
     optimizer = torch.optim.AdamW(
         student[0].parameters(),
         lr=params.train.lr,
         betas=(params.train.beta1, params.train.beta2),
         weight_decay=params.train.weight_decay,
     )
-    if writer:
-        writer.update(provenance=checkpoint.provenance(student, teacher, other, device), gates=checked)
-    return Run(
+    run = Run(
         spec=spec,
         ranks=ranks,
         method=method,
@@ -90,7 +129,43 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None) -> 
         other=other,
         optimizer=optimizer,
         writer=writer,
+        sample=sampler(spec, student[0]),
+        shelf=stored.Stored(written.folder / stored.FOLDER) if (written := spec.parents.get("rollouts")) else None,
     )
+    if teacher and isinstance(teacher[0], served.Teacher):
+        prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
+        found = teacher[0].self_test(teacher[1], prompt, first_k(run))
+        if writer:
+            writer.update(gates=checked | found)
+    return run
+
+
+def sampler(spec: RunSpec, student: PreTrainedModel) -> rollout.Sample:
+    """What answers prompts in this run: machine.sampler, with room for the longest prompt and response there can be."""
+    params = spec.params
+    if params.machine.sampler == "transformers":
+        return sharding.sampler(params.machine)
+    from opd_lib.engine import rollout_vllm  # takes seconds, and its package is an extra
+
+    limits = [params.evaluate.max_new_tokens, *([params.source.longest] if isinstance(params.source, Sampled) else [])]
+    return rollout_vllm.for_run(student, params.machine, memory.prompt_tokens(params) + max(limits))
+
+
+def connect(params: RunParams, place: str) -> sources.Model:
+    """The teacher as machine.teacher_url has it, with its tokenizer; its weights stay there."""
+    assert params.machine.teacher_url is not None
+    tokenizer, rows = models.load_tokenizer(place)
+    teacher = served.connect(params.machine.teacher_url, place, len(tokenizer), rows)
+    if isinstance(params.source, Sampled):
+        teacher.require_room(memory.prompt_tokens(params) + params.source.longest)
+    return teacher, tokenizer
+
+
+def first_k(run: Run) -> int:
+    """How long the lists must be for the gates too, which see of a served teacher nothing else."""
+    if run.teacher and isinstance(run.teacher[0], served.Teacher):
+        return max(run.k, min(gates.LISTED, len(run.teacher[1])))
+    return run.k
 
 
 def check(run: Run, rollouts: Rollouts) -> None:
@@ -99,13 +174,13 @@ def check(run: Run, rollouts: Rollouts) -> None:
     found: dict[str, Any] = {}
     with torch.no_grad():
         rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
-        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k)
+        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run))
     if run.teacher:
         found |= gates.teacher_speaks(scores, len(run.student[1]))
         if "teacher" in run.method.needs:
             found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
     if params.source.kind == "student":
-        found |= gates.sampler_agrees(rollouts, scores)
+        found |= gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
     if run.writer:
         run.writer.update(gates=run.writer.record.gates | found)
 
@@ -128,7 +203,7 @@ def new_record(spec: RunSpec) -> RunRecord:
 def n_positions(run: Run) -> int:
     """How many response positions the depth table covers; what lies beyond counts in its last bucket."""
     source = run.spec.params.source
-    return run.spec.params.evaluate.max_new_tokens if source.kind == "corpus" else source.longest
+    return source.longest if source.kind in ("student", "teacher") else run.spec.params.evaluate.max_new_tokens
 
 
 def words(run: Run) -> list[str]:

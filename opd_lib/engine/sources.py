@@ -1,4 +1,4 @@
-"""Where a step's responses come from: the student (on-policy), the teacher (off-policy) or the corpus.
+"""Where a step's responses come from: the student (on-policy), the teacher (off-policy), a corpus, or stored rollouts.
 
 A step's prompts and random numbers depend on (seed, step) alone; each process takes its share of the prompts, whole
 groups at a time, so the batch of a step is the same however many processes share it.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, rollout
+from opd_lib.engine import models, rollout, stored
 from opd_lib.engine.distributed import Ranks
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, Rollouts
@@ -22,7 +22,7 @@ from opd_lib.types import Prompt, Rollouts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.schema import Corpus, RunParams, Sampled, Task
+    from opd_lib.schema import Answers, Corpus, RunParams, Sampled, Task
 
 Model = tuple["PreTrainedModel", "PreTrainedTokenizerFast"]
 
@@ -35,9 +35,16 @@ def draw(
     student: Model,
     teacher: Model | None,
     sample: rollout.Sample = rollout.sample,
+    shelf: stored.Stored | None = None,
 ) -> Rollouts:
     """This process's share of the responses of a step, graded."""
     source = params.source
+    if source.kind == "stored":
+        assert shelf is not None  # the run that wrote them is this run's parent
+        first = (step - 1) * source.prompts_per_step
+        return shelf.take(range(first, first + source.prompts_per_step)[ranks.rank :: ranks.world], student[1])
+    if source.kind == "answers":
+        return from_answers(source, params.task, student[1], seed, step, ranks)
     if source.kind == "corpus":
         return from_corpus(source, params.task, student[1], seed, step, ranks)
     model = student if source.kind == "student" else teacher
@@ -53,12 +60,45 @@ def from_model(
     questions = tasks.load(task.name).training(task, source.prompts_per_step, seed, step)
     label = f"{task.content}+{task.other_content}" if task.other_share else task.content
     prompts = make_prompts(model[1], task, questions, [task.template] * len(questions), label)
+    asked = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][ranks.rank :: ranks.world]
+    if not asked:
+        raise ValueError(
+            f"task.max_prompt_tokens: at step {step} process {ranks.rank} has no prompt that short; raise it"
+        )
     size = (source.prompts_per_step, source.per_prompt, source.limit(step))
     uniform_PGT = torch.rand(size, generator=models.generator(seed, "rollout", step))
-    repeated = [prompt for prompt in prompts[ranks.rank :: ranks.world] for _ in range(source.per_prompt)]
-    uniform_BT = uniform_PGT[ranks.rank :: ranks.world].flatten(0, 1)
+    repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
+    uniform_BT = uniform_PGT[asked].flatten(0, 1)
     rollouts = sample(*model, repeated, uniform_BT, source.temperature, source.top_p)
     return grade(task, rollouts, model[1])
+
+
+def from_answers(
+    source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast, seed: int, step: int, ranks: Ranks
+) -> Rollouts:
+    """One boxed answer per prompt."""
+    questions = tasks.load(task.name).training(task, source.prompts_per_step, seed, step)[ranks.rank :: ranks.world]
+    prompts = make_prompts(tokenizer, task, questions, [task.template] * len(questions), task.content)
+    texts = [f"\\boxed{{{question.answer}}}{tokenizer.eos_token}" for question in questions]
+    return grade(task, given(prompts, tokenizer(texts, add_special_tokens=False).input_ids, tokenizer), tokenizer)
+
+
+def given(
+    prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerFast
+) -> Rollouts:
+    """Responses that nobody sampled, each with its end token; not graded."""
+    return Rollouts(
+        prompts=tuple(prompts),
+        response_BT=models.pad_right(responses, tokenizer.pad_token_id),
+        length_B=torch.tensor([len(response) for response in responses]),
+        finished_B=torch.ones(len(responses), dtype=torch.bool),
+        reward_B=torch.full((len(responses),), torch.nan),
+    )
+
+
+def fits(task: Task, prompt: Prompt) -> bool:
+    """False for prompts that are longer than the task allows; the tiny world has no such limit."""
+    return task.name == "chain" or len(prompt.token_ids) <= task.max_prompt_tokens
 
 
 def from_corpus(
@@ -78,14 +118,7 @@ def from_corpus(
     share = slice(ranks.rank, None, ranks.world)
     prompts = make_prompts(tokenizer, task, questions, templates, task.content)[share]
     traces = [tokenizer.convert_tokens_to_ids(chain.write_trace(q, style, rng)) for q in questions][share]
-    rollouts = Rollouts(
-        prompts=tuple(prompts),
-        response_BT=models.pad_right(traces, tokenizer.pad_token_id),
-        length_B=torch.tensor([len(trace) for trace in traces]),
-        finished_B=torch.ones(len(traces), dtype=torch.bool),
-        reward_B=torch.full((len(traces),), torch.nan),
-    )
-    return grade(task, rollouts, tokenizer)
+    return grade(task, given(prompts, traces, tokenizer), tokenizer)
 
 
 def make_prompts(

@@ -10,13 +10,14 @@ micro-batches, processes and padding do not change the gradient. Nothing here kn
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sources
-from opd_lib.engine.setup import Run, check, n_positions, new_record, start, words
+from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sharding, sources
+from opd_lib.engine.setup import Run, check, n_positions, needs_recompute, new_record, start, words
 from opd_lib.maths import diagnostics
 from opd_lib.report.record import RunRecord, RunWriter, write_json
 from opd_lib.types import Rollouts
@@ -33,31 +34,34 @@ Row = dict[str, Any]
 def train(spec: RunSpec) -> RunRecord:
     """Train one run to its end, from its last checkpoint if it was interrupted; or measure, if it is a probe.
 
-    Raises ValueError if the record cannot be written or belongs to other parameters, if a gate fails, or if the loss is
-    not finite (the batch is then written beside the record).
+    Every process of the run must call it. Raises ValueError if the record cannot be written or belongs to other
+    parameters, if there is too little memory, if a gate fails, if the loss is not finite (the batch is then written
+    beside the record), or if another process has failed.
     """
     torch.set_num_threads(1)
-    ranks = distributed.join(spec.params.machine.processes)
+    ranks = distributed.join(spec.params.machine)
     record = new_record(spec)
-    if not ranks.is_main:
-        loop(start(spec, ranks, writer=None))
-        return record
-    with RunWriter(record) as writer:
-        run = start(spec, ranks, writer)
+    with RunWriter(record) if ranks.is_main else nullcontext() as writer, distributed.OneFate(ranks, spec.folder):
+        run = start(spec, ranks, writer, needs_recompute(spec))
         if spec.params.probe is None:
             loop(run)
-            models.save(*run.student, spec.model_folder)
+            weights = sharding.gathered(run.student[0], keep=ranks.is_main)
+            if writer:
+                models.save(*run.student, spec.model_folder, weights)
         else:
             probes.measure(run, spec.params.probe)
-        writer.update(status="finished", seconds={stage: round(s, 3) for stage, s in run.seconds.items()})
-        checkpoint.finish(spec.folder)
-        return writer.record
+        if writer:
+            writer.update(status="finished", seconds={stage: round(s, 3) for stage, s in run.seconds.items()})
+            checkpoint.finish(spec.folder)
+            record = writer.record
+        distributed.meet()
+    return record
 
 
 def loop(run: Run) -> None:
     """Every step from the last checkpoint to the end."""
     spec, params, writer = run.spec, run.spec.params, run.writer
-    done, spent = checkpoint.resume(spec.folder, run.student[0], run.optimizer)
+    done, spent = checkpoint.resume(run)
     run.seconds.update(spent)
     if writer:
         writer.truncate(-1 if done is None else done)
@@ -66,14 +70,14 @@ def loop(run: Run) -> None:
     first = (done or 0) + 1
     for step in range(first, params.train.steps + 1):
         with run.timed("rollout"):
-            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher, run.sample)
+            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher, run.sample, run.shelf)
         if step == first:
             check(run, rollouts)
         update(run, rollouts, step)
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)
-        if writer and step % params.train.checkpoint_every == 0:
-            checkpoint.write(spec.folder, step, run.student[0], run.optimizer, dict(run.seconds))
+        if step % params.train.checkpoint_every == 0:
+            checkpoint.write(run, step)
         if writer:
             checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
 
@@ -84,25 +88,34 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     advantage_B = sequence_advantages(run, rollouts)
     tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
     n_tokens = total(float(rollouts.length_B.sum()))
-    loss_sum, gap, counted = 0.0, 0.0, 0
+    loss_sum, gap, gap_sum, counted = 0.0, 0.0, 0.0, 0
     examples: list[Row] = []
     keep = step == 1 or step % params.evaluate.every == 0
     model.train()
-    for rows in score.micro_batches(rollouts, params.train.micro_tokens):
+    groups = score.micro_batches(rollouts, params.train.micro_tokens)
+    for rows, weight in score.lock_step(groups):
         with run.timed("score"):
             scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k, advantage_B)
             loss = run.method.loss(scores, run.options)
         require_finite(run, "loss", loss.total, rollouts, step)
         with run.timed("backward"):
-            (loss.total / n_tokens).backward()
+            (loss.total * weight / n_tokens).backward()
+        if not weight:
+            continue
         with run.timed("diagnose"), torch.no_grad():
             loss_sum += loss.total.item()
             counted += loss.n_tokens
-            gap = np.maximum(gap, gates.sampler_gap(rollouts, scores))  # unlike max, keeps a NaN
+            gaps_N = gates.sampler_gaps(rollouts, scores)
+            gap, gap_sum = (
+                np.maximum(gap, float(gaps_N.max())),
+                gap_sum + float(gaps_N.sum()),
+            )  # unlike max, keeps a NaN
             tally.add(scores)
             if keep and not examples:
                 examples = score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
     assert counted == int(rollouts.length_B.sum()), "a method must count every response token"
+    if params.source.kind == "student":
+        gates.require_agreement(total(gap_sum) / n_tokens, params.machine.max_sampler_gap)
     norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
         distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
@@ -123,10 +136,11 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
 
 
 def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:
-    """Sum gradients over processes, clip, step. Returns the gradient norm before clipping."""
+    """Sum gradients over processes (sharded ones are sums already), clip, step. Returns the norm before clipping."""
     parameters = list(run.student[0].parameters())
-    distributed.sum_over_ranks(p.grad for p in parameters if p.grad is not None)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, run.spec.params.train.max_grad_norm)
+    if not sharding.is_sharded(run.student[0]):
+        distributed.sum_over_ranks(p.grad for p in parameters if p.grad is not None)
+    norm = sharding.full(torch.nn.utils.clip_grad_norm_(parameters, run.spec.params.train.max_grad_norm))
     require_finite(run, "gradient norm", norm, rollouts, step)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.spec.params.train, step)
@@ -156,23 +170,32 @@ def sequence_advantages(run: Run, rollouts: Rollouts) -> Tensor | None:
 
 
 def assess(run: Run, step: int) -> None:
-    """Evaluate the student and record it (in the process that writes)."""
+    """Evaluate the student, every process its share of the problems, and record it."""
+    params = run.spec.params
+    with run.timed("evaluate"):
+        found = evaluate.evaluate(
+            *run.student, params.task, params.evaluate, run.spec.seed, step, run.sample, run.ranks
+        )
     if run.writer:
-        params = run.spec.params
-        with run.timed("evaluate"):
-            found = evaluate.evaluate(*run.student, params.task, params.evaluate, run.spec.seed, step, run.sample)
         for table, rows in found.items():
             run.writer.append(table, rows)
 
 
 def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:
-    """Stop at a loss or gradient that is not finite, before it reaches the weights, leaving the batch in the folder."""
-    if math.isfinite(value.item()):
+    """Stop every process at a loss or gradient that is not finite in one, before it reaches the weights.
+
+    The batches of such processes are left in the run's folder.
+    """
+    values = distributed.by_rank(value.item())
+    bad = [rank for rank, number in enumerate(values) if not math.isfinite(number)]
+    if not bad:
         return
-    path = run.spec.folder / f"nonfinite_step{step}_rank{run.ranks.rank}.json"
-    texts = sources.decode(rollouts, run.student[1])
-    write_json(path, [{"prompt": p.rendered, "response": t} for p, t in zip(rollouts.prompts, texts, strict=True)])
-    raise ValueError(f"{run.spec.name}: {name} {value.item()} at step {step}; the batch is in {path}")
+    paths = [run.spec.folder / f"nonfinite_step{step}_rank{rank}.json" for rank in bad]
+    if run.ranks.rank in bad:
+        texts = sources.decode(rollouts, run.student[1])
+        batch = [{"prompt": p.rendered, "response": t} for p, t in zip(rollouts.prompts, texts, strict=True)]
+        write_json(paths[bad.index(run.ranks.rank)], batch)
+    raise ValueError(f"{run.spec.name}: {name} {values[bad[0]]} at step {step}; the batch is in {paths[0]}")
 
 
 def batch_row(rollouts: Rollouts) -> Row:

@@ -51,26 +51,33 @@ UNITS = {
 
 
 def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
-    """Every metric of these tokens, at each k. Without a teacher: the student's entropy alone."""
+    """Every metric of these tokens, at each k. Without a teacher: the student's entropy alone.
+
+    What a served teacher cannot know weighs nothing.
+    """
     one_N = torch.ones_like(scores.student_entropy_N)
     metrics = {"student_entropy": (scores.student_entropy_N, one_N)}
-    if scores.teacher_entropy_N is None:
+    if scores.teacher_logp_N is None:
         return metrics
-    assert scores.teacher_logp_N is not None and scores.reverse_kl_N is not None
-    gap_N = scores.teacher_entropy_N - scores.student_entropy_N
-    metrics |= {
-        "teacher_entropy": (scores.teacher_entropy_N, one_N),
-        "entropy_gap": (gap_N.abs(), one_N),
-        "reverse_kl": (scores.reverse_kl_N, one_N),
-        "sampled_reverse_kl": (scores.student_logp_N.detach() - scores.teacher_logp_N, one_N),
-    }
+    unknown: Metric = (torch.zeros_like(one_N), torch.zeros_like(one_N))
+    metrics |= {"teacher_entropy": unknown, "entropy_gap": unknown, "reverse_kl": unknown}
+    if scores.teacher_entropy_N is not None and scores.reverse_kl_N is not None:
+        gap_N = scores.teacher_entropy_N - scores.student_entropy_N
+        metrics["teacher_entropy"] = (scores.teacher_entropy_N, one_N)
+        metrics["entropy_gap"] = (gap_N.abs(), one_N)
+        metrics["reverse_kl"] = (scores.reverse_kl_N, one_N)
+    metrics["sampled_reverse_kl"] = (scores.student_logp_N.detach() - scores.teacher_logp_N, one_N)
     for k in ks:
         metrics |= {f"{name}_k{k}": metric for name, metric in at_k(scores, k).items()}
     return metrics
 
 
 def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
-    """The overlap metrics of top-k lists of length k. Raises ValueError if the candidates' lists are shorter."""
+    """The overlap metrics of top-k lists of length k. Raises ValueError if the candidates' lists are shorter.
+
+    delta_p, for which the teacher must have scored all of the student's list, is unknown with a served teacher: at the
+    positions that happen to be known it would be the mean of another population.
+    """
     c = scores.candidates
     if c is None or (len(c.id_NC) and not 1 <= k <= list_length(c)):
         raise ValueError(f"k = {k}: the scores hold no top-k lists of that length; score with this k or a larger one")
@@ -83,6 +90,9 @@ def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
     ratio_NC = logp_NC - logq_NC
     published_NC = -_log_softmax(logp_NC, mine_NC).exp() * ratio_NC
     extreme_N1 = published_NC.abs().masked_fill(~mine_NC, -1.0).argmax(1, keepdim=True)
+    delta_N, all_known_N = (p_NC - q_NC).gather(1, extreme_N1)[:, 0], one_N
+    if scores.teacher_entropy_N is None:
+        delta_N = all_known_N = torch.zeros_like(one_N)
     return {
         "overlap": (n_shared_N / k, one_N),
         "student_mass": (_sum(p_NC, shared_NC), one_N),
@@ -92,7 +102,7 @@ def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
         "advantage_reference_code": (_sum(published_NC, shared_NC), n_shared_N),
         "advantage_verl": (_sum(q_NC * ratio_NC, shared_NC) / n_shared_N.clamp(min=1), one_N),
         "empty_overlap": (1.0 - some_N, one_N),
-        "delta_p": ((p_NC - q_NC).gather(1, extreme_N1)[:, 0], one_N),
+        "delta_p": (delta_N, all_known_N),
     }
 
 

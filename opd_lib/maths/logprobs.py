@@ -76,6 +76,42 @@ def _score(
     )
 
 
+def score_served(
+    student_logits_NV: Tensor,
+    teacher_logp_N: Tensor,
+    top_id_NK: Tensor,
+    top_logp_NK: Tensor,
+    token_N: Tensor,
+    row_N: Tensor,
+    position_N: Tensor,
+    k: int,
+) -> TokenScores:
+    """`score` of a teacher of whom no more is known than the tokens' log-probabilities and its own K ≥ k most likely.
+
+    `top_*_NK` are in order, the most likely first. A candidate's teacher log-probability is NaN where the teacher did
+    not say it (on the student's list alone, and not the token itself); entropy and reverse KL of the teacher are None.
+    Raises ValueError if k exceeds the vocabulary or the lists, or a list names a token that the student has not.
+    """
+    (n, vocabulary), length = student_logits_NV.shape, top_id_NK.shape[1]
+    if not 0 <= k <= min(length, vocabulary):
+        raise ValueError(f"k = {k} is impossible with lists of {length} among {vocabulary} tokens; ask for as many")
+    if n and length and not 0 <= int(top_id_NK.min()) <= int(top_id_NK.max()) < vocabulary:
+        raise ValueError(f"the teacher's lists name tokens beyond the student's {vocabulary}: leave them out")
+    student_logp_NV = log_softmax(student_logits_NV)
+    known_NV = torch.full_like(student_logp_NV.detach(), torch.nan)
+    known_NV.scatter_(1, top_id_NK, top_logp_NK.to(known_NV))
+    known_NV.scatter_(1, token_N[:, None], teacher_logp_N.to(known_NV)[:, None])
+    return TokenScores(
+        token_N=token_N,
+        row_N=row_N,
+        position_N=position_N,
+        student_logp_N=at(student_logp_NV, token_N[:, None])[:, 0],
+        student_entropy_N=entropy(student_logp_NV.detach()),
+        teacher_logp_N=at(known_NV, token_N[:, None])[:, 0],
+        candidates=_candidates(student_logp_NV, known_NV, top_id_NK[:, :k]) if k else None,
+    )
+
+
 def candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, k: int) -> Candidates:
     """The student's top-k, then the teacher's top-k that are not among them (C = 2k; C = V when k = V).
 
@@ -85,9 +121,13 @@ def candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, k: int) -> Cand
     vocabulary = student_logp_NV.shape[-1]
     if not 1 <= k <= vocabulary:
         raise ValueError(f"k = {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
+    return _candidates(student_logp_NV, teacher_logp_NV, teacher_logp_NV.topk(k, dim=-1).indices)
+
+
+def _candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, teacher_id_NK: Tensor) -> Candidates:
+    vocabulary, k = student_logp_NV.shape[-1], teacher_id_NK.shape[1]
     with torch.no_grad():
         student_id_NK = student_logp_NV.topk(k, dim=-1).indices
-        teacher_id_NK = teacher_logp_NV.topk(k, dim=-1).indices
         # with k = V the student's list holds every token: the teacher's adds nothing
         id_NC = student_id_NK if k == vocabulary else torch.cat([student_id_NK, teacher_id_NK], 1)
         student_rank_NC = _ranks(student_id_NK, vocabulary).gather(1, id_NC)
@@ -122,6 +162,16 @@ def expected(logp_NV: Tensor, value_NV: Tensor) -> Tensor:
     """Expectation of each row's values under its probabilities; tokens of probability zero count nothing."""
     p_NV = logp_NV.exp()
     return (p_NV * value_NV).masked_fill(p_NV == 0, 0.0).sum(-1)
+
+
+def entropy_at_most(top_logp_NK: Tensor, vocabulary: int) -> Tensor:
+    """The largest entropy (N, nats) a distribution can have whose K most likely tokens have these log-probabilities.
+
+    What is left is then spread evenly over the other tokens.
+    """
+    rest = vocabulary - top_logp_NK.shape[1]
+    left_N = (1.0 - top_logp_NK.exp().sum(-1)).clamp(min=0.0)
+    return entropy(top_logp_NK) + (torch.special.entr(left_N) + left_N * math.log(rest) if rest else 0.0)
 
 
 def jensen_shannon(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:

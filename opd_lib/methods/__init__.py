@@ -11,6 +11,7 @@ and, where they apply,
     n_candidates(params, vocabulary) -> int         how long the top-k lists must be (else none are computed for it)
     advantages(reward_PG, params) -> Tensor (P, G)  sequence-level advantages from the rewards of a group
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
+    check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
     oracle(student_logits_NV, teacher_logits_NV, token_N, params) -> (float, Tensor (N, V))
                                                     the loss and its exact gradient at the logits, written independently
 
@@ -39,6 +40,7 @@ class Method:
     n_candidates: Callable[[Any, int], int] | None
     advantages: Callable[..., Any] | None
     check: Callable[[Any, int, bool], None] | None
+    check_served: Callable[[Any], None] | None
     oracle: Callable[..., Any] | None
 
 
@@ -52,5 +54,6 @@ def load(name: str) -> Method:
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    optional = {part: getattr(module, part, None) for part in ("n_candidates", "advantages", "check", "oracle")}
-    return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, **optional)
+    optional = ("n_candidates", "advantages", "check", "check_served", "oracle")
+    offered = {part: getattr(module, part, None) for part in optional}
+    return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, **offered)

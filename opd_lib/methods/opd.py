@@ -158,6 +158,21 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
             raise ValueError(f"{blamed}: {reason.format(vocabulary=vocabulary)}")
 
 
+def check_served(params: Params) -> None:
+    """Refuse objectives that read the teacher's probability of a token which is not on the teacher's own list.
+
+    Raises ValueError naming key, value, reason and remedy.
+    """
+    reason = "a vLLM server cannot score given tokens at each position, only the sampled one and the teacher's top-k"
+    if params.estimator == "full":
+        raise ValueError(f"method.estimator: full: {reason}; use sampled, or machine.teacher_url: null")
+    if params.estimator == "topk" and params.support not in ("teacher", "intersection"):
+        raise ValueError(
+            f"method.support: {params.support}: {reason}; use support: teacher or intersection, estimator: sampled, or "
+            "machine.teacher_url: null"
+        )
+
+
 # key to blame · the facts that together refuse · reason; remedy. Earlier refusals are presupposed by later ones.
 REFUSALS: tuple[tuple[str, dict[str, set[Any]], str], ...] = (
     ("teacher", {"teacher": {False}}, "distillation compares with a teacher; name one"),

@@ -51,7 +51,7 @@ def places(value: float, digits: int = 3) -> int:
 
 
 def curve_table(frame: pd.DataFrame, column: str, steps: Sequence[int], digits: int = 3) -> pd.DataFrame:
-    """Columns step and one per arm: mean ± half-width over seeds of `column` at these steps.
+    """Columns step and one per arm: mean ± half-width over seeds of `column` at these steps; no rows for no runs.
 
     Raises ValueError for a step that no run has logged.
     """
@@ -65,14 +65,14 @@ def curve_table(frame: pd.DataFrame, column: str, steps: Sequence[int], digits: 
             values = frame[(frame["arm"] == arm) & (frame["step"] == step)][column]
             cells[arm] = interval(list(values), digits) if len(values) else MISSING
         rows.append(cells)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["step", *frame["arm"].unique()])
 
 
 def a_few_steps(frame: pd.DataFrame, n: int = 8) -> list[int]:
-    """About n logged steps, evenly spread, first and last among them."""
+    """About n logged steps, evenly spread, first and last among them; none if nothing was logged."""
     logged = sorted(int(step) for step in frame["step"].unique())
     chosen = {round(i * (len(logged) - 1) / max(1, n - 1)) for i in range(n)}
-    return [logged[index] for index in sorted(chosen)]
+    return [logged[index] for index in sorted(chosen)] if logged else []
 
 
 def end_table(frame: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def end_table(frame: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> p
                     "n_seeds": len(curves),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["quantity", "arm", "start", "end", "n_seeds"])
 
 
 def summary(frame: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str], digits: int = 3) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The jobs of a plan carried out by Snakemake, which lives in an environment of its own.
 
-It orders the jobs, runs them in parallel (here, or on a cluster with a profile) and goes on when one fails.
+It orders the jobs, runs them in parallel (here, or on a cluster: see `run/cluster`) and goes on when one fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 
 from opd_lib import paths
-from opd_lib.run import guard, launch, progress
+from opd_lib.run import cluster, guard, launch, progress
+from opd_lib.run.cluster import Slurm
 from opd_lib.run.jobs import Job, write_plan
 from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
 
@@ -27,10 +28,11 @@ POLL = 0.5
 PATIENCE = 20.0  # seconds Snakemake gets to end its jobs and free its lock
 
 
-def carry_out(jobs: Sequence[Job], root: Path, cores: int, snakemake: Path) -> None:
+def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None = None) -> None:
     """Run Snakemake on these jobs to the end, showing progress; its own words go to RESULTS/reproduce.log.
 
-    Raises ValueError naming every job that failed. Interrupted, it ends Snakemake and all jobs; their runs can resume.
+    `at_a_time`: cores of this machine, or jobs in the queue of a cluster. Raises ValueError naming every job that
+    failed. Interrupted, it ends Snakemake and all jobs; their runs can resume.
     """
     if not jobs:
         return
@@ -41,9 +43,10 @@ def carry_out(jobs: Sequence[Job], root: Path, cores: int, snakemake: Path) -> N
         progress.Task(name=j.name, steps=j.steps, folder=j.folder if j.is_run else None, expected=j.expected)
         for j in jobs
     ]
-    meter, display = progress.Meter(tasks=tasks, jobs=cores), progress.display()
+    meter, display = progress.Meter(tasks=tasks, jobs=at_a_time), progress.display()
     with (root / LOG).open("ab") as log, guard.termination_as_interrupt():
-        process = start(write_plan(jobs, root, os.getpid()), root, cores, snakemake, log)
+        plan = write_plan(jobs, root, guardian=None if slurm else os.getpid())
+        process = start(command(plan, root, at_a_time, snakemake, slurm), log)
         try:
             running = True
             while running:
@@ -80,16 +83,23 @@ def report(jobs: Sequence[Job], states: dict[str, str], root: Path, code: int) -
     raise ValueError("\n".join(words))
 
 
-def start(path: Path, root: Path, cores: int, snakemake: Path, log: Any) -> subprocess.Popen[bytes]:
-    """Snakemake in a process group of its own, ended when this process is gone."""
+def command(plan: Path, root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None) -> list[str]:
+    """The call of Snakemake; on this machine ended when this process is gone, for so are its jobs."""
+    guarded = [] if slurm else [sys.executable, "-m", "opd_lib.run.guard", str(os.getpid())]
+    where = cluster.arguments(slurm, at_a_time) if slurm else ["--cores", str(at_a_time)]
+    return [
+        *guarded,
+        *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
+        *("--config", f"plan={plan}", *where, "--keep-going", "--nocolor"),
+        *("--rerun-triggers", "mtime", "--scheduler", "greedy", "--rerun-incomplete"),
+        *("--runtime-source-cache-path", str(root / ".snakemake" / "source-cache")),
+    ]
+
+
+def start(words: Sequence[str], log: Any) -> subprocess.Popen[bytes]:
+    """Snakemake in a process group of its own."""
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "opd_lib.run.guard", str(os.getpid())),
-            *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
-            *("--config", f"plan={path}", "--cores", str(cores), "--keep-going", "--nocolor"),
-            *("--rerun-triggers", "mtime", "--scheduler", "greedy", "--rerun-incomplete"),
-            *("--runtime-source-cache-path", str(root / ".snakemake" / "source-cache")),
-        ],
+        list(words),
         cwd=paths.ROOT,
         env=launch.single_thread(),
         stdin=subprocess.DEVNULL,

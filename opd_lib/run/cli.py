@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from opd_lib import paths
-from opd_lib.run import options
+from opd_lib.run import data, options
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 
 
@@ -40,19 +38,28 @@ def reproduce(
     profile: Profile = "tiny",
     only: Only = None,
     seeds: Seeds = None,
-    jobs: Jobs = None,
+    jobs: options.AtATime = None,
     results: Results = paths.LOCAL,
+    dry_run: options.DryRun = False,
+    cluster: options.Cluster = None,
+    partition: options.Partition = None,
+    account: options.Account = None,
     snakemake: options.Snakemake = None,
-    plan_only: Annotated[bool, typer.Option(help="Write RESULTS/.plan.json and stop.")] = False,
+    plan_only: options.PlanOnly = False,
     params: Params = paths.PARAMS,
     notebooks: Notebooks = paths.NOTEBOOKS,
 ) -> None:
     """Train what is missing and execute the notebooks, in parallel, through Snakemake. Can be stopped and resumed."""
-    from opd_lib.run import batch, launch
+    from opd_lib.run import batch, estimate, launch
+    from opd_lib.run import cluster as clusters
     from opd_lib.run import jobs as planning
 
     results = results.resolve()
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
+    if dry_run:
+        typer.echo(estimate.plan_text(chosen))
+        return
+    slurm = clusters.named(cluster, partition, account)
     program = None if plan_only else batch.find_snakemake(snakemake)
     todo = planning.make_plan(chosen, results, notebooks, params)
     n_runs = sum(job.is_run for job in todo)
@@ -60,7 +67,7 @@ def reproduce(
     if program is None:
         typer.echo(planning.write_plan(todo, results, guardian=None))
         return
-    batch.carry_out(todo, results, jobs or launch.cores(), program)
+    batch.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else launch.cores()), program, slurm)
     for experiment in chosen:
         typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
 
@@ -99,7 +106,7 @@ def run(
     overrides: Overrides = "{}",
     guardian: Guardian = None,
     done: Done = None,
-    spawned: Annotated[bool, typer.Option(help="Started by torchrun.", hidden=True)] = False,
+    spawned: options.Spawned = False,
     params: Params = paths.PARAMS,
 ) -> None:
     """Train one run: one arm, one seed. Resumes where it was interrupted."""
@@ -108,24 +115,10 @@ def run(
 
         guard.follow(guardian)
     from opd_lib.params import load
-    from opd_lib.run import plan
+    from opd_lib.run import single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
-    for parent in spec.parents.values():
-        if not plan.trained(parent):
-            raise ValueError(
-                f"{spec.name}: needs {parent.name}, whose weights are not in {parent.model_folder}; first do "
-                f"`opd run {parent.experiment} {parent.arm} {parent.seed}`, or `opd reproduce --only {notebook}`"
-            )
-    processes = spec.params.machine.processes
-    if processes > 1 and not spawned:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        os.execv(sys.executable, [*torchrun, "-m", "opd_lib.run.cli", *sys.argv[1:], "--spawned"])
-    if not plan.trained(spec):
-        from opd_lib.engine.train import train
-
-        train(spec)
-    if plan.trained(spec):
+    if single.train(spec, spawned):
         options.write_done(done, spec.identity)
         typer.echo(f"finished: {spec.folder}")
 
@@ -244,6 +237,9 @@ def refresh(
     if profile == committed.DEFAULT_PROFILE:
         committed.write_readme(judged)
 
+
+app.command()(data.data)
+app.command()(data.dedup)
 
 if __name__ == "__main__":
     app()

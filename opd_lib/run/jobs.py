@@ -1,7 +1,11 @@
-"""The plan of a batch: which runs and notebooks are missing, what each needs, and the command that does it."""
+"""The plan of a batch: which runs and notebooks are missing, what each needs, and the command that does it.
+
+Here a job counts by its processes; on a cluster it asks for what `resources` says.
+"""
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +19,12 @@ from opd_lib.report.record import write_json
 from opd_lib.run import execute, launch, plan
 from opd_lib.run.progress import DONE, FAILED, RUNNING, WAITING
 from opd_lib.run.status import is_locked, pace
+from opd_lib.schema import Machine
+
+CPUS_PER_GPU = 4
+"""Processor cores beside each accelerator: for the process itself, its sampler's engine, and what feeds the two."""
+NOTEBOOK_GIB, NOTEBOOK_HOURS = 4.0, 1.0
+"""What a notebook asks of a cluster: all its runs are finished by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +37,7 @@ class Job:
     done: Path
     words: tuple[str, ...]
     folder: Path
+    machine: Machine | None = None
     cores: int = 1
     steps: int = 1
     expected: float | None = None
@@ -89,6 +100,7 @@ def _run_job(spec: RunSpec, done: dict[str, Path], expected: float | None) -> Jo
         done=done[spec.name],
         words=tuple(launch.command(spec)),
         folder=spec.folder,
+        machine=spec.params.machine,
         cores=spec.params.machine.processes,
         steps=plan.steps(spec),
         expected=expected,
@@ -120,6 +132,7 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None) -> Path:
             "needs": job.needs,
             "done": str(job.done.relative_to(root)),
             "cores": job.cores,
+            "resources": resources(job.machine),
             "command": _command(words, job.log),
         }
     for entry in (*content["runs"].values(), *content["notebooks"].values()):
@@ -127,6 +140,22 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None) -> Path:
     path = root / ".plan.json"
     write_json(path, content)
     return path
+
+
+def resources(machine: Machine | None) -> dict[str, int]:
+    """What a job asks of a cluster, under Snakemake's names (MiB, minutes): one node; None stands for a notebook."""
+    if machine is None:
+        gpus, cpus, gib, hours = 0, 1, NOTEBOOK_GIB, NOTEBOOK_HOURS
+    else:
+        gpus = machine.processes if machine.device == "cuda" else 0
+        cpus, gib, hours = max(machine.processes, CPUS_PER_GPU * gpus), machine.memory_gib, machine.hours
+    return {
+        "nodes": 1,
+        "gpu": gpus,
+        "cpus_per_task": cpus,
+        "mem_mb": math.ceil(1024 * gib),
+        "runtime": math.ceil(60 * hours),
+    }
 
 
 def _command(words: Sequence[str], log: Path) -> str:

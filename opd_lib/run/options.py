@@ -13,7 +13,9 @@ from opd_lib import paths
 if TYPE_CHECKING:
     from opd_lib.params import Experiment
 
-Profile = Annotated[str, typer.Option(help="tiny (minutes) or smoke (seconds of training).")]
+Profile = Annotated[
+    str, typer.Option(help="tiny (minutes), smoke (seconds of training), or another folder of params/.")
+]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
 Records = Annotated[
     Path | None, typer.Option(help="Folder of the records. Default: results/local, and the committed ones.")
@@ -23,6 +25,16 @@ Only = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (from 0), or which: 0,3,4. Default: as in params.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: one per physical core.")]
+AtATime = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Processes at a time. Default: one per physical core; on a cluster 100 jobs."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it takes; start nothing.")]
+Spawned = Annotated[bool, typer.Option("--spawned", help="Started by torchrun.", hidden=True)]
+PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Write RESULTS/.plan.json and stop.")]
+Cluster = Annotated[str | None, typer.Option(help="slurm: submit the jobs instead of running them here.")]
+Partition = Annotated[str | None, typer.Option(help="The cluster's partition. Default: its own.")]
+Account = Annotated[str | None, typer.Option(help="The cluster's account. Default: yours.")]
 Overrides = Annotated[str, typer.Option(help='Changes of params as JSON: {"train.steps": 20}.')]
 Snakemake = Annotated[Path | None, typer.Option(help="The snakemake program. Default: of .venv-batch, or on PATH.")]
 Output = Annotated[Path, typer.Option(help="Folder for PROFILE/NOTEBOOK/figures and tables.")]

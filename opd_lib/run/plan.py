@@ -134,8 +134,8 @@ def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:
 
 
 def steps(spec: RunSpec) -> int:
-    """How many optimiser steps a run has; a probe, how many batches."""
-    return int(spec.params.probe.batches if spec.params.probe else spec.params.train.steps)
+    """How many steps lead to the end of a run: optimiser steps, a probe's batches, one for an evaluation alone."""
+    return int(spec.params.probe.batches if spec.params.probe else max(1, spec.params.train.steps))
 
 
 def total_seconds(seconds: Mapping[str, float]) -> float:

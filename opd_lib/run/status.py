@@ -55,12 +55,18 @@ def status(specs: Iterable[RunSpec]) -> pd.DataFrame:
 
 
 def pace(specs: Iterable[RunSpec]) -> dict[str, float]:
-    """Expected seconds of a whole run: of the same arm at other seeds, else from the mean pace of all that is known."""
+    """Expected seconds of a whole run: of the same arm at other seeds, else from the mean pace of all that is known.
+
+    An evaluation alone counts as one step, whose pace says nothing of runs that train, nor theirs of it.
+    """
     chosen = tuple(specs)
     by_arm = {_arm(spec): spec for spec in chosen}
     known = {name: seconds for name, spec in by_arm.items() if (seconds := _seconds_of_arm(spec)) is not None}
-    per_step = [seconds / plan.steps(by_arm[name]) for name, seconds in known.items()]
-    guess = {name: mean(per_step) * plan.steps(spec) for name, spec in by_arm.items()} if per_step else {}
+    paces: dict[bool, list[float]] = {True: [], False: []}
+    for name, seconds in known.items():
+        paces[by_arm[name].params.only_evaluates].append(seconds / plan.steps(by_arm[name]))
+    alike = {name: paces[spec.params.only_evaluates] for name, spec in by_arm.items()}
+    guess = {name: mean(found) * plan.steps(by_arm[name]) for name, found in alike.items() if found}
     return {spec.name: value for spec in chosen if (value := (guess | known).get(_arm(spec))) is not None}
 
 

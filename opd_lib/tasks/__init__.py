@@ -1,4 +1,4 @@
-"""What is asked and how it is graded, one file per task: the tiny world (`chain`).
+"""What is asked and how it is graded, one file per task: the tiny world (`chain`) and real mathematics (`math`).
 
 A task module states its `Params`, the keys of `task:` in a params file, and
 
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from opd_lib.types import Prompt
 
-NAMES = ("chain",)
+NAMES = ("chain", "math")
 
 
 class Question(Protocol):

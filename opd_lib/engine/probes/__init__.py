@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opd_lib.engine import checkpoint, sources
-from opd_lib.engine.probes import continuation, gradient, reward, teachers
+from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teachers
 from opd_lib.engine.setup import check
 
 if TYPE_CHECKING:
@@ -27,17 +27,18 @@ MEASURES: dict[str, Callable[..., list[dict[str, Any]]]] = {
 
 
 def measure(run: Run, probe: Probe) -> None:
-    """Every batch of the probe. A probe that was interrupted begins again."""
+    """Every batch of the probe. One that was interrupted begins again, or goes on if it writes rollouts."""
     assert run.writer is not None
+    if probe.kind == "rollouts":
+        rollouts.write(run, probe)
+        return
     run.writer.truncate(-1)
     for batch in range(1, probe.batches + 1):
         with run.timed("rollout"):
-            rollouts = sources.draw(
-                run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher, run.sample
-            )
+            drawn = sources.draw(run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher, run.sample)
         if batch == 1:
-            check(run, rollouts)
+            check(run, drawn)
         with run.timed("probe"):
-            rows = MEASURES[probe.kind](run, probe, rollouts, batch)
+            rows = MEASURES[probe.kind](run, probe, drawn, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])
         checkpoint.progress(run.spec.folder, batch, probe.batches, dict(run.seconds))

@@ -31,7 +31,7 @@ def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) 
     No rows if no response is longer than every depth.
     """
     source = run.spec.params.source
-    assert run.teacher is not None and source.kind != "corpus"  # params refuses a probe without a teacher or samples
+    assert run.teacher is not None and source.kind == "student"  # params refuses a probe without a teacher or samples
     kept = (rollouts.length_B > max(probe.depths)).nonzero()[:, 0].tolist()
     if not kept:
         return []

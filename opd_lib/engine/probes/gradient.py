@@ -73,7 +73,7 @@ def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> l
 def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> Gradients:
     """The batch's gradients, micro-batch by micro-batch; the groups of one prompt lie in one half."""
     source, weights = run.spec.params.source, list(run.student[0].train().parameters())
-    assert source.kind != "corpus"  # params refuses a probe of responses that are not the student's
+    assert source.kind == "student"  # params refuses a probe of responses that are not the student's
     half = len(rollouts.prompts) // source.per_prompt // 2 * source.per_prompt
     against_W = torch.zeros_like(flat(weights))
     own_2W = against_W.repeat(2, 1)

@@ -2,7 +2,8 @@
 
 Every figure shows each seed as a thin line or a dot, their mean as a thick line and, from two seeds on, the 95 %
 Student-t interval of the mean. Names stand at the ends of the lines, not in a legend. An arm keeps its colour in every
-figure (see `colours`). Equal input gives equal bytes under one version of matplotlib.
+figure (see `colours`). Where a profile has none of the runs, the figure says so; a map of nothing is refused. Equal
+input gives equal bytes under one version of matplotlib.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from opd_lib.maths import stats
-from opd_lib.report.figures.canvas import LABEL_SIZE, Chart, shown, styled
+from opd_lib.report.figures.canvas import LABEL_SIZE, Chart, nothing, shown, styled
 from opd_lib.report.figures.colours import BLACK, BLUE, GREY, colours_of, tint
 
 NAME_WIDTH = 12  # characters that fit under a bar
@@ -23,6 +23,8 @@ def bars(frame: pd.DataFrame, column: str, ylabel: str, reference: Mapping[str, 
     `frame` has columns arm, seed and `column`, one row each; `reference` maps arms to the paper's value.
     An arm with a seed whose value is undefined says so and has no bar.
     """
+    if frame.empty:
+        return nothing()
     arms = list(frame["arm"].unique())
     chart = Chart(figsize=(0.9 + 0.85 * len(arms), 2.5))
     axes = chart.subplots()

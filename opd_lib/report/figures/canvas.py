@@ -24,6 +24,7 @@ LABEL_TOP = 0.96  # the highest place of a label, which leaves the title alone
 LABELS_THAT_FIT = 10  # labels beside an axis of PANEL_HEIGHT; more make it taller
 LABEL_SIZE = 8  # points
 CHARACTER = 0.066  # inches, the mean width of one at LABEL_SIZE
+NO_RUNS = "no such runs at this profile"
 CLOSE = 0.05  # a line that ends nearer to the right border, as a share of the axis width, ends there
 
 P = ParamSpec("P")
@@ -119,6 +120,19 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
 def write_beside(axes: Axes, height: float, text: str, colour: str, indent: float = 0.0) -> None:
     """Text to the right of an axis, at a height between 0 and 1."""
     axes.text(1.04 + indent, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=LABEL_SIZE)
+
+
+def say_empty(axes: Axes) -> None:
+    """Say in place of what would be drawn that there is nothing to draw."""
+    axes.text(0.5, 0.5, NO_RUNS, transform=axes.transAxes, ha="center", va="center", fontsize=LABEL_SIZE, gid="empty")
+
+
+def nothing() -> Chart:
+    """A chart that says that there is nothing to draw."""
+    chart, (axes,) = rows_of_axes(1, [])
+    axes.set_axis_off()
+    say_empty(axes)
+    return chart
 
 
 def _lead(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from opd_lib.report.figures.canvas import LABEL_GAP, Chart, crowding, rows_of_axes, shown, styled, write_beside
+from opd_lib.report.figures.canvas import LABEL_GAP, Chart, crowding, nothing, rows_of_axes, shown, styled, write_beside
 from opd_lib.report.figures.colours import BLUE, FREE_COLOURS, VERMILLION, colours_of
 
 BINS = 40
@@ -18,6 +18,8 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
 
     Bins are common to all arms; each histogram adds up to 1. Dashed lines stand at the means.
     """
+    if frame.empty:
+        return nothing()
     arms = list(frame["arm"].unique())
     edges = np.histogram_bin_edges(frame[column].dropna(), bins=BINS)
     chart, places = rows_of_axes(len(arms), [f"not {by} (n = 0000)"])
@@ -37,6 +39,8 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
 @styled
 def scatter(frame: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, group: str) -> Chart:
     """One dot per row, with colour and shape of its `group`; the groups are named at the right."""
+    if frame.empty:
+        return nothing()
     groups = {str(name): rows for name, rows in frame.groupby(group, sort=False)}
     colours = colours_of(list(groups))
     chart, (axes,) = rows_of_axes(1, list(groups))

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, NullLocator
 
 from opd_lib.maths import stats
 from opd_lib.maths.stats import Interval
-from opd_lib.report.figures.canvas import Chart, Label, label_ends, rows_of_axes, shown, styled
+from opd_lib.report.figures.canvas import Chart, Label, label_ends, nothing, rows_of_axes, say_empty, shown, styled
 from opd_lib.report.figures.colours import GREY, colours_of, dashes_of
 
 STEP = "step"
@@ -70,6 +70,8 @@ def panels(
 @styled
 def accuracy_panels(evals: pd.DataFrame, teacher_lines: Mapping[str, Mapping[str, float]] | None = None) -> Chart:
     """One axis per test set, on one scale; `teacher_lines` maps a name to test set → accuracy (dashed)."""
+    if evals.empty:
+        return nothing()
     test_sets = sorted(evals["test_set"].unique())
     teachers = teacher_lines or {}
     chart, places = rows_of_axes(len(test_sets), [*names_in(evals), *teachers], share_y=True)
@@ -151,10 +153,13 @@ def draw_curves(
     """Seeds, mean and band of every arm, and where to write its name; the mean line's gid is `mean:ARM`.
 
     With `dots` the seeds are dots and each interval also a whisker, for settings are few and need no curve between.
+    An empty frame leaves the axes to the reference lines, and they say so.
     """
+    if frame.empty:
+        say_empty(axes)
     arms = list(frame["arm"].unique())
     colours, dashes = colours_of(arms), dashes_of(arms)
-    faint = min(1.0, CLEAR_ARMS / len(arms))
+    faint = min(1.0, CLEAR_ARMS / max(1, len(arms)))
     labels = []
     for arm in arms:
         xs, ys = curve_of(frame[frame["arm"] == arm], x, column)

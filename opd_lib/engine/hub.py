@@ -1,0 +1,46 @@
+"""Where a checkpoint is: a folder, or a model of the Hugging Face hub, `org/name` or `org/name@revision`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = "*.safetensors"
+FILES = ("*.json", WEIGHTS, "*.txt", "*.model", "*.jinja")
+"""What a checkpoint is made of: configuration, weights, tokenizer, chat template."""
+
+
+def fetch(reference: str | Path, weights: bool = True) -> Path:
+    """The folder of a checkpoint, downloaded first if it is on the hub and not yet in the hub's cache.
+
+    `weights` false leaves those out. A revision should be a commit: a branch may change. Raises ValueError, with what
+    to do about it, for a folder or model that is not there, a gated one, a wrong revision, and without network.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    if Path(reference).is_dir():
+        return Path(reference)
+    files = [pattern for pattern in FILES if weights or pattern != WEIGHTS]
+    name, _, revision = str(reference).partition("@")
+    page, wrong = f"https://huggingface.co/{name}", f"cannot load a checkpoint from {reference}:"
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+    except errors.HFValidationError as error:
+        raise ValueError(
+            f"{wrong} no such folder, and no name of a model on the hub; give a folder written by save_pretrained, "
+            "org/name, org/name@revision, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that checkpoint again)"
+        ) from error
+    except errors.GatedRepoError as error:
+        raise ValueError(f"{wrong} it is gated; ask for access on {page} and log in with `hf auth login`") from error
+    except errors.RevisionNotFoundError as error:
+        raise ValueError(f"{wrong} it has no such revision; take a commit of {page}/commits/main") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ValueError(f"{wrong} not on the hub, or private; see {page}, or log in with `hf auth login`") from error
+    except (errors.LocalEntryNotFoundError, ConnectionError) as error:
+        raise ValueError(
+            f"{wrong} no such folder, and the hub cannot be reached ({str(error).splitlines()[0]}); connect once to "
+            "fill the cache, or name a folder that holds the checkpoint"
+        ) from error
+    except OSError as error:
+        raise ValueError(
+            f"{wrong} it cannot be downloaded ({error}); free the disk, or set HF_HOME elsewhere"
+        ) from error

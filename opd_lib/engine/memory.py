@@ -1,0 +1,161 @@
+"""Is there enough memory for a run? Asked before anything is loaded, from the shapes of its models.
+
+The numbers are those of `maths/footprint`: an estimate that leaves out the framework itself and what its allocator
+cannot use, for which USABLE leaves room.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opd_lib.maths import cost, footprint
+from opd_lib.maths.cost import Shape
+from opd_lib.schema import NewModel, NewTextModel, Sampled
+from opd_lib.tasks import chain
+
+if TYPE_CHECKING:
+    from opd_lib.params import RunSpec
+    from opd_lib.schema import Machine, RunParams
+
+USABLE = 0.9
+"""The share of a device's memory that may be planned with."""
+CHAIN_PROMPT = 40  # tokens, at most: a chain of 14 operations with its template
+FLOAT64_ENTRIES = 9
+"""float64 numbers per token and entry of the vocabulary that comparing three models' distributions holds at a time."""
+
+
+def require(spec: RunSpec, shapes: Mapping[str, Shape], free: float) -> bool:
+    """Whether activations must be computed again in the backward pass to fit into `free` bytes.
+
+    Raises ValueError with what is needed and what there is if even that is too much.
+    """
+    if needed(spec.params, shapes, free, recompute=False).total <= USABLE * free:
+        return False
+    footprint.require(needed(spec.params, shapes, free, recompute=True), USABLE * free, spec.params.machine.device)
+    return True
+
+
+def needed(params: RunParams, shapes: Mapping[str, Shape], device: float, recompute: bool) -> footprint.Memory:
+    """What each process of a run holds (bytes); `device` is the memory that its accelerator has."""
+    found = footprint.memory(setting(params, shapes, device, recompute))
+    kind = params.probe.kind if params.probe else None
+    student = shapes["student"]
+    if kind == "gradient":  # three float64 vectors of all weights, and a gradient flattened for one of them
+        return replace(found, gradients=found.gradients + (3 * 8.0 + 4 + 8) * student.parameters)
+    if kind == "teachers":
+        return replace(found, logits=8.0 * FLOAT64_ENTRIES * student.vocabulary * micro_tokens(params))
+    return replace(found, logits=0.0) if kind == "rollouts" or params.only_evaluates else found  # nothing is scored
+
+
+def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recompute: bool) -> footprint.Setting:
+    """A run's parameters as `maths/footprint` asks for them."""
+    machine, student = params.machine, shapes["student"]
+    number = cost.BFLOAT16 if machine.precision == "bfloat16" else cost.FLOAT32
+    held = [role for role in shapes if role == "other" or (role == "teacher" and machine.teacher_url is None)]
+    frozen = tuple((shapes[role], is_spread(shapes[role], machine, device)) for role in held)
+    engine = machine.sampler == "vllm"  # a corpus is not sampled, but its evaluations are
+    writers = [student, shapes["teacher"]] if params.source.kind == "teacher" else [student]
+    writer = max(writers, key=lambda model: model.parameters)
+    lists = [int(params.method.get("k", 0)), *params.diagnose.ks]
+    return footprint.Setting(
+        student=student,
+        frozen=frozen,
+        processes=machine.processes,
+        shard=machine.shard,
+        number=number,
+        trained=params.trains or (params.probe is not None and params.probe.kind == "gradient"),
+        moments=params.trains,
+        tokens=micro_tokens(params),
+        chunk=None,
+        k=student.vocabulary if params.method.get("estimator") == "full" else 2 * max(lists),
+        recompute=recompute,
+        writer=writer,
+        engine=engine,
+        sleeps=machine.device == "cuda",
+        cache=machine.sampler_cache_gib * footprint.GIB if engine else own_cache(params, writer, number),
+    )
+
+
+def is_spread(model: Shape, machine: Machine, device: float) -> bool:
+    """Whether a frozen model is spread over the processes: only if it takes much of an accelerator."""
+    number = cost.BFLOAT16 if machine.precision == "bfloat16" else cost.FLOAT32
+    whole = footprint.fits_whole(number * model.parameters, None if machine.device == "cpu" else device)
+    return machine.shard and not whole
+
+
+def micro_tokens(params: RunParams) -> int:
+    """Tokens of the largest micro-batch: the limit, or one row that is longer."""
+    source = params.source
+    longest = prompt_tokens(params) + source.longest if isinstance(source, Sampled) else 0
+    return max(params.train.micro_tokens, longest)
+
+
+def prompt_tokens(params: RunParams) -> int:
+    """Tokens of a prompt, at most."""
+    return int(getattr(params.task, "max_prompt_tokens", CHAIN_PROMPT))
+
+
+def own_cache(params: RunParams, model: Shape, number: int) -> float:
+    """Bytes of the cache when responses are sampled in process: all of a process's rows at a time, to their limits."""
+    source, evaluate, processes = params.source, params.evaluate, params.machine.processes
+    asked = evaluate.n_problems * len(params.task.test_sets) * evaluate.n_samples
+    rows = -(-asked // processes) * (prompt_tokens(params) + evaluate.max_new_tokens) if params.probe is None else 0
+    if isinstance(source, Sampled):
+        share = -(-source.prompts_per_step // processes) * source.per_prompt
+        rows = max(rows, share * (prompt_tokens(params) + source.longest))
+    return float(rows * model.kv_bytes(number))
+
+
+def shapes(spec: RunSpec) -> dict[str, Shape]:
+    """role → shape of each model of a run, from the config.json of its checkpoint, read here or from the hub."""
+    found = {}
+    for role in ("student", "teacher", "other"):
+        place = spec.checkpoint(role)
+        if place is not None:
+            found[role] = cost.shape(read_config(place))
+    return found if "student" in found else {"student": new_shape(spec.params.student), **found}
+
+
+def read_config(place: str) -> dict[str, Any]:
+    """A checkpoint's config.json: of a folder as it stands, of a hub name (`name@revision`) through transformers."""
+    folder = Path(place)
+    if folder.is_dir():
+        content: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        return content
+    from transformers import AutoConfig
+
+    name, _, revision = place.partition("@")
+    config: dict[str, Any] = AutoConfig.from_pretrained(name, revision=revision or None).to_dict()
+    return config
+
+
+def new_shape(model: object) -> Shape:
+    """The shape of a new model (`models.new_model`); one of real text may turn out with fewer tokens."""
+    assert isinstance(model, NewModel)
+    return Shape(
+        layers=model.layers,
+        hidden=model.hidden,
+        intermediate=3 * model.hidden,
+        heads=model.heads,
+        kv_heads=model.heads,
+        head_dim=model.hidden // model.heads,
+        vocabulary=model.vocabulary if isinstance(model, NewTextModel) else len(chain.VOCABULARY),
+        tied=False,
+        qkv_bias=False,
+        qk_norm=True,
+    )
+
+
+def free(machine: Machine) -> float:
+    """Bytes of memory that each process of this machine has to itself, now."""
+    if machine.device == "cuda":
+        import torch
+
+        return float(torch.cuda.mem_get_info()[0])
+    import psutil
+
+    return float(psutil.virtual_memory().available) / machine.processes

@@ -1,0 +1,141 @@
+"""Parameters that are well-formed and yet cannot be run, or must not be: each refused with the reason and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from opd_lib import methods, tasks
+from opd_lib.schema import Corpus, NewModel, NewTextModel, Probe, RunParams
+from opd_lib.tasks import chain
+
+
+def check(params: RunParams, method: methods.Method | None, options: Sequence[BaseModel]) -> None:
+    """Raise ValueError for the first thing refused. Without torch there is no method, and what it says goes unasked.
+
+    `options` are the method's, with those of a probe that compares two objectives.
+    """
+    check_task(params)
+    if method:
+        check_method(params, method, options)
+        if params.machine.teacher_url and params.teacher:
+            check_served(params, method, options)
+        if params.probe is not None:
+            check_probe(params, params.probe, method)
+
+
+def check_task(params: RunParams) -> None:
+    """Refuse names the task does not have, and evaluations and diagnostics that cannot be."""
+    tasks.load(params.task.name).check(params.task)
+    if params.source.kind == "corpus":
+        check_corpus(params, params.source)
+    if params.source.kind == "answers" and params.task.name != "math":
+        raise ValueError("source.kind: answers is for real questions; in the tiny world use kind: corpus")
+    if isinstance(params.student, NewModel) and isinstance(params.student, NewTextModel) != (
+        params.task.name == "math"
+    ):
+        raise ValueError(
+            f"student: a new model for task.name {params.task.name}: the tiny world has its own tokenizer and takes no "
+            "key vocabulary; for real mathematics a tokenizer is trained, and vocabulary is required"
+        )
+    for cap in params.evaluate.caps:
+        if not 1 <= cap <= params.evaluate.max_new_tokens:
+            raise ValueError(f"evaluate.caps: {cap} is no lower limit than max_new_tokens: use 1 ≤ cap ≤ that")
+    steps = [entry.step for entry in getattr(params.source, "schedule", ())]
+    if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
+        raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
+    vocabulary = len(chain.VOCABULARY) if params.task.name == "chain" else None
+    for k in params.diagnose.ks:
+        if k < 1 or (vocabulary and k > vocabulary):
+            raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
+
+
+def check_corpus(params: RunParams, source: Corpus) -> None:
+    """Refuse a corpus of the tiny world for another task, and templates it does not have."""
+    if params.task.name != "chain":
+        raise ValueError(
+            f"source.kind: corpus, but only the tiny world writes one, and task.name is {params.task.name}"
+        )
+    for template in source.templates:
+        if template not in chain.TEMPLATES:
+            raise ValueError(f"source.templates: {template!r} is unknown; choose from {', '.join(chain.TEMPLATES)}")
+
+
+def check_method(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
+    """Refuse a method without what it needs, and what the method itself refuses in any of these options."""
+    if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
+        raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
+    if params.machine.processes > params.source.prompts_per_step:
+        raise ValueError(
+            f"machine.processes: {params.machine.processes} for {params.source.prompts_per_step} prompts per step; "
+            "each process needs at least one prompt"
+        )
+    if params.source.kind in ("stored", "answers") and method.needs:
+        raise ValueError(
+            f"source.kind: {params.source.kind}, but method {method.name} needs {', '.join(sorted(method.needs))}: "
+            "responses given beforehand are for fine-tuning, method.name: sft"
+        )
+    if params.source.kind == "student" and (params.source.temperature != 1.0 or params.source.top_p < 1.0):
+        raise ValueError(
+            f"source: temperature {params.source.temperature:g}, top_p {params.source.top_p:g}: on-policy gradients "
+            "take the samples for the student's own; use temperature: 1.0 and top_p: 1.0 with kind: student"
+        )
+    if "reward" in method.needs and (params.source.kind != "student" or params.source.per_prompt < 2):
+        raise ValueError(
+            f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
+            "responses to one prompt; use kind: student with per_prompt of at least 2"
+        )
+    if method.check is not None and params.task.name == "chain":  # elsewhere the vocabulary is known once it is loaded
+        for each in options:
+            method.check(each, len(chain.VOCABULARY), params.teacher is not None)
+
+
+def check_served(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
+    """Refuse what needs more of the teacher than a server says: its samples, or its probability of given tokens."""
+    here = "the teacher must be in this process: use machine.teacher_url: null"
+    if params.source.kind == "teacher":
+        raise ValueError(f"source.kind: teacher, but a served teacher writes no responses; {here}")
+    if params.probe is not None and params.probe.kind in ("teachers", "continuation"):
+        what = {"teachers": "compares whole distributions", "continuation": "lets the teacher write"}
+        raise ValueError(f"probe.kind: {params.probe.kind} {what[params.probe.kind]}, and {here}")
+    if method.check_served is not None:
+        for each in options:
+            method.check_served(each)
+
+
+def check_rollouts(params: RunParams) -> None:
+    """Refuse stored rollouts of a task whose responses the filters cannot read, or without anybody who writes them."""
+    if params.task.name != "math":
+        raise ValueError(f"probe.kind: rollouts, but its filters read mathematics, and task.name is {params.task.name}")
+    if params.source.kind not in ("student", "teacher"):
+        raise ValueError(f"source.kind: {params.source.kind}, but rollouts are sampled; use student or teacher")
+    if params.machine.processes != 1:
+        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
+
+
+def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:
+    """Refuse a probe of what does not exist, of responses of others, or whose answer would be empty or trivial."""
+    if probe.kind == "rollouts":
+        check_rollouts(params)
+        return
+    if params.teacher is None or not isinstance(params.student, str):
+        raise ValueError("probe: it compares two checkpoints; name both student and teacher")
+    if params.source.kind != "student":
+        raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
+    if params.source.schedule:
+        raise ValueError("source.schedule: a probe has no steps; write schedule: [] and one max_new_tokens")
+    if params.machine.processes != 1:
+        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
+    if probe.kind == "teachers" and probe.other == params.teacher:
+        raise ValueError(f"probe.other: {probe.other} is the teacher itself; name another checkpoint")
+    if probe.kind == "continuation" and not 0 <= min(probe.depths) <= max(probe.depths) < params.source.max_new_tokens:
+        raise ValueError(
+            f"probe.depths: {list(probe.depths)} with responses of at most {params.source.max_new_tokens} tokens; "
+            "use depths from 0 to below source.max_new_tokens"
+        )
+    if probe.kind == "gradient" and ("teacher" not in method.needs or params.source.prompts_per_step < 2):
+        raise ValueError(
+            f"probe: the gradient probe halves a batch of prompts and asks what the teacher does; method is "
+            f"{method.name} with {params.source.prompts_per_step} prompts per step; distil, on 2 prompts at least"
+        )

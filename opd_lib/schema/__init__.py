@@ -1,0 +1,190 @@
+"""The schema of a params file: one frozen, strict record per section. Every key is required, none may be added."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from opd_lib.schema.base import Count, Integers, Positive, Strict
+from opd_lib.schema.probes import ContinuationProbe, GradientProbe, Probe, RewardProbe, RolloutsProbe, TeachersProbe
+from opd_lib.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored
+from opd_lib.tasks import chain, math
+
+__all__ = [
+    "FILE_KEYS",
+    "Answers",
+    "ContinuationProbe",
+    "Corpus",
+    "Diagnose",
+    "Evaluate",
+    "GradientProbe",
+    "Limit",
+    "Machine",
+    "NewModel",
+    "NewTextModel",
+    "Probe",
+    "RewardProbe",
+    "RolloutsProbe",
+    "RunParams",
+    "Sampled",
+    "Source",
+    "Stored",
+    "Task",
+    "TeachersProbe",
+    "Train",
+]
+
+FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
+Task = chain.Params | math.Params
+
+
+class NewModel(Strict):
+    """A randomly initialised Qwen3 model of the tiny world."""
+
+    layers: Count
+    hidden: Count
+    heads: Count
+    context: Count
+    rope_theta: Positive
+    initializer_range: Positive
+
+
+class NewTextModel(NewModel):
+    """A randomly initialised Qwen3 model of real text: a rehearsal of a large one.
+
+    Its tokenizer is trained on the task's questions and has at most `vocabulary` tokens (byte-level BPE).
+    """
+
+    vocabulary: Annotated[int, Field(ge=512)]
+
+
+class Train(Strict):
+    """Optimisation: AdamW. `warmup` and `decay` are steps of linear ramp at the start and at the end.
+
+    With `steps: 0` a checkpoint is evaluated as it is and handed on: what other notebooks call by a name of ours.
+    """
+
+    steps: Annotated[int, Field(ge=0)]
+    lr: Positive
+    warmup: Annotated[int, Field(ge=0)]
+    decay: Annotated[int, Field(ge=0)]
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    max_grad_norm: Positive
+    micro_tokens: Count
+    checkpoint_every: Count
+
+
+class Evaluate(Strict):
+    """avg@n_samples on n_problems of every test set, at step 0, every `every` steps and at the end.
+
+    `caps` (tokens): the accuracy is also recorded as it would be with a lower response limit.
+    """
+
+    every: Count
+    n_problems: Annotated[int, Field(ge=1, le=1000)]
+    n_samples: Count
+    temperature: Positive
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+    max_new_tokens: Count
+    caps: Integers
+
+
+class Diagnose(Strict):
+    """Diagnostics at each top-k in `ks`; `depth_bucket` in tokens; `examples`: responses kept at each evaluation.
+
+    The table by depth gets rows at step 1 and every `depth_every` steps.
+    """
+
+    ks: Integers
+    depth_bucket: Count
+    depth_every: Count
+    examples: Annotated[int, Field(ge=0)]
+
+
+class Machine(Strict):
+    """Where and how it runs; not part of a run's identity.
+
+    `shard`: weights and optimiser are spread over the processes (FSDP2) instead of being kept whole in each.
+    `precision` is that of forward and backward passes: weights, gradients' sums and the optimiser are always float32.
+    `keep_checkpoints`: how many checkpoints of sharded weights stay (whole weights: one, replaced as a whole).
+    `sampler_cache_gib`: key-value cache of the vLLM engine (GiB). `max_sampler_gap` (nats): the run stops if the mean
+    |log-probability of the sampler − of the trainer| of a step's tokens is larger. `teacher_url`: the vLLM server that
+    has the teacher, as http://HOST:8000; null keeps it in the run's own processes. `memory_gib` and `hours` are asked
+    of a cluster.
+    """
+
+    processes: Count
+    shard: bool
+    device: Literal["cpu", "cuda"]
+    precision: Literal["float32", "bfloat16"]
+    keep_checkpoints: Count
+    sampler: Literal["transformers", "vllm"]
+    sampler_cache_gib: Positive
+    max_sampler_gap: Positive
+    teacher_url: Annotated[str, Field(pattern="^https?://[^/]+")] | None
+    memory_gib: Positive
+    hours: Positive
+
+
+def _kind_of_student(value: object) -> str:
+    if isinstance(value, NewTextModel) or (isinstance(value, dict) and "vocabulary" in value):
+        return "new text model"
+    return "new model" if isinstance(value, dict | NewModel) else "checkpoint"
+
+
+Student = Annotated[
+    Annotated[str, Tag("checkpoint")]
+    | Annotated[NewModel, Tag("new model")]
+    | Annotated[NewTextModel, Tag("new text model")],
+    Discriminator(_kind_of_student),
+]
+
+
+class RunParams(Strict):
+    """Everything that determines a run but its seed and its parents' weights.
+
+    A run with a `probe` measures student and teacher as they are and trains nothing.
+    """
+
+    task: Annotated[Task, Field(discriminator="name")]
+    student: Student
+    teacher: str | None
+    source: Source
+    method: Annotated[dict[str, Any], Field(min_length=1)]
+    train: Train
+    evaluate: Evaluate
+    diagnose: Diagnose
+    probe: Probe | None
+    machine: Machine
+
+    @property
+    def references(self) -> dict[str, str]:
+        """role → the checkpoint, hub name or `run:` reference that stands for it; a new model has none.
+
+        Roles are student, teacher, a probe's other and the run whose stored rollouts are the source.
+        """
+        named = {
+            "student": self.student,
+            "teacher": self.teacher,
+            "other": getattr(self.probe, "other", None),
+            "rollouts": getattr(self.source, "rollouts", None),
+        }
+        return {role: reference for role, reference in named.items() if isinstance(reference, str)}
+
+    @property
+    def only_evaluates(self) -> bool:
+        """True if it takes a checkpoint as it is: no step is made, nothing is measured but its accuracy."""
+        return self.probe is None and self.train.steps == 0
+
+    @property
+    def trains(self) -> bool:
+        """True if it makes steps: neither a probe nor a checkpoint that is only evaluated."""
+        return self.probe is None and self.train.steps > 0
+
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """The method's options, without its name."""
+        return {key: value for key, value in self.method.items() if key != "name"}
