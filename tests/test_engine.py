@@ -235,6 +235,22 @@ def test_a_responses_advantage_reaches_each_of_its_tokens_unrounded(student: sou
     assert torch.equal(scores.advantage_N, advantage_B.repeat_interleave(rollouts.length_B))
 
 
+@pytest.mark.parametrize("max_tokens", [10, 14, 10_000])
+def test_beginnings_score_like_the_same_tokens_of_whole_responses(student: sources.Model, max_tokens: int) -> None:
+    whole = sampled(student)
+    cut = score.beginnings(whole, max_tokens)
+    lengths = [len(prompt.token_ids) for prompt in whole.prompts]
+    assert cut.length_B.tolist() == [
+        max(1, min(n, max_tokens - prompt)) for n, prompt in zip(whole.length_B.tolist(), lengths, strict=True)
+    ]
+    rows = torch.arange(len(whole.prompts))
+    all_of, begun = (score.score(student[0], None, rollouts, rows, 0) for rollouts in (whole, cut))
+    kept_N = all_of.position_N < cut.length_B[all_of.row_N]
+    assert torch.allclose(all_of.student_logp_N[kept_N], begun.student_logp_N)
+    assert gates.sampler_gap(cut, begun) < 1e-5
+    assert (cut.finished_B == (whole.finished_B & (cut.length_B == whole.length_B))).all()
+
+
 def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sources.Model) -> None:
     rollouts = sampled(student)
     rows = torch.arange(6)

@@ -44,7 +44,8 @@ def needed(params: RunParams, shapes: Mapping[str, Shape], device: float, recomp
     found = footprint.memory(setting(params, shapes, device, recompute))
     kind = params.probe.kind if params.probe else None
     student = shapes["student"]
-    if kind == "gradient":  # three float64 vectors of all weights, and a gradient flattened for one of them
+    if kind == "gradient" and params.machine.device == "cpu":  # elsewhere the machine's memory holds these:
+        # three float64 vectors of all weights, and a gradient flattened for one of them
         return replace(found, gradients=found.gradients + (3 * 8.0 + 4 + 8) * student.parameters)
     if kind == "teachers":
         return replace(found, logits=8.0 * FLOAT64_ENTRIES * student.vocabulary * micro_tokens(params))
@@ -90,6 +91,8 @@ def is_spread(model: Shape, machine: Machine, device: float) -> bool:
 def micro_tokens(params: RunParams) -> int:
     """Tokens of the largest micro-batch: the limit, or one row that is longer."""
     source = params.source
+    if params.probe is not None and params.probe.kind == "continuation":
+        return params.train.micro_tokens  # only the gates score, and they cut longer rows
     longest = prompt_tokens(params) + source.longest if isinstance(source, Sampled) else 0
     return max(params.train.micro_tokens, longest)
 

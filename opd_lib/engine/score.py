@@ -43,6 +43,14 @@ def lock_step(groups: list[Tensor]) -> list[tuple[Tensor, float]]:
     return [(rows, 1.0) for rows in groups] + [(groups[-1][-1:], 0.0)] * lacking
 
 
+def beginnings(rollouts: Rollouts, max_tokens: int) -> Rollouts:
+    """The same responses, cut where prompt and response together would have more than `max_tokens` tokens."""
+    room_B = torch.tensor([max(1, max_tokens - len(prompt.token_ids)) for prompt in rollouts.prompts])
+    length_B = torch.minimum(rollouts.length_B, room_B.to(rollouts.length_B.device))
+    whole_B = length_B == rollouts.length_B
+    return rollouts if whole_B.all() else replace(rollouts, length_B=length_B, finished_B=rollouts.finished_B & whole_B)
+
+
 def response_logits(model: PreTrainedModel, rollouts: Rollouts, rows: Tensor) -> Tensor:
     """Logits (N, V) from which each response token of these rows was drawn, packed in row order.
 

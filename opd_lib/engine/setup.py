@@ -172,6 +172,7 @@ def check(run: Run, rollouts: Rollouts) -> None:
     """Pass every gate that applies to this run's first batch, and record what they measured."""
     params, model = run.spec.params, run.student[0]
     found: dict[str, Any] = {}
+    rollouts = score.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
     with torch.no_grad():
         rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
         scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run))

@@ -123,5 +123,5 @@ def scored(run: Run, rollouts: Rollouts, rows: Tensor, against: Any) -> tuple[To
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """Weights, or their gradients, as one vector (W) in float64."""
-    return torch.cat([tensor.detach().flatten() for tensor in tensors]).double()
+    """Weights, or their gradients, as one vector (W) in float64, in the machine's memory: several fill no device."""
+    return torch.cat([tensor.detach().flatten().cpu() for tensor in tensors]).double()
