@@ -80,15 +80,22 @@ def end(processes: Iterable[psutil.Process], first: int = signal.SIGTERM, patien
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Inside the block SIGTERM raises KeyboardInterrupt, so that one clean-up serves both (main thread only)."""
+    """Inside the block SIGTERM raises KeyboardInterrupt, so that one clean-up serves both (main thread only).
+
+    An interrupt that is ignored here, as in the background of a script, stays so, but is not ignored by children.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    handlers = {signal.SIGTERM: _interrupt}
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        handlers[signal.SIGINT] = _ignore  # a function: SIG_IGN would be inherited
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
