@@ -76,7 +76,7 @@ def teach(world: Path) -> None:
 
 def long(world: Path, results: str) -> tuple[RunSpec, ...]:
     """Two runs that take a few seconds, to be interrupted."""
-    return load(world, results=results, overrides={"train.steps": 300}).runs()[:2]
+    return load(world, results=results, overrides={"train.steps": 600}).runs()[:2]
 
 
 def progress_of(folder: Path) -> int:
