@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
-    """Let tests interrupt what they start: in a script's background SIGINT is ignored, and children would inherit that."""
+    """Let tests interrupt what they start: a script's background ignores SIGINT, and children would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
