@@ -110,12 +110,12 @@ def check_rollouts(params: RunParams) -> None:
         raise ValueError(f"probe.kind: rollouts, but its filters read mathematics, and task.name is {params.task.name}")
     if params.source.kind not in ("student", "teacher"):
         raise ValueError(f"source.kind: {params.source.kind}, but rollouts are sampled; use student or teacher")
-    if params.machine.processes != 1:
-        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
 
 
 def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:
     """Refuse a probe of what does not exist, of responses of others, or whose answer would be empty or trivial."""
+    if params.machine.processes != 1:
+        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
     if probe.kind == "rollouts":
         check_rollouts(params)
         return
@@ -125,8 +125,6 @@ def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None
         raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
     if params.source.schedule:
         raise ValueError("source.schedule: a probe has no steps; write schedule: [] and one max_new_tokens")
-    if params.machine.processes != 1:
-        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
     if probe.kind == "teachers" and probe.other == params.teacher:
         raise ValueError(f"probe.other: {probe.other} is the teacher itself; name another checkpoint")
     if probe.kind == "continuation" and not 0 <= min(probe.depths) <= max(probe.depths) < params.source.max_new_tokens:

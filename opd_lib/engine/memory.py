@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from opd_lib.engine import hub
 from opd_lib.maths import cost, footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.schema import NewModel, NewTextModel, Sampled
@@ -119,21 +119,9 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
     for role in ("student", "teacher", "other"):
         place = spec.checkpoint(role)
         if place is not None:
-            found[role] = cost.shape(read_config(place))
+            config = hub.fetch(place, weights=False) / "config.json"
+            found[role] = cost.shape(json.loads(config.read_text()))
     return found if "student" in found else {"student": new_shape(spec.params.student), **found}
-
-
-def read_config(place: str) -> dict[str, Any]:
-    """A checkpoint's config.json: of a folder as it stands, of a hub name (`name@revision`) through transformers."""
-    folder = Path(place)
-    if folder.is_dir():
-        content: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        return content
-    from transformers import AutoConfig
-
-    name, _, revision = place.partition("@")
-    config: dict[str, Any] = AutoConfig.from_pretrained(name, revision=revision or None).to_dict()
-    return config
 
 
 def new_shape(model: object) -> Shape:

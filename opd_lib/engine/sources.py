@@ -47,9 +47,14 @@ def draw(
         return from_answers(source, params.task, student[1], seed, step, ranks)
     if source.kind == "corpus":
         return from_corpus(source, params.task, student[1], seed, step, ranks)
+    return from_model(source, params, author(source, student, teacher), seed, step, ranks, sample)
+
+
+def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
+    """The model that writes the responses."""
     model = student if source.kind == "student" else teacher
     assert model is not None  # params refuses a teacher source without a teacher
-    return from_model(source, params, model, seed, step, ranks, sample)
+    return model
 
 
 def from_model(

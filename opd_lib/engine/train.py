@@ -106,10 +106,8 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             loss_sum += loss.total.item()
             counted += loss.n_tokens
             gaps_N = gates.sampler_gaps(rollouts, scores)
-            gap, gap_sum = (
-                np.maximum(gap, float(gaps_N.max())),
-                gap_sum + float(gaps_N.sum()),
-            )  # unlike max, keeps a NaN
+            gap = np.maximum(gap, float(gaps_N.max()))  # unlike max, keeps a NaN
+            gap_sum += float(gaps_N.sum())
             tally.add(scores)
             if keep and not examples:
                 examples = score.examples(step, rollouts, scores, words(run), params.diagnose.examples)

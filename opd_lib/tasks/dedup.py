@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from opd_lib.tasks.math_rows import TEMPLATES
 from opd_lib.tasks.similarity import Duplicate, Embed, Say, extra, find_duplicates, index_reference, sentence_encoder
 
 Strip = Callable[[str], str]
@@ -39,13 +40,8 @@ CHUNK = 4096  # rows in memory at a time
 BUFFER = 1 << 20  # bytes of a column read from the file at a time
 DROPPED = ("row", "reason", "cosine", "question", "nearest")
 
-ANSWER_LINE_PREFIX = (
-    "Solve the following math problem step by step. The last line of your response should be of the form "
-    "Answer: $Answer (without quotes) where $Answer is the answer to the problem."
-)
-ANSWER_LINE_SUFFIX = 'Remember to put your answer on its own line after "Answer:".'
-BOXED_SUFFIX = r"Please reason step by step, and put your final answer within \boxed{}."
-DOUBLE_BOXED_SUFFIX = r"Please reason step by step, and put your final answer within \boxed{{}}."
+ANSWER_LINE_PREFIX, ANSWER_LINE_SUFFIX = (part.strip() for part in TEMPLATES["original"])
+BOXED_SUFFIX, DOUBLE_BOXED_SUFFIX = (TEMPLATES[name][1].strip() for name in ("boxed", "boxed_double"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from opd_lib.engine import checkpoint, models, sources, stored
+from opd_lib.schema import Sampled
 from opd_lib.tasks import filters
 
 if TYPE_CHECKING:
@@ -59,19 +60,15 @@ def answer(run: Run, probe: RolloutsProbe, batch: int) -> tuple[list[stored.Row]
 def again(run: Run, prompts: list[Prompt], batch: int, attempt: int) -> Rollouts:
     """New responses to these prompts, graded."""
     source, writer = run.spec.params.source, author(run)
-    assert source.kind in ("student", "teacher")  # params refuses stored rollouts of a corpus
+    assert isinstance(source, Sampled)
     numbers = models.generator(run.spec.seed, "rollout", batch, "attempt", attempt)
     uniform_BT = torch.rand((len(prompts), source.limit(batch)), generator=numbers)
-    return sources.grade(
-        run.spec.params.task,
-        run.sample(*writer, prompts, uniform_BT, source.temperature, source.top_p),
-        writer[1],
-    )
+    drawn = run.sample(*writer, prompts, uniform_BT, source.temperature, source.top_p)
+    return sources.grade(run.spec.params.task, drawn, writer[1])
 
 
 def author(run: Run) -> sources.Model:
-    """The model that writes: the teacher, or the student where the source says so."""
-    if run.spec.params.source.kind == "teacher":
-        assert run.teacher is not None
-        return run.teacher
-    return run.student
+    """The model that writes."""
+    source = run.spec.params.source
+    assert isinstance(source, Sampled)  # params refuses stored rollouts of anything else
+    return sources.author(source, run.student, run.teacher)
