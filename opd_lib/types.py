@@ -78,18 +78,36 @@ class TokenScores:
     `row_N` is the response (0 … B-1) a token belongs to, `position_N` its place in it (0 = first response token).
     `advantage_N` is the method's sequence-level advantage (None where the method has none).
     Teacher fields are None in runs without a teacher; its entropy and the reverse KL also with a served one.
+    What nobody reads is None too: entropies and reverse KL at steps without diagnostics. `distributions` are both
+    models' log-probabilities of the whole vocabulary, (N, V) each, for as long as a loss that reads them is taken.
     """
 
     token_N: Tensor
     row_N: Tensor
     position_N: Tensor
     student_logp_N: Tensor
-    student_entropy_N: Tensor
+    student_entropy_N: Tensor | None = None
     teacher_logp_N: Tensor | None = None
     teacher_entropy_N: Tensor | None = None
     reverse_kl_N: Tensor | None = None
     candidates: Candidates | None = None
+    distributions: tuple[Tensor, Tensor] | None = None
     advantage_N: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reads:
+    """What a loss reads of TokenScores beside the sampled tokens: it decides what is computed and differentiated.
+
+    `k`: how long the top-k lists must be (0: none); `lists`: the models whose lists make its support. `partition`:
+    log-probabilities as they are; False if only their differences within a position count, so that no sum over the
+    vocabulary takes part. `distributions`: those of the whole vocabulary.
+    """
+
+    k: int = 0
+    lists: frozenset[str] = frozenset()
+    partition: bool = True
+    distributions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,13 @@ def real_data(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+def logits(model: Any, rollouts: Any, rows: Any) -> Any:
+    """Logits (N, V) from which the tokens of these rows were drawn, with their gradient."""
+    from opd_lib.engine import score
+
+    return score.with_head(model, rollouts, rows, lambda head: head.leaves[0] @ head.leaves[1].T)
+
+
 RUN: dict[str, Any] = {
     "title": "a test",
     "seeds": [0],
@@ -85,6 +92,8 @@ RUN: dict[str, Any] = {
         "precision": "float32",
         "keep_checkpoints": 2,
         "sampler": "transformers",
+        "diagnose_every": 1,
+        "logits_gib": 0.5,
         "sampler_cache_gib": 1.0,
         "max_sampler_gap": 1e-3,
         "teacher_url": None,

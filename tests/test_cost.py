@@ -127,7 +127,8 @@ def test_shares_of_a_step_are_those_of_the_derivation() -> None:
 def test_worked_bytes() -> None:
     tokens, vocabulary = 8192, 151_936
     assert round(cost.FLOAT32 * tokens * vocabulary / 1e9, 2) == 4.98
-    assert round(footprint.logits(vocabulary, tokens, models=2, k=0) / 1e9, 1) == 29.9
+    assert footprint.chunk(0.5 * footprint.GIB, vocabulary) == 98  # whose logits take no more, however many tokens
+    assert round(footprint.logits(vocabulary, 98, models=2, k=0) / footprint.GIB, 2) == 0.5
     assert footprint.CANDIDATE * tokens * 16 == 2 * 2**20
     assert [round(m.vocabulary / m.hidden) for m in (R1_DISTILL_1_5B, QWEN3_1_7B, R1_DISTILL_7B)] == [99, 74, 42]
     assert QWEN2_1_5B.kv_bytes() == 28_672 and QWEN3_1_7B.kv_bytes() == 114_688
@@ -186,7 +187,7 @@ def test_recomputation_keeps_the_inputs_of_layers() -> None:
 
 SETTING = footprint.Setting(
     student=R1_DISTILL_1_5B, frozen=((R1_DISTILL_7B, False),), processes=8, shard=True, number=2, trained=True,
-    moments=True, tokens=8192, chunk=None, k=32, recompute=False, writer=R1_DISTILL_1_5B, engine=True, sleeps=True,
+    moments=True, tokens=8192, chunk=8192, k=32, recompute=False, writer=R1_DISTILL_1_5B, engine=True, sleeps=True,
     cache=40.0 * footprint.GIB,
 )  # fmt: skip
 batches = st.builds(
@@ -246,14 +247,12 @@ def test_disk_holds_one_checkpoint_more_than_is_kept() -> None:
 def test_too_little_memory_names_need_supply_and_remedy() -> None:
     needed = footprint.memory(SETTING)
     footprint.require(needed, needed.total, "cuda")
-    message = (
-        r"about \d+\.\d GiB of cuda memory in each process, 40\.0 GiB are free .*largest part is logits.*micro_tokens"
-    )
+    message = r"about \d+\.\d GiB of cuda memory in each process, 40\.0 GiB are free.*part is logits.*logits_gib"
     with pytest.raises(ValueError, match=message):
         footprint.require(needed, 40 * footprint.GIB, "cuda")
     whole = footprint.memory(replace(SETTING, shard=False, number=4, frozen=(), cache=0.0, engine=False, tokens=64))
     with pytest.raises(ValueError, match=r"largest part is optimizer.*machine\.device: cuda, machine\.shard: true"):
         footprint.require(whole, 8 * footprint.GIB, "cpu")
-    big = footprint.memory(replace(SETTING, cache=60.0 * footprint.GIB))
+    big = footprint.memory(replace(SETTING, chunk=1024, cache=60.0 * footprint.GIB))
     with pytest.raises(ValueError, match=r"largest part is cache.*machine\.sampler_cache_gib"):
         footprint.require(big, 40 * footprint.GIB, "cuda")

@@ -24,8 +24,11 @@ from opd_lib.engine import __main__ as entry
 from opd_lib.engine import checkpoint, distributed, models, score, sharding, train
 from opd_lib.engine.distributed import ALONE
 from opd_lib.engine.setup import Run
+from opd_lib.maths.head import Head
+from opd_lib.maths.streaming import Stream
 from opd_lib.report import record
 from opd_lib.schema import Machine, NewModel
+from opd_lib.types import Loss, Reads
 
 HERE = Path(__file__).parent
 SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, initializer_range=0.1)
@@ -35,7 +38,19 @@ TABLES = ("steps.csv", "depth.csv", "evals.csv", "problems.csv", "caps.csv")
 def machine(**changes: object) -> Machine:
     values = {"processes": 1, "shard": False, "device": "cpu", "precision": "float32", "keep_checkpoints": 1}
     rest = {"sampler": "transformers", "sampler_cache_gib": 1.0, "max_sampler_gap": 1e-3, "memory_gib": 1.0}
+    rest |= {"diagnose_every": 1, "logits_gib": 0.5}
     return Machine.model_validate(values | rest | {"teacher_url": None, "hours": 1.0} | changes)
+
+
+def likelihood_of_5(head: Head) -> Tensor:
+    """log p of token 5, summed."""
+    assert head.logits(slice(None)).dtype == torch.bfloat16
+    token_N = torch.full((len(head.hidden_NH),), 5)
+    stream = Stream(
+        student=head, teacher=None, token_N=token_N, row_N=token_N, position_N=token_N, advantage_N=None,
+        k=0, reads=Reads(), measured=True, chunk=None,
+    )  # fmt: skip
+    return stream.loss(lambda scores: Loss(total=scores.student_logp_N.sum(), n_tokens=len(token_N)), 1.0)[0]
 
 
 def moved(model: Qwen3ForCausalLM, dtype: torch.dtype) -> float:
@@ -45,11 +60,9 @@ def moved(model: Qwen3ForCausalLM, dtype: torch.dtype) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
     before = torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
     token_BL = torch.arange(24).view(2, 12)
-    forward = getattr(model, "logits_at", lambda *arguments: models.logits_at(model, *arguments))
+    forward = getattr(model, "with_head", lambda *arguments: models.with_head(model, *arguments))
     for _ in range(10):
-        logits_NV = forward(token_BL, torch.ones_like(token_BL, dtype=torch.bool))
-        assert logits_NV.dtype == torch.bfloat16
-        logits_NV.float().log_softmax(-1)[:, 5].sum().backward()
+        forward(token_BL, torch.ones_like(token_BL, dtype=torch.bool), likelihood_of_5).backward()
         pulled = torch.cat([p.grad.flatten() for p in model.parameters()]) != 0
         optimizer.step()
         optimizer.zero_grad()

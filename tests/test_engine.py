@@ -133,10 +133,10 @@ def gradient(student: sources.Model, teacher: sources.Model, rollouts: Rollouts,
     method = methods.load("opd")
     options = method.Params(**OPD)
     student[0].zero_grad()
-    n_tokens = float(rollouts.length_B.sum())
+    objective = score.Objective(method=method, options=options, k=8, chunk=11)
     for rows in score.micro_batches(rollouts, budget):
-        scores = score.score(student[0], teacher[0], rollouts, rows, k=8)
-        (method.loss(scores, options).total / n_tokens).backward()
+        scaled, _, _ = objective(student[0], teacher[0], rollouts, rows, scale=1 / float(rollouts.length_B.sum()))
+        scaled.backward()
     return torch.cat([p.grad.flatten() for p in student[0].parameters() if p.grad is not None])
 
 
@@ -230,7 +230,8 @@ def test_accuracy_under_a_cap_is_that_of_a_lower_limit(student: sources.Model, m
 def test_a_responses_advantage_reaches_each_of_its_tokens_unrounded(student: sources.Model) -> None:
     rollouts = sampled(student)
     advantage_B = torch.linspace(-0.75, 0.5, len(rollouts.prompts), dtype=torch.float64)
-    scores = score.score(student[0], None, rollouts, torch.arange(len(rollouts.prompts)), 0, advantage_B)
+    objective = score.Objective(method=methods.load("grpo"), options=None, k=0, chunk=5)
+    _, _, scores = objective(student[0], None, rollouts, torch.arange(len(rollouts.prompts)), advantage_B)
     assert scores.advantage_N is not None
     assert torch.equal(scores.advantage_N, advantage_B.repeat_interleave(rollouts.length_B))
 
@@ -262,11 +263,15 @@ def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sour
         gates.sampler_agrees(shifted, scores, 1e-3)
     assert gates.sampler_agrees(rollouts, scores, 1e-3)["sampler_gap"] < 1e-5
     method = methods.load("opd")
-    found = gates.gradient_sees_teacher(method, method.Params(**OPD), student[0], teacher[0], rollouts, 8)
+    found = gates.gradient_sees_teacher(
+        score.Objective(method=method, options=method.Params(**OPD), k=8), student[0], teacher[0], rollouts
+    )
     assert found["teacher_dependence"] > 0.1
     sft = methods.load("sft")
     with pytest.raises(ValueError, match="does not depend on the teacher"):
-        gates.gradient_sees_teacher(sft, sft.Params(), student[0], teacher[0], rollouts, 8)
+        gates.gradient_sees_teacher(
+            score.Objective(method=sft, options=sft.Params(), k=8), student[0], teacher[0], rollouts
+        )
 
 
 def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources.Model) -> None:

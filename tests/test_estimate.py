@@ -143,7 +143,8 @@ def test_a_folder_is_read_and_an_unknown_name_refused(tmp_path: Path) -> None:
 
 
 def test_enough_memory_keeps_activations_less_recomputes_them_too_little_is_refused(tmp_path: Path) -> None:
-    spec = params.load("02_new_knowledge", "paper", results=tmp_path).spec("justrl-small", 0)
+    small_cache = {"machine.sampler_cache_gib": 1.0}  # or sampling would need the most
+    spec = params.load("02_new_knowledge", "paper", small_cache, results=tmp_path).spec("justrl-small", 0)
     shapes = estimate.shapes(spec)
     kept, again = (memory.needed(spec.params, shapes, 80 * GIB, flag).total for flag in (False, True))
     assert again < kept

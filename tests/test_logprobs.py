@@ -1,4 +1,4 @@
-"""Scores of packed tokens: candidates against Python sets, precision, gradients, chunks."""
+"""Scores of packed tokens: candidates against Python sets, precision, gradients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from opd_lib.maths import logprobs
-from opd_lib.types import OUTSIDE, Candidates, TokenScores
+from opd_lib.types import OUTSIDE, Candidates
 
 V = 11
 
@@ -76,30 +76,13 @@ def test_scores_are_the_textbook_sums() -> None:
     assert torch.equal(scores.row_N, row_N) and torch.equal(scores.position_N, position_N)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-@pytest.mark.parametrize("k", [0, 4, V])
-def test_chunks_change_neither_scores_nor_gradient(chunk: int, k: int) -> None:
-    student_NV, *others = draw()
-
-    def outcome(chunk: int | None) -> tuple[TokenScores, Tensor]:
-        leaf_NV = student_NV.clone().requires_grad_()
-        scores = logprobs.score(leaf_NV, *others, k=k, chunk=chunk)
-        total = scores.student_logp_N.square().sum()
-        if scores.candidates is not None:
-            total = total + scores.candidates.student_logp_NC.square().sum()
-        return scores, torch.autograd.grad(total, leaf_NV)[0]
-
-    (whole, whole_gradient), (parts, parts_gradient) = outcome(None), outcome(chunk)
-    assert torch.equal(whole_gradient, parts_gradient)
-    for (name, expected), (_, actual) in zip(tensors(whole), tensors(parts), strict=True):
-        assert torch.equal(actual, expected), name
-
-
 def test_only_student_log_probabilities_carry_a_gradient() -> None:
     student_NV, teacher_NV, *places = draw()
     scores = logprobs.score(student_NV.requires_grad_(), teacher_NV.requires_grad_(), *places, k=4)
     carrying = {name for name, tensor in tensors(scores) if tensor.requires_grad}
     assert carrying == {"student_logp_N", "student_logp_NC"}
+    whole = logprobs.score(student_NV, teacher_NV, *places, k=0, whole=True).distributions
+    assert whole is not None and [part.requires_grad for part in whole] == [True, False]
     assert scores.candidates is not None
     scores.candidates.student_logp_NC.sum().backward()
     assert teacher_NV.grad is None
@@ -121,6 +104,23 @@ def test_without_a_teacher_there_are_the_students_scores_only() -> None:
         "token_N", "row_N", "position_N", "student_logp_N", "student_entropy_N",
     }  # fmt: skip
     assert logprobs.score(*draw(), k=0).candidates is None
+
+
+def test_what_nobody_measures_is_not_there() -> None:
+    names = {"token_N", "row_N", "position_N", "student_logp_N", "teacher_logp_N"}
+    assert {name for name, _ in tensors(logprobs.score(*draw(), k=0, measured=False))} == names
+
+
+@pytest.mark.parametrize("k", [1, 3, 16])
+def test_a_rank_is_the_place_in_the_list(k: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    list_NK = torch.stack([torch.randperm(40, generator=generator)[:k] for _ in range(50)])
+    id_NC = torch.randint(40, (50, 2 * k), generator=generator)
+    wanted = [
+        [row.index(i) if i in row else OUTSIDE for i in ids]
+        for row, ids in zip(list_NK.tolist(), id_NC.tolist(), strict=True)
+    ]
+    assert logprobs.ranks(id_NC, list_NK).tolist() == wanted
 
 
 def test_tokens_masked_out_in_both_models_leave_no_nan() -> None:

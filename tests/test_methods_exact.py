@@ -73,8 +73,9 @@ def draw(n: int = 4, vocabulary: int = V, seed: int = 0) -> tuple[Tensor, Tensor
     return student_NV, teacher_NV, torch.randint(vocabulary, (n,), generator=generator)
 
 
-def score(student_NV: Tensor, teacher_NV: Tensor, token_N: Tensor, k: int) -> Any:
-    return logprobs.score(student_NV, teacher_NV, token_N, torch.zeros_like(token_N), torch.arange(len(token_N)), k)
+def score(student_NV: Tensor, teacher_NV: Tensor, token_N: Tensor, k: int, whole: bool = False) -> Any:
+    places = (token_N, torch.zeros_like(token_N), torch.arange(len(token_N)))
+    return logprobs.score(student_NV, teacher_NV, *places, k, whole=whole)
 
 
 def outcome(
@@ -82,9 +83,9 @@ def outcome(
 ) -> tuple[Tensor, Tensor]:
     """Value and gradient at the student's logits; the lists may be `extra` tokens longer than needed."""
     leaf_NV = student_NV.clone().requires_grad_()
-    vocabulary = student_NV.shape[-1]
-    k = min(vocabulary, opd.n_candidates(params, vocabulary) + extra)
-    total = opd.loss(score(leaf_NV, teacher_NV, token_N, k), params).total
+    reads = opd.reads(params)
+    k = min(student_NV.shape[-1], reads.k + extra)
+    total = opd.loss(score(leaf_NV, teacher_NV, token_N, k, reads.distributions), params).total
     return total.detach(), torch.autograd.grad(total, leaf_NV)[0]
 
 
@@ -329,7 +330,7 @@ def test_scores_that_cannot_serve_the_objective_are_refused() -> None:
     student_NV, teacher_NV, token_N = draw()
     with pytest.raises(ValueError, match="lists of 2 tokens, but the objective reads 3"):
         opd.loss(score(student_NV, teacher_NV, token_N, 2), options())
-    with pytest.raises(ValueError, match="lists of 4 tokens, but the objective reads 8"):
+    with pytest.raises(ValueError, match="its lists or distributions"):
         opd.loss(score(student_NV, teacher_NV, token_N, 4), options(estimator="full"))
     bare = logprobs.score(student_NV, None, token_N, token_N, token_N, 4)
     for estimator in ("sampled", "topk", "full"):

@@ -51,15 +51,19 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
         train=SimpleNamespace(micro_tokens=changes.get("micro_tokens", 4096)),
         method_options=options,
     )
+    chosen = opd.Params(**options)
+    objective = score.Objective(method=methods.load("opd"), options=chosen, k=max(4, chosen.k))
     return SimpleNamespace(
         spec=SimpleNamespace(params=params, seed=0),
         student=student,
         teacher=teacher,
         other=other,
-        method=methods.load("opd"),
-        options=opd.Params(**options),
+        method=objective.method,
+        options=chosen,
         sample=rollout.sample,
-        k=max(4, opd.n_candidates(opd.Params(**options), len(chain.VOCABULARY))),
+        k=objective.k,
+        chunk=None,
+        objective=objective,
     )
 
 
@@ -89,7 +93,7 @@ def logp_by_response(model: sources.Model, rollouts: Rollouts) -> Iterator[tuple
 
 def packed(rollouts: Rollouts, model: sources.Model) -> Tensor:
     """Logits (N, V) of all responses."""
-    return score.response_logits(model[0], rollouts, torch.arange(len(rollouts.prompts)))
+    return conftest.logits(model[0], rollouts, torch.arange(len(rollouts.prompts)))
 
 
 def tokens_of(rollouts: Rollouts) -> Tensor:
@@ -163,7 +167,8 @@ def head_gradients(run: Any, rollouts: Rollouts) -> Tensor:
     found = []
     for n in range(len(token_N)):
         t, zero = slice(n, n + 1), torch.zeros(1, dtype=torch.long)
-        scores = logprobs.score(student_NV[t], teacher_NV[t], token_N[t], zero, zero, k=run.k)
+        whole = run.options.estimator == "full"
+        scores = logprobs.score(student_NV[t], teacher_NV[t], token_N[t], zero, zero, k=run.k, whole=whole)
         loss = run.method.loss(scores, run.options).total
         found.append(torch.autograd.grad(loss, weight, retain_graph=True)[0].flatten())
     return torch.stack(found)
@@ -172,8 +177,8 @@ def head_gradients(run: Any, rollouts: Rollouts) -> Tensor:
 def weight_gradient(run: Any, rollouts: Rollouts, options: opd.Params) -> Tensor:
     """The gradient (W) of the loss summed over all tokens of these responses, by backward."""
     student, rows = run.student[0], torch.arange(len(rollouts.prompts))
-    k = opd.n_candidates(options, len(chain.VOCABULARY))
-    run.method.loss(score.score(student, run.teacher[0], rollouts, rows, k), options).total.backward()
+    objective = score.Objective(method=run.method, options=options, k=options.k)
+    objective(student, run.teacher[0], rollouts, rows)[0].backward()
     gradient_W = torch.cat([p.grad.flatten() for p in student.parameters()])
     student.zero_grad(set_to_none=True)
     return gradient_W

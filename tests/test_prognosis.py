@@ -16,7 +16,7 @@ import torch
 from ruamel.yaml import YAML
 from test_cli import opd
 
-from opd_lib.engine import measure, models, score, sources, train
+from opd_lib.engine import measure, models, sources, train
 from opd_lib.maths import stats
 from opd_lib.report import prognosis
 from opd_lib.run import check
@@ -211,7 +211,7 @@ def test_measurements_are_those_of_full_distributions_token_by_token() -> None:
     with torch.no_grad():
         for row in range(len(rollouts.prompts)):
             p_NV, q_NV = (
-                score.response_logits(model[0], rollouts, torch.tensor([row])).double().softmax(-1).tolist()
+                conftest.logits(model[0], rollouts, torch.tensor([row])).double().softmax(-1).tolist()
                 for model in (student, teacher)
             )
             for p, q in zip(p_NV, q_NV, strict=True):

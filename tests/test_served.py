@@ -360,11 +360,11 @@ def outcome(student: Model, teacher: Any, params: opd.Params, budget: int) -> tu
     batch, tally = rollouts(), diagnostics.Tally([1, 4], 4, 12)
     student[0].zero_grad()
     total = 0.0
+    objective = score.Objective(method=methods.load("opd"), options=params, k=8, chunk=7)
     for rows in score.micro_batches(batch, budget):
-        scores = score.score(student[0], teacher, batch, rows, k=8)
-        loss = opd.loss(scores, params).total
-        loss.backward()
-        total += loss.item()
+        scaled, loss, scores = objective(student[0], teacher, batch, rows)
+        scaled.backward()
+        total += loss.total.item()
         tally.add(scores)
     gradient_W = torch.cat([p.grad.flatten() for p in student[0].parameters() if p.grad is not None])
     return total, gradient_W, tally.means()
@@ -420,7 +420,7 @@ def test_rows_of_the_head_that_stand_for_no_token_are_left_out(student: Model) -
         batch, rows = rollouts(), torch.arange(7)
         said = score.ask(connect(fake), batch, rows, 5)
         assert isinstance(said, tuple) and fake.requests[-1]["prompt_logprobs"] == 8
-        logp_NV = score.response_logits(padded, batch, rows).log_softmax(-1)
+        logp_NV = conftest.logits(padded, batch, rows).detach().log_softmax(-1)
         assert bool((logp_NV.topk(5).indices >= V).any()), "the test needs padding among the most likely"
         torch.testing.assert_close(said[2], logp_NV[:, :V].topk(5).values, rtol=0, atol=1e-9)
         assert torch.equal(said[1], logp_NV[:, :V].topk(5).indices)
@@ -443,11 +443,13 @@ def test_gates_see_a_served_teacher(student: Model, teacher: Model, fake: Fake) 
         gates.teacher_speaks(replace(scores, candidates=flat), V)
     base = {key: value for key, value in conftest.OPD.items() if key != "name"}
     for changes in ({"estimator": "sampled"}, {"support": "teacher"}, {"support": "intersection"}):
-        sees = gates.gradient_sees_teacher(method, opd.Params(**base | changes), student[0], client, batch, 8)
+        sees = gates.gradient_sees_teacher(
+            score.Objective(method=method, options=opd.Params(**base | changes), k=8), student[0], client, batch
+        )
         assert sees["teacher_dependence"] > 1e-3, changes
     sft = methods.load("sft")
     with pytest.raises(ValueError, match="does not depend on the teacher"):
-        gates.gradient_sees_teacher(sft, sft.Params(), student[0], client, batch, 8)
+        gates.gradient_sees_teacher(score.Objective(method=sft, options=sft.Params(), k=8), student[0], client, batch)
 
 
 # --- what may go wrong

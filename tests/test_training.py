@@ -18,6 +18,7 @@ from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.record import RunWriter
 from opd_lib.run import plan, status
+from opd_lib.types import Loss, TokenScores
 
 FILES = ("steps.csv", "evals.csv", "depth.csv", "problems.csv", "rollouts.jsonl")
 
@@ -134,16 +135,16 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = distil(trained)
-    original = score.score
+    original = score.Objective.loss
 
-    def poisoned(*arguments: object, **options: object) -> object:
-        scores = original(*arguments, **options)  # type: ignore[arg-type]
-        return replace(scores, student_logp_N=scores.student_logp_N * float("nan"))
+    def poisoned(self: score.Objective, scores: TokenScores) -> Loss:
+        loss = original(self, scores)
+        return replace(loss, total=loss.total * float("nan"))
 
     sampled = distil(trained, "sampled_results", arm="sampled")
     with monkeypatch.context() as patch:
         patch.setattr(train, "check", lambda *_: None)
-        patch.setattr(score, "score", poisoned)
+        patch.setattr(score.Objective, "loss", poisoned)
         with pytest.raises(ValueError, match=r"loss nan at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
             train.train(sampled)
     batch = json.loads((sampled.folder / "nonfinite_step1_rank0.json").read_text())

@@ -16,7 +16,8 @@ import torch
 from opd_lib import tasks
 from opd_lib.engine import score, served, sources
 from opd_lib.maths import logprobs
-from opd_lib.methods import Method
+from opd_lib.maths.head import Head
+from opd_lib.maths.streaming import Served
 from opd_lib.types import OUTSIDE, Rollouts, TokenScores
 
 if TYPE_CHECKING:
@@ -112,27 +113,25 @@ def teacher_speaks(scores: TokenScores, vocabulary: int) -> dict[str, Any]:
 
 
 def gradient_sees_teacher(
-    method: Method,
-    options: Any,
+    objective: score.Objective,
     student: PreTrainedModel,
     teacher: PreTrainedModel | served.Teacher,
     rollouts: Rollouts,
-    k: int,
 ) -> dict[str, Any]:
     """The gradient at the logits must change when the teacher's distribution is replaced by another."""
     rows = torch.arange(min(4, len(rollouts.prompts)))
-    with torch.no_grad():
-        student_NV = score.response_logits(student, rollouts, rows)
-    said = score.ask(teacher, rollouts, rows, k)
+    head, said = score.heard(student, rollouts, rows), score.ask(teacher, rollouts, rows, objective.k)
     assert said is not None
+    part = slice(0, objective.chunk)  # of the tokens
+    student_NV = head.logits(part)
 
     def gradient(said: score.Said) -> Tensor:
         logits_NV = student_NV.clone().requires_grad_()
-        scores = score.compare(logits_NV, said, rollouts, rows, k)
-        (result,) = torch.autograd.grad(method.loss(scores, options).total, logits_NV)
+        scores = objective.streamed(head, said, rollouts, rows).score(logits_NV, part)
+        (result,) = torch.autograd.grad(objective.loss(scores).total, logits_NV)
         return result
 
-    true_NV, other_NV = gradient(said), gradient(another(said, student_NV.shape[1]))
+    true_NV, other_NV = gradient(said), gradient(another(said, len(student_NV[0])))
     change = float((true_NV - other_NV).norm() / other_NV.norm().clamp(min=1e-30))
     if not change > DEPENDENCE:
         raise ValueError(
@@ -142,9 +141,9 @@ def gradient_sees_teacher(
     return {"teacher_dependence": change}
 
 
-def another(said: Tensor | tuple[Tensor, Tensor, Tensor], vocabulary: int) -> score.Said:
+def another(said: Head | Served, vocabulary: int) -> score.Said:
     """What a teacher would say whose every token is the next one; the tokens drawn are e times less likely to it."""
     if isinstance(said, tuple):
         teacher_logp_N, top_id_NK, top_logp_NK = said
         return teacher_logp_N - 1.0, (top_id_NK + 1) % vocabulary, top_logp_NK
-    return said.roll(1, dims=-1)
+    return Head(said.hidden_NH, said.weight_VH.roll(1, 0))

@@ -71,8 +71,8 @@ def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recom
         trained=params.trains or (params.probe is not None and params.probe.kind == "gradient"),
         moments=params.trains,
         tokens=micro_tokens(params),
-        chunk=None,
-        k=student.vocabulary if params.method.get("estimator") == "full" else 2 * max(lists),
+        chunk=chunk(machine, student.vocabulary),
+        k=2 * max(lists),
         recompute=recompute,
         writer=writer,
         engine=engine,
@@ -95,6 +95,11 @@ def micro_tokens(params: RunParams) -> int:
         return params.train.micro_tokens  # only the gates score, and they cut longer rows
     longest = prompt_tokens(params) + source.longest if isinstance(source, Sampled) else 0
     return max(params.train.micro_tokens, longest)
+
+
+def chunk(machine: Machine, vocabulary: int) -> int:
+    """For how many tokens the logits of student and teacher may exist at a time (machine.logits_gib)."""
+    return footprint.chunk(machine.logits_gib * footprint.GIB, vocabulary)
 
 
 def prompt_tokens(params: RunParams) -> int:

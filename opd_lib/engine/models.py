@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from opd_lib.engine import hub
+from opd_lib.maths.head import Head
 from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from opd_lib.schema import NewModel
+
+Result = TypeVar("Result")
 
 
 def generator(*purpose: object) -> torch.Generator:
@@ -179,24 +182,17 @@ def weights_digest(model: PreTrainedModel) -> str:
     return found.hexdigest()
 
 
-def logits_at(model: PreTrainedModel, token_BL: Tensor, predicts_BL: Tensor) -> Tensor:
-    """Logits (N, V) at the marked positions of right-padded token ids, in row order: what scores and trains.
+def with_head(model: PreTrainedModel, token_BL: Tensor, predicts_BL: Tensor, use: Callable[[Head], Result]) -> Result:
+    """What `use` makes of the last hidden states at the marked positions, packed in row order, and the head.
 
-    The head is applied to these positions only. A model may have a way of its own (`sharding.place`).
+    `token_BL` is padded on the right: causal attention keeps the padding out of sight. Logits are made in `use`, as few
+    at a time as it likes (maths/streaming). A model may have a way of its own to do this (`sharding.place`).
     """
-    return head(model, last_hidden(model, token_BL)[predicts_BL])
-
-
-def last_hidden(model: PreTrainedModel, token_BL: Tensor) -> Tensor:
-    """Hidden states (B, L, H) of right-padded token ids (B, L). Causal attention keeps the padding out of sight."""
-    hidden: Tensor = model.get_decoder()(input_ids=token_BL, use_cache=False).last_hidden_state
-    return hidden
-
-
-def head(model: PreTrainedModel, hidden_NH: Tensor) -> Tensor:
-    """Logits (N, V) of hidden states (N, H)."""
-    logits: Tensor = model.get_output_embeddings()(hidden_NH)
-    return logits
+    hidden_BLH: Tensor = model.get_decoder()(input_ids=token_BL, use_cache=False).last_hidden_state
+    head = model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        raise ValueError(f"{type(model).__name__}: its head adds a bias to the logits; only a matrix is supported")
+    return use(Head(hidden_BLH[predicts_BL], head.weight))
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad: int) -> Tensor:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from opd_lib.engine import distributed, models, served
-from opd_lib.maths import logprobs
-from opd_lib.types import Rollouts, TokenScores
+from opd_lib.engine import distributed, models, served, sharding
+from opd_lib.maths.head import Head
+from opd_lib.maths.streaming import Served, Stream
+from opd_lib.methods import Method
+from opd_lib.types import Loss, Reads, Rollouts, TokenScores
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    Teacher: TypeAlias = PreTrainedModel | served.Teacher | None
 
-Said = torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
-"""What a teacher says about N tokens: its logits (N, V), or as a server does (`served.Teacher.score`)."""
+Said = Head | Served | None
+"""What a teacher says about N tokens: its states and head, or as a server does (`served.Teacher.score`)."""
 
 
 def micro_batches(rollouts: Rollouts, max_tokens: int) -> list[Tensor]:
@@ -51,10 +55,12 @@ def beginnings(rollouts: Rollouts, max_tokens: int) -> Rollouts:
     return rollouts if whole_B.all() else replace(rollouts, length_B=length_B, finished_B=rollouts.finished_B & whole_B)
 
 
-def response_logits(model: PreTrainedModel, rollouts: Rollouts, rows: Tensor) -> Tensor:
-    """Logits (N, V) from which each response token of these rows was drawn, packed in row order.
+def with_head(
+    model: PreTrainedModel, rollouts: Rollouts, rows: Tensor, use: Callable[[Head], models.Result]
+) -> models.Result:
+    """What `use` makes of the states from which each response token of these rows was drawn, packed in row order.
 
-    Prompt and response stand together, padded on the right; the head is applied to response positions only.
+    Prompt and response stand together, padded on the right; the head is for response positions only.
     """
     device = next(model.parameters()).device
     prompts = [list(rollouts.prompts[row].token_ids) for row in rows.tolist()]
@@ -64,51 +70,130 @@ def response_logits(model: PreTrainedModel, rollouts: Rollouts, rows: Tensor) ->
     predicts_BL = torch.zeros(token_BL.shape, dtype=torch.bool)
     for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         predicts_BL[index, len(prompt) - 1 : len(prompt) + len(response) - 1] = True
-    forward = getattr(model, "logits_at", partial(models.logits_at, model))
-    logits_NV: Tensor = forward(token_BL, predicts_BL.to(device))
-    return logits_NV
+    forward = getattr(model, "with_head", partial(models.with_head, model))
+    result: models.Result = forward(token_BL, predicts_BL.to(device), use)
+    return result
 
 
-def score(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | served.Teacher | None,
-    rollouts: Rollouts,
-    rows: Tensor,
-    k: int,
-    advantage_B: Tensor | None = None,
-) -> TokenScores:
-    """Scores of these rows' tokens at temperature 1; only the student's carry a gradient. k = 0: no candidates."""
-    student_logits_NV = response_logits(student, rollouts, rows)
-    scores = compare(student_logits_NV, ask(teacher, rollouts, rows, k), rollouts, rows, k)
-    return (
-        scores
-        if advantage_B is None
-        else replace(scores, advantage_N=advantage_B.to(scores.row_N.device)[scores.row_N])
-    )
+def heard(model: PreTrainedModel, rollouts: Rollouts, rows: Tensor) -> Head:
+    """The same without gradient, to be used later: a head that is gathered from all processes is kept."""
+    with torch.no_grad():
+        return with_head(model, rollouts, rows, Head.copy if sharding.is_sharded(model) else lambda head: head)
 
 
-def ask(teacher: PreTrainedModel | served.Teacher | None, rollouts: Rollouts, rows: Tensor, k: int) -> Said:
+def ask(teacher: Teacher, rollouts: Rollouts, rows: Tensor, k: int) -> Said:
     """What the teacher says about these rows' tokens, without gradient."""
     if isinstance(teacher, served.Teacher):
         lengths = rollouts.length_B[rows].tolist()
         responses = [rollouts.response_BT[row, :n].tolist() for row, n in zip(rows.tolist(), lengths, strict=True)]
         prompts = [rollouts.prompts[row].token_ids for row in rows.tolist()]
         return teacher.score([[*p, *r] for p, r in zip(prompts, responses, strict=True)], lengths, k)
+    return None if teacher is None else heard(teacher, rollouts, rows)
+
+
+def score(
+    student: PreTrainedModel,
+    teacher: Teacher,
+    rollouts: Rollouts,
+    rows: Tensor,
+    k: int,
+    chunk: int | None = None,
+) -> TokenScores:
+    """Scores of these rows' tokens at temperature 1, as constants, `chunk` tokens at a time. k = 0: no candidates."""
+    said = ask(teacher, rollouts, rows, k)
     with torch.no_grad():
-        return None if teacher is None else response_logits(teacher, rollouts, rows)
+        return with_head(
+            student, rollouts, rows, lambda head: streamed(head, said, rollouts, rows, k, Reads(), chunk).scores()
+        )
 
 
-def compare(student_logits_NV: Tensor, said: Said, rollouts: Rollouts, rows: Tensor, k: int) -> TokenScores:
-    """The scores of these rows' tokens from what student and teacher say about them."""
-    device = student_logits_NV.device
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What is taken of each micro-batch: a method's loss, and scores with lists of length `k` for the diagnostics.
+
+    Logits exist for `chunk` tokens at a time (None: for all).
+    """
+
+    method: Method
+    options: Any
+    k: int
+    chunk: int | None = None
+
+    def __call__(
+        self,
+        student: PreTrainedModel,
+        teacher: Teacher,
+        rollouts: Rollouts,
+        rows: Tensor,
+        advantage_B: Tensor | None = None,
+        scale: float = 1.0,
+        measured: bool = True,
+        watch: Callable[[Head, slice, Tensor], None] | None = None,
+    ) -> tuple[Tensor, Loss, TokenScores]:
+        """The loss of these rows times `scale`, to be differentiated once; the loss and the scores, both constant.
+
+        If not `measured`, the scores are what the loss reads. `watch` is shown the student's head and, chunk by chunk,
+        the scaled loss's gradient at its logits.
+        """
+        said = ask(teacher, rollouts, rows, self.k if measured else self.reads.k)
+
+        def use(head: Head) -> tuple[Tensor, Loss, TokenScores]:
+            stream = self.streamed(head, said, rollouts, rows, advantage_B, measured)
+            return stream.loss(self.loss, scale, watch and partial(watch, head))
+
+        return with_head(student, rollouts, rows, use)
+
+    def streamed(
+        self,
+        head: Head,
+        said: Said,
+        rollouts: Rollouts,
+        rows: Tensor,
+        advantage_B: Tensor | None = None,
+        measured: bool = True,
+    ) -> Stream:
+        """These rows' tokens with what both models have to say about them."""
+        k = self.k if measured else self.reads.k
+        return streamed(head, said, rollouts, rows, k, self.reads, self.chunk, advantage_B, measured)
+
+    @property
+    def reads(self) -> Reads:
+        """What the loss reads."""
+        return self.method.reads(self.options)
+
+    def loss(self, scores: TokenScores) -> Loss:
+        """The method's loss."""
+        found: Loss = self.method.loss(scores, self.options)
+        return found
+
+
+def streamed(
+    head: Head,
+    said: Said,
+    rollouts: Rollouts,
+    rows: Tensor,
+    k: int,
+    reads: Reads,
+    chunk: int | None,
+    advantage_B: Tensor | None = None,
+    measured: bool = True,
+) -> Stream:
+    """These rows' tokens, to be scored."""
+    device = head.hidden_NH.device
     length_B = rollouts.length_B[rows]
-    token_N = torch.cat([rollouts.response_BT[row, : rollouts.length_B[row]] for row in rows.tolist()]).to(device)
     row_N = rows.repeat_interleave(length_B).to(device)
-    position_N = torch.cat([torch.arange(n) for n in length_B.tolist()]).to(device)
-    if isinstance(said, tuple):
-        logp_N, top_id_NK, top_logp_NK = (part.to(device) for part in said)
-        return logprobs.score_served(student_logits_NV, logp_N, top_id_NK, top_logp_NK, token_N, row_N, position_N, k=k)
-    return logprobs.score(student_logits_NV, said, token_N, row_N, position_N, k=k)
+    return Stream(
+        student=head,
+        teacher=(said[0].to(device), said[1].to(device), said[2].to(device)) if isinstance(said, tuple) else said,
+        token_N=torch.cat([rollouts.response_BT[row, : rollouts.length_B[row]] for row in rows.tolist()]).to(device),
+        row_N=row_N,
+        position_N=torch.cat([torch.arange(n) for n in length_B.tolist()]).to(device),
+        advantage_N=None if advantage_B is None else advantage_B.to(device)[row_N],
+        k=k,
+        reads=reads,
+        measured=measured,
+        chunk=chunk,
+    )
 
 
 def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str], n: int) -> list[dict[str, Any]]:

@@ -57,9 +57,17 @@ class Run:
     @property
     def k(self) -> int:
         """How long the top-k lists must be for the objective and the diagnostics."""
-        vocabulary = self.student[0].config.vocab_size
-        wanted = self.method.n_candidates(self.options, vocabulary) if self.method.n_candidates else 0
-        return max(wanted, *self.spec.params.diagnose.ks, 0)
+        return max(self.method.reads(self.options).k, *self.spec.params.diagnose.ks, 0)
+
+    @property
+    def chunk(self) -> int:
+        """For how many tokens logits may exist at a time."""
+        return memory.chunk(self.spec.params.machine, self.student[0].config.vocab_size)
+
+    @property
+    def objective(self) -> score.Objective:
+        """What is taken of each micro-batch."""
+        return score.Objective(method=self.method, options=self.options, k=self.k, chunk=self.chunk)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -175,11 +183,11 @@ def check(run: Run, rollouts: Rollouts) -> None:
     rollouts = score.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
     with torch.no_grad():
         rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
-        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run))
+        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run), run.chunk)
     if run.teacher:
         found |= gates.teacher_speaks(scores, len(run.student[1]))
         if "teacher" in run.method.needs:
-            found |= gates.gradient_sees_teacher(run.method, run.options, model, run.teacher[0], rollouts, run.k)
+            found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts)
     if params.source.kind == "student":
         found |= gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
     if run.writer:

@@ -47,7 +47,7 @@ def place(
         return
     model.to(machine.device)
     if compute_dtype(machine) != model.dtype:
-        model.logits_at = torch.autocast(machine.device, compute_dtype(machine))(partial(models.logits_at, model))
+        model.with_head = torch.autocast(machine.device, compute_dtype(machine))(partial(models.with_head, model))
 
 
 def shard(model: PreTrainedModel, machine: Machine, ranks: Ranks) -> None:
@@ -63,8 +63,8 @@ def shard(model: PreTrainedModel, machine: Machine, ranks: Ranks) -> None:
         part.set_force_sum_reduction_for_comms(True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         model.set_reshard_after_forward(True)  # no backward pass would do it
-    model.logits_at = MethodType(models.logits_at, model)
-    register_fsdp_forward_method(model, "logits_at")
+    model.with_head = MethodType(models.with_head, model)
+    register_fsdp_forward_method(model, "with_head")
     for name, parameter in model.named_parameters():
         if not isinstance(parameter, DTensor) or parameter.device_mesh.size() != ranks.world:
             raise ValueError(f"machine.shard: {name} is not spread over {ranks.world} processes; use shard: false")

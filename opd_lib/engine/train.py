@@ -91,15 +91,17 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     loss_sum, gap, gap_sum, counted = 0.0, 0.0, 0.0, 0
     examples: list[Row] = []
     keep = step == 1 or step % params.evaluate.every == 0
+    measured = keep or step == params.train.steps or step % params.machine.diagnose_every == 0
     model.train()
     groups = score.micro_batches(rollouts, params.train.micro_tokens)
     for rows, weight in score.lock_step(groups):
         with run.timed("score"):
-            scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, run.k, advantage_B)
-            loss = run.method.loss(scores, run.options)
+            scaled, loss, scores = run.objective(
+                model, run.teacher and run.teacher[0], rollouts, rows, advantage_B, weight / n_tokens, measured
+            )
         require_finite(run, "loss", loss.total, rollouts, step)
         with run.timed("backward"):
-            (loss.total * weight / n_tokens).backward()
+            torch.autograd.backward(scaled)
         if not weight:
             continue
         with run.timed("diagnose"), torch.no_grad():
@@ -108,7 +110,8 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             gaps_N = gates.sampler_gaps(rollouts, scores)
             gap = np.maximum(gap, float(gaps_N.max()))  # unlike max, keeps a NaN
             gap_sum += float(gaps_N.sum())
-            tally.add(scores)
+            if measured:
+                tally.add(scores)
             if keep and not examples:
                 examples = score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
     assert counted == int(rollouts.length_B.sum()), "a method must count every response token"
@@ -116,7 +119,8 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
         gates.require_agreement(total(gap_sum) / n_tokens, params.machine.max_sampler_gap)
     norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
-        distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
+        if measured:
+            distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
         row = {
             "step": step,
             "loss": total(loss_sum) / n_tokens,
@@ -124,11 +128,11 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             "n_tokens": int(n_tokens),
             **batch_row(rollouts),
             "sampler_gap": distributed.max_over_ranks(float(gap)),
-            **tally.means(),
+            **(tally.means() if measured else {}),
         }
         if run.writer:
             run.writer.append("steps", [row])
-            if step == 1 or step % params.diagnose.depth_every == 0:
+            if measured and (step == 1 or step % params.diagnose.depth_every == 0):
                 run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
             run.writer.append_examples(examples)
 

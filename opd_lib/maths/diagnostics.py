@@ -55,7 +55,8 @@ def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
 
     What a served teacher cannot know weighs nothing.
     """
-    one_N = torch.ones_like(scores.student_entropy_N)
+    one_N = torch.ones_like(scores.student_logp_N)
+    assert scores.student_entropy_N is not None  # it was measured
     metrics = {"student_entropy": (scores.student_entropy_N, one_N)}
     if scores.teacher_logp_N is None:
         return metrics

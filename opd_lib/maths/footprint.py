@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from opd_lib.maths.cost import FLOAT32, Shape
 
 GIB = 2**30
-LOGITS = 12
-"""Bytes per token and entry of the vocabulary, for each model: logits, log-softmax and gradient in float32."""
+LOGITS = 18
+"""Bytes per token of a chunk and entry of the vocabulary, for each model, at most: nine tensors in float32 for two.
+
+Measured: 29 for the objectives on lists with their diagnostics, 20 without, 36 for the full vocabulary, where only the
+Jensen–Shannon divergence needs more (60).
+"""
 CANDIDATE, RANKS = 16, 16
 """Bytes of a candidate: its id and log-probabilities in two models; its places in two lists."""
 WHOLE_SHARE = 0.25
@@ -107,8 +111,13 @@ def activations(model: Shape, tokens: float, number: int, recompute: bool, autoc
 
 
 def logits(vocabulary: int, tokens: float, models: int, k: int) -> float:
-    """Bytes of logits and candidates: 12·V per token of the student's and the teacher's each (24·V for both)."""
+    """Bytes of logits and candidates: 18·V per token of the student's and the teacher's each (36·V for both)."""
     return (LOGITS * models * vocabulary + (CANDIDATE + RANKS) * k) * tokens
+
+
+def chunk(size: float, vocabulary: int) -> int:
+    """How many tokens' logits, of student and teacher, fit into so many bytes."""
+    return max(1, int(size // (2 * LOGITS * vocabulary)))
 
 
 def copies(model: Shape, number: int, shard: bool) -> float:
@@ -181,7 +190,7 @@ REMEDIES = {
     "gradients": "machine.shard: true with more machine.processes",
     "copies": "machine.shard: true with more machine.processes",
     "activations": "a lower train.micro_tokens or source.max_new_tokens",
-    "logits": "a lower train.micro_tokens or source.max_new_tokens",
+    "logits": "a lower machine.logits_gib",
     "sampler": "machine.sampler: transformers, or a smaller student",
     "cache": "a lower machine.sampler_cache_gib (vllm), or fewer source.prompts_per_step and evaluate.n_samples",
 }

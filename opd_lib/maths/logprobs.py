@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,13 +20,14 @@ def score(
     row_N: Tensor,
     position_N: Tensor,
     k: int,
-    chunk: int | None = None,
+    measured: bool = True,
+    whole: bool = False,
 ) -> TokenScores:
     """Log-probabilities (nats) of the tokens, entropies, the exact reverse KL and the top-k candidates.
 
-    Everything is normalised over the full vocabulary, in float32 or better. Only `student_logp_*` carries a gradient.
-    k = 0 asks for no candidates. `chunk` tokens at a time bounds the temporary (N, V) tensors and changes no result.
-    Raises ValueError if the vocabularies differ or k exceeds them.
+    Everything is normalised over the full vocabulary, in float32 or better. Only the student's carries a gradient.
+    k = 0 asks for no candidates, `measured` = False for neither entropies nor reverse KL, `whole` for the whole
+    distributions. Raises ValueError if the vocabularies differ or k exceeds them.
     """
     vocabulary = student_logits_NV.shape[-1]
     if teacher_logits_NV is not None and teacher_logits_NV.shape != student_logits_NV.shape:
@@ -37,24 +37,6 @@ def score(
         )
     if not 0 <= k <= vocabulary:
         raise ValueError(f"k = {k} is impossible with {vocabulary} tokens; use 0 ≤ k ≤ {vocabulary}")
-    size = chunk or max(len(token_N), 1)
-    pieces = []
-    for start in range(0, max(len(token_N), 1), size):
-        part = slice(start, start + size)
-        teacher_part_NV = None if teacher_logits_NV is None else teacher_logits_NV[part]
-        pieces.append(_score(student_logits_NV[part], teacher_part_NV, token_N[part], row_N[part], position_N[part], k))
-    result: TokenScores = _join(pieces)
-    return result
-
-
-def _score(
-    student_logits_NV: Tensor,
-    teacher_logits_NV: Tensor | None,
-    token_N: Tensor,
-    row_N: Tensor,
-    position_N: Tensor,
-    k: int,
-) -> TokenScores:
     student_logp_NV = log_softmax(student_logits_NV)
     fixed_NV = student_logp_NV.detach()
     scores = TokenScores(
@@ -62,7 +44,7 @@ def _score(
         row_N=row_N,
         position_N=position_N,
         student_logp_N=at(student_logp_NV, token_N[:, None])[:, 0],
-        student_entropy_N=entropy(fixed_NV),
+        student_entropy_N=entropy(fixed_NV) if measured else None,
     )
     if teacher_logits_NV is None:
         return scores
@@ -70,9 +52,10 @@ def _score(
     return replace(
         scores,
         teacher_logp_N=at(teacher_logp_NV, token_N[:, None])[:, 0],
-        teacher_entropy_N=entropy(teacher_logp_NV),
-        reverse_kl_N=expected(fixed_NV, fixed_NV - teacher_logp_NV),
+        teacher_entropy_N=entropy(teacher_logp_NV) if measured else None,
+        reverse_kl_N=expected(fixed_NV, fixed_NV - teacher_logp_NV) if measured else None,
         candidates=candidates(student_logp_NV, teacher_logp_NV, k) if k else None,
+        distributions=(student_logp_NV, teacher_logp_NV) if whole else None,
     )
 
 
@@ -130,8 +113,7 @@ def _candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, teacher_id_NK:
         student_id_NK = student_logp_NV.topk(k, dim=-1).indices
         # with k = V the student's list holds every token: the teacher's adds nothing
         id_NC = student_id_NK if k == vocabulary else torch.cat([student_id_NK, teacher_id_NK], 1)
-        student_rank_NC = _ranks(student_id_NK, vocabulary).gather(1, id_NC)
-        teacher_rank_NC = _ranks(teacher_id_NK, vocabulary).gather(1, id_NC)
+        student_rank_NC, teacher_rank_NC = ranks(id_NC, student_id_NK), ranks(id_NC, teacher_id_NK)
         twice_NC = (student_rank_NC < k) & (torch.arange(id_NC.shape[1], device=id_NC.device) >= k)
     return Candidates(
         id_NC=id_NC,
@@ -159,9 +141,10 @@ def entropy(logp_NV: Tensor) -> Tensor:
 
 
 def expected(logp_NV: Tensor, value_NV: Tensor) -> Tensor:
-    """Expectation of each row's values under its probabilities; tokens of probability zero count nothing."""
+    """Expectation of each row's values under its probabilities; tokens of probability zero count nothing. Constant."""
     p_NV = logp_NV.exp()
-    return (p_NV * value_NV).masked_fill(p_NV == 0, 0.0).sum(-1)
+    never_NV = p_NV == 0
+    return p_NV.mul_(value_NV).masked_fill_(never_NV, 0.0).sum(-1)
 
 
 def entropy_at_most(top_logp_NK: Tensor, vocabulary: int) -> Tensor:
@@ -185,17 +168,8 @@ def at(logp_NV: Tensor, id_NC: Tensor) -> Tensor:
     return logp_NV.gather(-1, id_NC)
 
 
-def _ranks(id_NK: Tensor, vocabulary: int) -> Tensor:
-    """Each token's place in its row's list (N, V); OUTSIDE if it is not on the list."""
-    rank_NK = torch.arange(id_NK.shape[1], device=id_NK.device).expand_as(id_NK)
-    return torch.full((len(id_NK), vocabulary), OUTSIDE, device=id_NK.device).scatter(1, id_NK, rank_NK)
-
-
-def _join(pieces: list[Any]) -> Any:
-    """One record of the pieces' tensors, one below the other."""
-    first = pieces[0]
-    if len(pieces) == 1 or first is None:
-        return first
-    if isinstance(first, TokenScores | Candidates):
-        return replace(first, **{f.name: _join([getattr(piece, f.name) for piece in pieces]) for f in fields(first)})
-    return torch.cat(pieces)
+def ranks(id_NC: Tensor, list_NK: Tensor) -> Tensor:
+    """Each token's place in its row's list (N, C); OUTSIDE if it is not on the list."""
+    sorted_NK, rank_NK = list_NK.sort(1)
+    place_NC = torch.searchsorted(sorted_NK, id_NC.contiguous()).clamp(max=list_NK.shape[1] - 1)
+    return rank_NK.gather(1, place_NC).masked_fill(sorted_NK.gather(1, place_NC) != id_NC, OUTSIDE)

@@ -8,7 +8,7 @@ A method module states its paper and equation, its frozen `Params`, what it NEED
 
 and, where they apply,
 
-    n_candidates(params, vocabulary) -> int         how long the top-k lists must be (else none are computed for it)
+    reads(params) -> Reads                          what it reads of the scores (else the sampled tokens alone)
     advantages(reward_PG, params) -> Tensor (P, G)  sequence-level advantages from the rewards of a group
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
@@ -28,6 +28,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from opd_lib.types import Reads
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
@@ -37,7 +39,7 @@ class Method:
     Params: type[BaseModel]
     needs: frozenset[str]
     loss: Callable[..., Any]
-    n_candidates: Callable[[Any, int], int] | None
+    reads: Callable[[Any], Reads]
     advantages: Callable[..., Any] | None
     check: Callable[[Any, int, bool], None] | None
     check_served: Callable[[Any], None] | None
@@ -54,6 +56,7 @@ def load(name: str) -> Method:
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    optional = ("n_candidates", "advantages", "check", "check_served", "oracle")
+    optional = ("advantages", "check", "check_served", "oracle")
     offered = {part: getattr(module, part, None) for part in optional}
-    return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, **offered)
+    reads = getattr(module, "reads", lambda params: Reads())
+    return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, reads=reads, **offered)

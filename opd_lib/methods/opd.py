@@ -39,7 +39,7 @@ from torch import Tensor
 from opd_lib.maths import logprobs
 from opd_lib.maths.logprobs import NEGLIGIBLE
 from opd_lib.methods._opd_oracle import oracle as oracle
-from opd_lib.types import Candidates, Loss, TokenScores
+from opd_lib.types import Candidates, Loss, Reads, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
 
@@ -70,31 +70,44 @@ SUPPORTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def n_candidates(params: Params, vocabulary: int) -> int:
-    """How long the top-k lists must be."""
-    return {"sampled": 0, "topk": params.k, "full": vocabulary}[params.estimator]
+def reads(params: Params) -> Reads:
+    """With both distributions renormalised on S neither's partition function is left in the objective."""
+    if params.estimator != "topk":
+        return Reads(distributions=params.estimator == "full")
+    lists = {"student", "teacher"} if params.support not in ("student", "teacher") else {params.support}
+    return Reads(k=params.k, lists=frozenset(lists), partition=params.normalize != "both")
 
 
 def loss(scores: TokenScores, params: Params) -> Loss:
     """The objective (nats), summed over tokens. Positions with an empty support contribute 0 and are counted.
 
-    Raises ValueError if the scores lack the teacher or the lists this objective reads.
+    Raises ValueError if the scores lack the teacher, or the lists or distributions this objective reads.
     """
     if params.estimator == "sampled" and scores.teacher_logp_N is not None:
         ratio_N = (scores.student_logp_N - scores.teacher_logp_N).detach()
         value_N = score_function(ratio_N, scores.student_logp_N)
-    elif scores.candidates is not None:
-        value_N = divergence(scores.candidates, params)
+    elif params.estimator == "topk" and scores.candidates is not None:
+        value_N = on_support(scores.candidates, params)
+    elif params.estimator == "full" and scores.distributions is not None:
+        logp_NV, logq_NV = scores.distributions
+        all_11 = torch.ones(1, 1, dtype=torch.bool, device=logp_NV.device)
+        mask_NV = SUPPORTS[params.support](all_11, all_11).expand_as(logp_NV)
+        value_N = divergence(logp_NV, logq_NV, mask_NV, params)
     else:
-        raise ValueError("scores without a teacher or its top-k lists: call score with both and k = n_candidates(...)")
+        raise ValueError("scores without a teacher, its lists or distributions: score with a teacher and `reads(...)`")
     return Loss(total=value_N.sum(), n_tokens=len(scores.token_N))
 
 
-def divergence(candidates: Candidates, params: Params) -> Tensor:
+def on_support(candidates: Candidates, params: Params) -> Tensor:
     """The objective at each position (N). Slots outside the support hold log p = log q = 0: finite, without effect."""
     mask_NC = support_mask(candidates, params)
     logp_NC = candidates.student_logp_NC.masked_fill(~mask_NC, 0.0)
     logq_NC = candidates.teacher_logp_NC.masked_fill(~mask_NC, 0.0)
+    return divergence(logp_NC, logq_NC, mask_NC, params)
+
+
+def divergence(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params) -> Tensor:
+    """The objective at each position (N), of log-probabilities which are 0 where the mask is False."""
     if params.normalize == "both":
         logp_NC, logq_NC = renormalise(logp_NC, mask_NC), renormalise(logq_NC, mask_NC)
     if params.tail == "bucket":
@@ -124,8 +137,7 @@ def score_function(coefficient: Tensor, logp: Tensor) -> Tensor:
 
 def support_mask(candidates: Candidates, params: Params) -> Tensor:
     """Which candidates form the support S (N, C). Raises ValueError if their lists are too short for it."""
-    n_slots, length = candidates.id_NC.shape[1], logprobs.list_length(candidates)
-    k = n_slots if params.estimator == "full" else params.k
+    length, k = logprobs.list_length(candidates), params.k
     if len(candidates.id_NC) and length < k:
         raise ValueError(f"candidates: lists of {length} tokens, but the objective reads {k}; score with that k")
     return SUPPORTS[params.support](candidates.student_rank_NC < k, candidates.teacher_rank_NC < k)
@@ -149,7 +161,7 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     Raises ValueError naming key, value, reason and remedy.
     """
     facts: dict[str, Any] = params.model_dump() | {"teacher": has_teacher}
-    k = n_candidates(params, vocabulary)
+    k = {"sampled": 0, "topk": params.k, "full": vocabulary}[params.estimator]
     sizes = {"empty": k < 1, "too long": k > vocabulary, "one": k == 1, "all": k == vocabulary}
     facts["size"] = next((size for size, holds in sizes.items() if holds), "some")
     for key, when, reason in REFUSALS:

@@ -170,12 +170,14 @@ class RunWriter:
         write_json(self.folder / "run.json", values)
 
     def append(self, table: str, rows: list[dict[str, Any]]) -> None:
-        """Add rows to a table; the first rows fix the columns."""
+        """Add rows to a table; the first rows fix the columns, later ones may lack some."""
         if not rows:
             return
         path = self.folder / f"{table}.csv"
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        text, columns = io.StringIO(), list(rows[0])
+        if path.exists():
+            columns = path.read_text().partition("\n")[0].split(",")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         if not path.exists():
             writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)

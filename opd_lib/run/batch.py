@@ -20,7 +20,7 @@ import psutil
 from opd_lib import paths
 from opd_lib.run import cluster, guard, launch, progress
 from opd_lib.run.cluster import Slurm
-from opd_lib.run.jobs import Job, write_plan
+from opd_lib.run.jobs import Job, critical, write_plan
 from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
 
 LOG = "reproduce.log"
@@ -46,7 +46,8 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
     meter, display = progress.Meter(tasks=tasks, jobs=at_a_time), progress.display()
     with (root / LOG).open("ab") as log, guard.termination_as_interrupt():
         plan = write_plan(jobs, root, guardian=None if slurm else os.getpid())
-        process = start(command(plan, root, at_a_time, snakemake, slurm), log)
+        first = critical(jobs).done.relative_to(root)
+        process = start(command(plan, root, at_a_time, snakemake, slurm, first), log)
         try:
             running = True
             while running:
@@ -83,14 +84,20 @@ def report(jobs: Sequence[Job], states: dict[str, str], root: Path, code: int) -
     raise ValueError("\n".join(words))
 
 
-def command(plan: Path, root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None) -> list[str]:
-    """The call of Snakemake; on this machine ended when this process is gone, for so are its jobs."""
+def command(
+    plan: Path, root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None, first: Path | None = None
+) -> list[str]:
+    """The call of Snakemake; on this machine ended when this process is gone, for so are its jobs.
+
+    What leads to the output `first` is started before anything else.
+    """
     guarded = [] if slurm else [sys.executable, "-m", "opd_lib.run.guard", str(os.getpid())]
     where = cluster.arguments(slurm, at_a_time) if slurm else ["--cores", str(at_a_time)]
     return [
         *guarded,
         *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
         *("--config", f"plan={plan}", *where, "--keep-going", "--nocolor"),
+        *(("--prioritize", str(first)) if first else ()),
         *("--rerun-triggers", "mtime", "--scheduler", "greedy", "--rerun-incomplete"),
         *("--runtime-source-cache-path", str(root / ".snakemake" / "source-cache")),
     ]

@@ -142,6 +142,15 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None) -> Path:
     return path
 
 
+def critical(jobs: Sequence[Job]) -> Job:
+    """The end of the longest chain of jobs that wait for one another: the batch takes at least as long as that."""
+    after: dict[str, float] = {}
+    for job in jobs:  # parents first
+        own = job.expected if job.expected is not None else float(job.steps)
+        after[str(job.done)] = own + max((after.get(need, 0.0) for need in job.needs), default=0.0)
+    return max(jobs, key=lambda job: after[str(job.done)])
+
+
 def resources(machine: Machine | None) -> dict[str, int]:
     """What a job asks of a cluster, under Snakemake's names (MiB, minutes): one node; None stands for a notebook."""
     if machine is None:

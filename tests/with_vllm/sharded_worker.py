@@ -10,6 +10,7 @@ from pathlib import Path
 import test_engine_vllm as tests
 import torch
 
+from opd_lib import methods
 from opd_lib.engine import distributed, gates, rollout_vllm, score, sharding
 
 
@@ -37,7 +38,8 @@ def main(folder: Path) -> None:
         found["sampler_gap"].append(gates.sampler_gap(rollouts, scores))
         found["logp_gap"].append(tests.gap_between(logps[-1], tests.trainer_logp(plain, rows)))
         model.train()
-        score.score(model, None, rollouts, torch.arange(len(prompts)), k=0).student_logp_N.mean().backward()
+        objective = score.Objective(method=methods.load("sft"), options=None, k=0)
+        objective(model, None, rollouts, torch.arange(len(prompts)), scale=-1 / len(scores.token_N))[0].backward()
         optimizer.step()
         optimizer.zero_grad()
     found["moved"] = [tests.gap_between(a, b) for a, b in itertools.pairwise(logps)]

@@ -135,9 +135,7 @@ def test_every_log_probability_and_list_is_the_models(client: Teacher, teacher: 
     rows = torch.arange(12)
     said = score.ask(client, batch, rows, 16)
     assert isinstance(said, tuple) and len(said[0]) == int(batch.length_B.sum()) > 100
-    logits_NV = score.ask(teacher[0], batch, rows, 16)
-    assert isinstance(logits_NV, torch.Tensor)
-    logp_NV = logits_NV.log_softmax(-1)
+    logp_NV = conftest.logits(teacher[0], batch, rows).detach().log_softmax(-1)
     token_N = torch.cat([batch.response_BT[row, :n] for row, n in enumerate(batch.length_B.tolist())])
     gaps = (
         float((said[0] - logp_NV.gather(1, token_N[:, None])[:, 0]).abs().max()),
@@ -159,9 +157,9 @@ def test_loss_and_gradient_are_those_of_the_teacher_in_process(
     options, found = method.Params(**OPD | changes), []
     for each in (teacher[0], client):
         student[0].zero_grad()
-        scores = score.score(student[0], each, batch, torch.arange(12), k=8)
-        loss = method.loss(scores, options)
-        (loss.total / loss.n_tokens).backward()
+        objective = score.Objective(method=method, options=options, k=8)
+        scaled, loss, _ = objective(student[0], each, batch, torch.arange(12), scale=1 / int(batch.length_B.sum()))
+        scaled.backward()
         gradient_W = torch.cat([p.grad.flatten() for p in student[0].parameters() if p.grad is not None])
         found.append((loss.total.item() / loss.n_tokens, gradient_W))
     (own, own_W), (other, other_W) = found
@@ -177,7 +175,10 @@ def test_gates_and_self_test_pass(client: Teacher, student: Model, teacher: Mode
     assert 0 < spoken["teacher_entropy_at_most"] < 4.5
     method = methods.load("opd")
     sees = gates.gradient_sees_teacher(
-        method, method.Params(**OPD | {"support": "teacher"}), student[0], client, batch, 8
+        score.Objective(method=method, options=method.Params(**OPD | {"support": "teacher"}), k=8),
+        student[0],
+        client,
+        batch,
     )
     assert sees["teacher_dependence"] > 0.01
 

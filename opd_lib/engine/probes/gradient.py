@@ -12,7 +12,7 @@ what it does to the layers below; the cosine of the halves leaves out nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from opd_lib.engine import models, score
 from opd_lib.maths import coherence
-from opd_lib.types import Rollouts, TokenScores
+from opd_lib.maths.head import Head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from opd_lib.engine.setup import Run
     from opd_lib.schema import GradientProbe
+    from opd_lib.types import Rollouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,28 +73,32 @@ def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> l
 
 def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> Gradients:
     """The batch's gradients, micro-batch by micro-batch; the groups of one prompt lie in one half."""
-    source, weights = run.spec.params.source, list(run.student[0].train().parameters())
-    assert source.kind == "student"  # params refuses a probe of responses that are not the student's
+    source, student, teacher = run.spec.params.source, run.student[0].train(), run.teacher
+    assert source.kind == "student" and teacher is not None  # params refuses any other probe
+    weights = list(student.parameters())
     half = len(rollouts.prompts) // source.per_prompt // 2 * source.per_prompt
     against_W = torch.zeros_like(flat(weights))
     own_2W = against_W.repeat(2, 1)
-    pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+    pieces: list[tuple[Tensor, Tensor]] = []
+    advantages: list[Tensor] = []
     groups = score.micro_batches(rollouts, run.spec.params.train.micro_tokens)
     parts = [part for group in groups for part in (group[group < half], group[group >= half])]
     for rows in filter(len, parts):
-        scores, hidden_NH, logits_NV = scored(run, rollouts, rows, against)
-        loss = run.method.loss(scores, run.options).total
-        delta_NV, *own = torch.autograd.grad(loss, [logits_NV, *weights], retain_graph=against is not None)
-        own_2W[int(rows[0] >= half)] += flat(own)
+        kept_N = torch.cat([chosen_BT[row, : rollouts.length_B[row]] for row in rows.tolist()])
+
+        def keep(head: Head, part: slice, delta_NV: Tensor, kept_N: Tensor = kept_N) -> None:
+            pieces.append((delta_NV[kept_N[part]], head.hidden_NH[part][kept_N[part]]))
+
+        total, _, scores = run.objective(student, teacher[0], rollouts, rows, watch=keep)
+        own_2W[int(rows[0] >= half)] += flat(torch.autograd.grad(total, weights))
         if against is not None:
-            against_W += flat(torch.autograd.grad(run.method.loss(scores, against).total, weights))
+            other = replace(run.objective, options=against, k=max(run.k, run.method.reads(against).k))
+            against_W += flat(torch.autograd.grad(other(student, teacher[0], rollouts, rows)[0], weights))
         assert scores.teacher_logp_N is not None
-        kept_N = chosen_BT[scores.row_N, scores.position_N]
-        advantage_N = (scores.teacher_logp_N - scores.student_logp_N.detach()).abs()
-        pieces.append((delta_NV[kept_N], hidden_NH[kept_N], advantage_N))
-    delta_NV, hidden_NH, advantage_N = (torch.cat(part) for part in zip(*pieces, strict=True))
+        advantages.append((scores.teacher_logp_N - scores.student_logp_N).abs())
+    delta_NV, hidden_NH = (torch.cat(part) for part in zip(*pieces, strict=True))
     return Gradients(
-        delta_NV=delta_NV, hidden_NH=hidden_NH, own_2W=own_2W, against_W=against_W, advantage_N=advantage_N
+        delta_NV=delta_NV, hidden_NH=hidden_NH, own_2W=own_2W, against_W=against_W, advantage_N=torch.cat(advantages)
     )
 
 
@@ -105,21 +110,6 @@ def choose(rollouts: Rollouts, n: int, generator: torch.Generator) -> Tensor:
     chosen_BT = torch.zeros_like(valid_BT)
     chosen_BT[place_n2[:, 0], place_n2[:, 1]] = True
     return chosen_BT.to(rollouts.response_BT.device)
-
-
-def scored(run: Run, rollouts: Rollouts, rows: Tensor, against: Any) -> tuple[TokenScores, Tensor, Tensor]:
-    """The scores of these rows for both objectives, with the student's hidden states and logits they came through."""
-    student, teacher, method = run.student[0], run.teacher, run.method
-    assert teacher is not None  # params refuses a probe without a teacher
-    k = run.k
-    if against is not None and method.n_candidates is not None:
-        k = max(k, method.n_candidates(against, student.config.vocab_size))
-    seen: list[tuple[Tensor, Tensor]] = []
-    head = student.get_output_embeddings()
-    with head.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].detach(), output))):
-        scores = score.score(student, teacher[0], rollouts, rows, k)
-    ((hidden_NH, logits_NV),) = seen
-    return scores, hidden_NH, logits_NV
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> lis
     length_B = rollouts.length_B.cpu()
     sum_B = torch.zeros(len(length_B), dtype=torch.float64)
     for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-        scores = score.score(run.student[0], run.teacher[0], rollouts, rows, k=0)
+        scores = score.score(run.student[0], run.teacher[0], rollouts, rows, k=0, chunk=run.chunk)
         assert scores.teacher_logp_N is not None
         sum_B.index_add_(0, scores.row_N.cpu(), (scores.teacher_logp_N - scores.student_logp_N).cpu().double())
     columns = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import score
-from opd_lib.maths import diagnostics, logprobs
+from opd_lib.maths import diagnostics, logprobs, streaming
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +34,12 @@ def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> l
     models = {"student": run.student[0], "teacher": run.teacher[0], "other": run.other[0]}
     sums: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in PAIRS}
     for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-        logits = {name: score.response_logits(model, rollouts, rows).double() for name, model in models.items()}
-        for pair, found in sums.items():
-            for name, value_N in distances(logits[pair[0]], logits[pair[1]]).items():
-                found[name] = found.get(name, 0.0) + float(value_N.sum())
+        heads = {name: score.heard(model, rollouts, rows) for name, model in models.items()}
+        for part in streaming.parts(int(rollouts.length_B[rows].sum()), run.chunk):
+            logits = {name: head.logits(part).double() for name, head in heads.items()}
+            for pair, found in sums.items():
+                for name, value_N in distances(logits[pair[0]], logits[pair[1]]).items():
+                    found[name] = found.get(name, 0.0) + float(value_N.sum())
     n_tokens = int(rollouts.length_B.sum())
     return [
         {"pair": "-".join(pair)} | {name: total / n_tokens for name, total in found.items()} | {"n_tokens": n_tokens}
