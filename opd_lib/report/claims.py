@@ -12,6 +12,8 @@ from an interval, at a level that keeps the whole file right together:
     inconclusive    the interval holds the threshold, or fewer seeds were run than the claim was planned for, or a
                     seed's quantity is undefined
     not run         no seed has all the runs that the quantity names
+    not part of profile NAME: REASON
+                    the claims file says that this profile makes no runs of it
 
 The level is Bonferroni's over all claims of the file, whichever of them a notebook shows. That is deliberate: every
 claim that is added widens the interval of every other one, and nothing is gained by looking at a part of them.
@@ -20,131 +22,33 @@ claim that is added widens the interval of every other one, and nothing is gaine
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from opd_lib.maths import stats
 from opd_lib.report import vocabulary
 from opd_lib.report.quantities import Evidence, NoRecordError, SeedView
+from opd_lib.report.register import Claim, Register, load
+
+__all__ = ["Claim", "Register", "judge", "load", "paper_number", "per_seed", "summary", "verdict"]
 
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
 INCONCLUSIVE = "inconclusive"
 NOT_RUN = "not run"
-
-
-class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Paper(Strict):
-    """The paper's own evidence: a number where it has one, the words of our table, and where it was read."""
-
-    value: float | None
-    text: str
-    source: str
-
-
-STANDS_FOR = {"rehearsal": "paper", "gpu-math": "paper"}  # profiles of the papers' task at another size
-
-
-class Threshold(Strict):
-    """The bound of the quantity at each profile, in the quantity's unit."""
-
-    tiny: float
-    smoke: float
-    paper: float
-    gpu: float
-
-
-def _readable(quantity: str) -> str:
-    vocabulary.calls(quantity)
-    return quantity
-
-
-class Claim(Strict):
-    """One statement of the paper that runs can contradict.
-
-    `seeds`: how many it was planned for; with fewer it is not decided. `note`: how it is restated for the tiny world.
-    """
-
-    id: str
-    figure: str
-    statement: str
-    paper: Paper
-    notebook: str
-    quantity: Annotated[str, AfterValidator(_readable)]
-    comparison: Literal[">", "<"]
-    threshold: Threshold
-    statistic: Literal["seeds", "problems"]
-    seeds: Annotated[int, Field(ge=2)]
-    note: str
-
-    @model_validator(mode="after")
-    def _statistic_fits(self) -> Claim:
-        if vocabulary.is_paired(self.quantity) != (self.statistic == "problems"):
-            paired = " or ".join(vocabulary.PAIRED)
-            raise ValueError(f"statistic: {self.statistic}: a quantity is over problems if and only if it is {paired}")
-        return self
-
-    def bound(self, profile: str) -> float:
-        """The threshold at a profile, or at the one it stands in for. Raises ValueError for a profile without one."""
-        name = STANDS_FOR.get(profile, profile)
-        if name not in Threshold.model_fields:
-            raise ValueError(f"claim {self.id}: no threshold for profile {profile!r}; add it to the claims file")
-        return float(getattr(self.threshold, name))
-
-
-class Register(Strict):
-    """All claims of one paper. `confidence` is that of all verdicts together."""
-
-    paper: str
-    confidence: float
-    claims: tuple[Claim, ...]
-
-    @model_validator(mode="after")
-    def _ids_differ(self) -> Register:
-        ids = [claim.id for claim in self.claims]
-        repeated = sorted({name for name in ids if ids.count(name) > 1})
-        if repeated:
-            raise ValueError(f"claim ids appear twice: {', '.join(repeated)}")
-        return self
-
-    @property
-    def simultaneous(self) -> float:
-        """The confidence of each interval such that all of the file are right together."""
-        return stats.simultaneous_confidence(self.confidence, len(self.claims))
-
-    def of(self, notebook: str | None) -> tuple[Claim, ...]:
-        """The claims of one notebook, or all."""
-        return tuple(claim for claim in self.claims if notebook in (None, claim.notebook))
-
-
-def load(path: Path) -> Register:
-    """The claims of one file. Raises ValueError naming the file and the key of whatever is wrong in it."""
-    try:
-        return Register.model_validate(YAML(typ="safe").load(path))
-    except YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from error
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
-        raise ValueError("\n".join(f"{path}: {line}" for line in lines)) from error
+NOT_PART = "not part of profile"
 
 
 def per_seed(claim: Claim, evidence: Evidence) -> dict[int, float]:
-    """seed → the claim's quantity, for the seeds that have every run it names."""
-    values = {}
+    """seed → the claim's quantity at this profile, for the seeds that have every run it names."""
+    values: dict[int, float] = {}
+    quantity = claim.at(evidence.profile).quantity
+    if quantity is None:
+        return values
     for seed in evidence.seeds(claim.notebook):
         try:
-            values[seed] = vocabulary.value_of(claim.quantity, _view(claim, evidence, seed))
+            values[seed] = vocabulary.value_of(quantity, _view(claim, evidence, seed))
         except NoRecordError:
             continue
         except ValueError as error:
@@ -185,6 +89,8 @@ def judge(register: Register, evidence: Evidence, notebook: str | None = None) -
 
 def verdict(claim: Claim, interval: stats.Interval, n_seeds: int, profile: str) -> str:
     """Where the whole interval lies: see the top of this file."""
+    if reason := claim.at(profile).not_part:
+        return f"{NOT_PART} {profile}: {reason}"
     if n_seeds == 0:
         return NOT_RUN
     sign = 1 if claim.comparison == ">" else -1
@@ -211,15 +117,20 @@ def paper_number(claim: Claim, found: str) -> str:
 
 
 def summary(judged: pd.DataFrame) -> str:
-    """How many claims hold, fail and stay open, and where the paper's own numbers lie; two sentences."""
+    """How many claims hold, fail and stay open, and where the paper's own numbers lie; two sentences.
+
+    A third where the profile has no part in some.
+    """
     verdicts, numbers = judged["verdict"].value_counts(), judged["paper_number"].value_counts()
     counts = {name: int(verdicts.get(name, 0)) for name in (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE, NOT_RUN)}
     sides = {name: int(numbers.get(name, 0)) for name in ("inside", "outside", "open")}
+    left_out = int(judged["verdict"].str.startswith(NOT_PART).sum())
+    also = f" {left_out} of the claims are no part of this profile." if left_out else ""
     return (
         f"Of {len(judged)} claims {counts[HOLDS]} hold, {counts[DOES_NOT_HOLD]} do not, {counts[INCONCLUSIVE]} are "
         f"inconclusive and {counts[NOT_RUN]} were not run. The paper gives a number for {sum(sides.values())} of them: "
         f"{sides['inside']} lie on the side of the bound that our verdict names, {sides['outside']} on the other, "
-        f"{sides['open']} where ours is open."
+        f"{sides['open']} where ours is open.{also}"
     )
 
 
@@ -229,7 +140,9 @@ def _view(claim: Claim, evidence: Evidence, seed: int) -> SeedView:
 
 def _over_problems(claim: Claim, evidence: Evidence, seeds: tuple[int, ...], confidence: float) -> stats.Interval:
     """Both conditions averaged over these seeds, problem by problem; the draws depend on the claim's id alone."""
-    found = [vocabulary.pairs_of(claim.quantity, _view(claim, evidence, seed)) for seed in seeds]
+    quantity = claim.at(evidence.profile).quantity
+    assert quantity is not None  # without one there are no seeds
+    found = [vocabulary.pairs_of(quantity, _view(claim, evidence, seed)) for seed in seeds]
     mean = pd.concat(found).groupby(level=[0, 1]).mean()
     generator = np.random.default_rng(int.from_bytes(claim.id.encode()))
     return stats.paired_cluster_bootstrap(mean["first"], mean["second"], generator, confidence)

@@ -109,7 +109,7 @@ def summary(frame: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str]
 
 
 def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.DataFrame:
-    """What `claims.judge` found, for reading: statement wrapped to `width`, paper's value to half of it."""
+    """What `claims.judge` found, for reading: statement wrapped to `width`, paper's value and verdict to half of it."""
     return pd.DataFrame(
         {
             "id": judged["id"],
@@ -122,7 +122,7 @@ def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.
             ],
             "claimed": judged["threshold"],
             "seeds": judged["n_seeds"],
-            "verdict": judged["verdict"],
+            "verdict": [textwrap.fill(text, width // 2) for text in judged["verdict"]],
         }
     )
 
