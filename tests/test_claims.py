@@ -15,7 +15,7 @@ import pytest
 from opd_lib import params, paths
 from opd_lib.maths import diagnostics
 from opd_lib.params import Experiment
-from opd_lib.report import agreement, claims, prognosis, quantities, vocabulary
+from opd_lib.report import agreement, claims, prognosis, quantities, tables, vocabulary
 from opd_lib.report.quantities import MODELS, Evidence, NoRecordError, SeedView
 
 NOTEBOOK = "04_success_and_failure"
@@ -99,6 +99,57 @@ def test_verdicts(tmp_path, growths, expected):
         "n_seeds",
         "statistic",
     ]
+
+
+def differing(folder: Path, difference: str) -> Path:
+    """A claims file whose one claim differs as said at profile paper."""
+    path = write(folder, GROWTH)
+    path.write_text(
+        path.read_text().replace("    comparison:", f"    elsewhere: {{paper: {difference}}}\n    comparison:")
+    )
+    return path
+
+
+def test_a_claim_is_judged_by_the_quantity_of_its_profile(tmp_path):
+    register = claims.load(differing(tmp_path, """{quantity: "start('success', 'overlap_k16')"}"""))
+    runs = evidence({0: 0.05, 1: 0.051, 2: 0.049}).experiments
+    for profile, expected in (("tiny", 0.05), ("gpu", 0.05), ("paper", 0.8), ("rehearsal", 0.8)):
+        judged = claims.judge(register, Evidence(profile=profile, experiments=runs))
+        assert judged["estimate"][0] == pytest.approx(expected) and judged["verdict"].tolist() == ["holds"]
+
+
+def test_what_a_profile_has_no_part_in_says_so_in_one_line(tmp_path):
+    register = claims.load(differing(tmp_path, '{not_part: "no such model is published"}'))
+    runs = evidence({0: 0.05, 1: 0.051, 2: 0.049}).experiments
+    judged = claims.judge(register, Evidence(profile="paper", experiments=runs))
+    line = "not part of profile paper: no such model is published"
+    assert judged["verdict"].tolist() == [line] and judged["n_seeds"].tolist() == [0] and math.isnan(judged["low"][0])
+    assert line in tables.markdown(tables.verdict_table(judged))
+    assert claims.summary(judged).endswith("1 of the claims are no part of this profile.")
+    assert claims.judge(register, evidence({0: 0.05, 1: 0.051, 2: 0.049}))["verdict"].tolist() == ["holds"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "message"),
+    [
+        ("{}", "say either quantity or not_part"),
+        ('{not_part: ""}', "say either quantity or not_part"),
+        ("""{quantity: "start('success', 'x')", not_part: "none"}""", "say either quantity or not_part"),
+        ("""{quantity: "begin('success', 'x')"}""", "no function begin"),
+        ("""{quantity: "paired_gain('success')"}""", "over problems if and only if"),
+        ("""{threshold: 0.1}""", r"paper\.threshold: Extra inputs"),
+    ],
+)
+def test_a_wrong_difference_is_refused(tmp_path, difference, message):
+    with pytest.raises(ValueError, match=message):
+        claims.load(differing(tmp_path, difference))
+
+
+def test_a_difference_at_an_unknown_profile_is_refused(tmp_path):
+    path = differing(tmp_path, '{not_part: "none"}')
+    path.write_text(path.read_text().replace("{paper: {not", "{papr: {not"))
+    with pytest.raises(ValueError, match=r"elsewhere\.papr.*'smoke', 'gpu', 'paper'"):
+        claims.load(path)
 
 
 def test_too_few_seeds_decide_nothing_and_their_interval_is_shown(tmp_path):
@@ -455,13 +506,13 @@ REGISTER = claims.load(paths.claims_file("rethinking_opd"))
 
 
 @lru_cache
-def experiment(name: str) -> Experiment:
-    return params.load(name, "tiny")
+def experiment(name: str, profile: str = "tiny") -> Experiment:
+    return params.load(name, profile)
 
 
-def columns_of(name: str, arm: str) -> set[str]:
+def columns_of(name: str, arm: str, profile: str = "tiny") -> set[str]:
     """The columns that an arm's steps table has: those with a k once for each k of its diagnostics."""
-    ks = experiment(name).arms[arm].diagnose.ks
+    ks = experiment(name, profile).arms[arm].diagnose.ks
     return set(diagnostics.UNITS) | {f"{column}_k{k}" for column in diagnostics.UNITS for k in ks}
 
 
@@ -473,17 +524,17 @@ PROBE_COLUMNS = {
 PAIRS = {"teacher-other", "student-teacher", "student-other"}
 
 
-def check_call(notebook: str, name: str, arguments: tuple[Any, ...]) -> None:
-    """Every arm, column, checkpoint, test set, cap, depth and pair that a call names is one of the tiny profile."""
-    arms = experiment(notebook).arms
+def check_call(profile: str, notebook: str, name: str, arguments: tuple[Any, ...]) -> None:
+    """Every arm, column, checkpoint, test set, cap, depth and pair that a call names is one of the profile."""
+    arms = experiment(notebook, profile).arms
     trained = {arm for arm, found in arms.items() if found.probe is None}
     first, rest = arguments[0], arguments[1:]
     if name == "rank_correlation":
         assert first in prognosis.FEATURES and rest[0] in prognosis.OUTCOMES
     elif name == "checkpoint":
-        assert first in experiment(MODELS).arms
+        assert first in experiment(MODELS, profile).arms
     elif name == "correlation":
-        assert {first, rest[0]} <= trained and rest[1] in columns_of(notebook, first)
+        assert {first, rest[0]} <= trained and rest[1] in columns_of(notebook, first, profile)
     elif name in ("accuracy_max_gap", "paired_accuracy", "paired_gain", "accuracy_start"):
         assert {first, *rest} <= trained
     elif name == "accuracy_end":
@@ -503,14 +554,60 @@ def check_call(notebook: str, name: str, arguments: tuple[Any, ...]) -> None:
     elif name == "onset_trend":
         assert first in trained and rest[0].startswith(diagnostics.BY_DEPTH)
     else:
-        assert first in trained and rest[0] in columns_of(notebook, first), f"{name}{arguments}"
+        assert first in trained and rest[0] in columns_of(notebook, first, profile), f"{name}{arguments}"
+
+
+NOTEBOOKS = {
+    folder.name: {path.stem for path in folder.glob("[0-9]*.yaml")}
+    for folder in sorted(paths.PARAMS.iterdir())
+    if folder != paths.CLAIMS
+}
+"""profile → its notebooks"""
+
+
+def check_claim(claim: claims.Claim, profile: str) -> None:
+    for name, arguments in vocabulary.calls(claim.at(profile).quantity):
+        if name not in vocabulary.ARITHMETIC:
+            check_call(profile, claim.notebook, name, arguments)
+
+
+@pytest.mark.parametrize("profile", NOTEBOOKS)
+def test_committed_claims_name_what_a_profile_has_or_are_no_part_of_it(profile):
+    assert profile not in ("tiny", "smoke", "gpu", "paper") or NOTEBOOKS[profile] == NOTEBOOKS["tiny"]
+    left_out = {claim.id for claim in REGISTER.claims if claim.at(profile).not_part}
+    assert left_out == {"paper": {"C1e"}, "gpu-math": {"C1e", "C4s"}, "rehearsal": {"C1e"}}.get(profile, set())
+    judged = [c for c in REGISTER.claims if c.notebook in NOTEBOOKS[profile] and c.id not in left_out]
+    assert judged
+    for claim in judged:
+        check_claim(claim, profile)
+
+
+def test_a_name_that_a_profile_lacks_is_found():
+    claim = next(claim for claim in REGISTER.claims if claim.id == "C1d")
+    plain = claim.model_copy(update={"elsewhere": {}})
+    check_claim(plain, "smoke")
+    with pytest.raises(AssertionError):
+        check_claim(plain, "paper")
+
+
+def test_every_difference_between_profiles_is_one():
+    for claim in REGISTER.claims:
+        assert claim.at("tiny").quantity == claim.quantity, claim.id
+        assert all(difference.quantity != claim.quantity for difference in claim.elsewhere.values()), claim.id
+
+
+def test_the_teachers_whose_scores_are_compared_are_those_of_the_two_runs():
+    (claim,) = (claim for claim in REGISTER.claims if claim.id == "C1a")
+    for profile in ("tiny", "smoke", "gpu", "paper"):
+        named = {arguments[0] for name, arguments in vocabulary.calls(claim.at(profile).quantity) if name != "abs"}
+        arms = experiment(claim.notebook, profile).arms
+        assert {f"run:{MODELS}/{name}" for name in named} == {
+            arms[arm].teacher for arm in ("compatible", "incompatible")
+        }
 
 
 @pytest.mark.parametrize("claim", REGISTER.claims, ids=lambda claim: claim.id)
-def test_committed_claims_name_what_the_tiny_profile_has(claim):
-    for name, arguments in vocabulary.calls(claim.quantity):
-        if name not in vocabulary.ARITHMETIC:
-            check_call(claim.notebook, name, arguments)
+def test_committed_claims_have_one_bound_for_the_tiny_world_and_its_seeds(claim):
     assert claim.threshold.smoke == claim.threshold.tiny == claim.threshold.gpu
     assert claim.seeds == len(experiment(claim.notebook).seeds)
 

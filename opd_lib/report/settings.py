@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
+
+from pydantic import BaseModel
 
 from opd_lib.report.record import flatten
 
@@ -44,9 +45,14 @@ ALWAYS = {
 """what holds in every run of the library and is no parameter"""
 
 
-def settings(params: Mapping[str, Any], items: Collection[str]) -> dict[str, object]:
-    """item → our value, for those `items` of a paper's table that have a counterpart in a run's parameters."""
-    flat = flatten(params)
+def settings(params: BaseModel | None, items: Collection[str]) -> dict[str, object]:
+    """item → our value, for those `items` of a paper's table that have a counterpart in a run's parameters.
+
+    None stands for a run that the profile does not have: nothing is ours.
+    """
+    if params is None:
+        return {}
+    flat = flatten(params.model_dump())
     ours: dict[str, object] = {item: value for item, value in ALWAYS.items() if item in items}
     for path, names in ITEMS.items():
         ours |= {item: flat[path] for item in names if item in items and flat.get(path) is not None}
