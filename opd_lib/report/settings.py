@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-
-from pydantic import BaseModel
+from typing import Any, Protocol
 
 from opd_lib.report.record import flatten
 
@@ -45,7 +44,14 @@ ALWAYS = {
 """what holds in every run of the library and is no parameter"""
 
 
-def settings(params: BaseModel | None, items: Collection[str]) -> dict[str, object]:
+class Params(Protocol):
+    """A run's parameters, as `opd_lib.schema` declares them."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Section → key → value."""
+
+
+def settings(params: Params | None, items: Collection[str]) -> dict[str, object]:
     """item → our value, for those `items` of a paper's table that have a counterpart in a run's parameters.
 
     None stands for a run that the profile does not have: nothing is ours.
