@@ -185,6 +185,38 @@ def test_data_says_what_a_set_holds(real_data: Path) -> None:
     assert "rows: 30" in said and "rows: 40" in said and "as_released: True" in said
 
 
+def stored(path: Path, **columns: list[str]) -> Path:
+    """A parquet file of these columns."""
+    pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def test_grade_shows_where_the_two_graders_disagree(tmp_path: Path) -> None:
+    stored(tmp_path / "part-1.parquet", response=[r"\boxed{34}", r"\boxed{\frac{68}{2}}"], answer=["34", "34"])
+    stored(tmp_path / "part-2.parquet", response=["none", "Answer: 5"], answer=["34", "6"])
+    said = CliRunner().invoke(app, ["grade", str(tmp_path)]).output.splitlines()
+    counts = {line[:18].strip(): line[18:].split() for line in said}
+    assert [counts[name][0] for name in ("both right", "only math-verify", "only exact match", "neither")] == list(
+        "1102"
+    )
+    assert r"\frac{68}{2} | 34" in "\n".join(said) and counts["neither"][1:3] == ["0.500", "1"]
+
+
+def test_what_cannot_be_graded_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("no parquet")
+    (tmp_path / "empty").mkdir()
+    stored(tmp_path / "no_gold.parquet", response=["1"])
+    for words, said in (
+        (["nowhere.parquet"], "nowhere.parquet: not readable"),
+        ([str(tmp_path / "text.parquet")], "text.parquet: not readable as parquet"),
+        ([str(tmp_path / "empty")], "empty: no parquet file in this folder"),
+        ([str(tmp_path / "no_gold.parquet")], "no column answer; columns response, answer are needed"),
+        ([str(tmp_path / "no_gold.parquet"), "--asked", "both"], "'both' is unknown; choose from box, line"),
+    ):
+        result = CliRunner().invoke(app, ["grade", *words])
+        assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

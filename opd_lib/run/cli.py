@@ -240,6 +240,7 @@ def refresh(
 
 app.command()(data.data)
 app.command()(data.dedup)
+app.command()(data.grade)
 
 if __name__ == "__main__":
     app()

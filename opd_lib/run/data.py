@@ -1,7 +1,8 @@
-"""The commands about data sets: what is in them, and making one free of another's questions."""
+"""The commands about data: what a set holds, making one free of another's questions, how responses are graded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -46,3 +47,44 @@ def data(
         math_sets.check(name, folder)
         for key, value in asdict(math_sets.describe(name, folder)).items():
             typer.echo(f"{key}: {value}")
+
+
+def grade(
+    files: Annotated[list[Path], typer.Argument(help="Parquet files with columns response and answer, or folders of.")],
+    asked: Annotated[str, typer.Option(help="What the prompts ask for: box, or line for `Answer: ...`.")] = "box",
+) -> None:
+    """How often math-verify and exact match disagree about responses, such as a cold start's rollouts."""
+    from opd_lib.report import tables
+    from opd_lib.tasks import graders
+
+    if asked not in (forms := ("box", "line")):
+        raise ValueError(f"--asked: {asked!r} is unknown; choose from {', '.join(forms)}")
+    found = responses(files)
+    table = graders.compare_graders(found["response"], found["answer"], "line" if asked == "line" else "box")
+    typer.echo(tables.show(table.assign(examples=table["examples"].map("; ".join)).reset_index()))
+
+
+def responses(files: Sequence[Path]) -> dict[str, list[str]]:
+    """Columns response and answer of parquet files or folders of them, in order.
+
+    Raises ValueError naming what is no such file, what lacks a column, and a folder without a file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found: dict[str, list[str]] = {"response": [], "answer": []}
+    for given in files:
+        parts = sorted(given.glob("*.parquet")) if given.is_dir() else [given]
+        if not parts:
+            raise ValueError(f"{given}: no parquet file in this folder; name one with columns {', '.join(found)}")
+        for path in parts:
+            try:
+                missing = [column for column in found if column not in pq.read_schema(path).names]
+                if missing:
+                    raise ValueError(f"{path}: no column {missing[0]}; columns {', '.join(found)} are needed")
+                rows = pq.read_table(path, columns=list(found)).drop_null()
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ValueError(f"{path}: not readable as parquet: {error}") from error
+            for column, values in found.items():
+                values.extend(rows[column].cast(pa.string()).to_pylist())
+    return found
