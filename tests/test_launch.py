@@ -113,6 +113,15 @@ def test_launch_does_not_load_the_engine() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=False).returncode == 0
 
 
+def test_processes_get_one_thread_and_keep_their_memory_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    made = launch.single_thread()
+    assert made["OMP_NUM_THREADS"] == "1" and made["MALLOC_TRIM_THRESHOLD_"] == "1"
+    assert made["MALLOC_MMAP_THRESHOLD_"] == launch.KEPT["MALLOC_MMAP_THRESHOLD_"]
+
+
 def test_log_display_writes_each_tenth_once() -> None:
     stream = io.StringIO()
     display = progress.LogDisplay(stream)

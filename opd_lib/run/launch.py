@@ -32,6 +32,11 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+ARROW = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""pyarrow's allocator would start a thread when it is imported."""
+KEPT = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "33554432"}
+"""glibc keeps the memory of large tensors for the next ones (bytes): by default it gives them back to the kernel each
+time, and every page of the next costs a fault. Another libc does not look."""
 TAIL = 5
 """Lines of a log that stand for its error when the record has none."""
 
@@ -195,7 +200,8 @@ def params_option(root: Path) -> list[str]:
 
 def single_thread(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment, with one thread per process: parallel runs would otherwise fight for the cores."""
-    return {**os.environ, **dict.fromkeys(THREADS, "1"), "TOKENIZERS_PARALLELISM": "false", **(extra or {})}
+    few = {**dict.fromkeys(THREADS, "1"), "TOKENIZERS_PARALLELISM": "false", **ARROW}
+    return {**KEPT, **os.environ, **few, **(extra or {})}
 
 
 def failure(name: str, log: Path, folder: Path | None) -> str:
