@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import micro
@@ -17,8 +17,11 @@ import psutil
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.run import batch, cluster, execute, guard, jobs, plan
+from opd_lib.params import RunSpec
+from opd_lib.report import record
+from opd_lib.run import batch, cluster, execute, guard, jobs, launch, plan, ready
 from opd_lib.run.cluster import Slurm
+from opd_lib.run.status import is_locked
 
 pytestmark = pytest.mark.process
 
@@ -125,6 +128,23 @@ def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
     assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 3
 
 
+def test_the_longest_chain_is_started_first() -> None:
+    def job(name: str, needs: tuple[str, ...], steps: int = 1, expected: float | None = None) -> jobs.Job:
+        return jobs.Job(
+            name=name, is_run=True, needs=needs, done=Path(name), words=(), folder=Path(), steps=steps,
+            expected=expected,
+        )  # fmt: skip
+
+    short, long = job("short", (), steps=5), job("long", (), steps=20)
+    after_short, after_both = job("after short", ("short",), steps=12), job("after both", ("long", "after short"))
+    assert jobs.critical([short, long]) == long
+    assert jobs.critical([short, long, after_short]) == long  # 5 + 12 < 20
+    assert jobs.critical([short, long, after_short, after_both]) == after_both
+    assert (
+        jobs.critical([short, long, after_short, job("elsewhere", ("done before",), expected=30.0)]).name == "elsewhere"
+    )
+
+
 def test_a_job_asks_a_cluster_for_what_its_params_say() -> None:
     machines = params.load("04_success_and_failure", "paper").arms
     one = {"nodes": 1, "mem_mb": 570 * 1024, "runtime": 27 * 60}
@@ -199,6 +219,126 @@ def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None
         assert asked[job.name].items() >= (expected | {"slurm_partition": "gpu"}).items(), job.name
 
 
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch does not survive a fork")
+
+
+def chosen_jobs(world: Path) -> tuple[jobs.Job, ...]:
+    micro.write_notebook(world, micro.MODELS)
+    chosen = plan.experiments((micro.MODELS,), "tiny", world / "results", None, world / "params")
+    return jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")
+
+
+@pytest.fixture
+def address(world: Path) -> Iterator[Path]:
+    """Where a process that has imported everything forks runs."""
+    with (world / "ready.log").open("ab") as log, batch.prepared(chosen_jobs(world), log) as path:
+        assert path is not None
+        wait_for(path.exists)
+        yield path
+
+
+def by_fork(address: Path, *words: str) -> list[str]:
+    """A command that only the waiting process can carry out."""
+    return [*ready.asking(address), "/no/such/python", "-m", "no.such.module", *words]
+
+
+def forked(address: Path, spec: RunSpec) -> list[str]:
+    return by_fork(address, *launch.command(spec)[len(launch.OPD) :])
+
+
+def say(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, cwd=paths.ROOT, env=launch.single_thread(), capture_output=True, text=True, check=False
+    )
+
+
+@needs_linux
+def test_a_forked_run_is_the_run_of_a_fresh_process(world: Path, address: Path) -> None:
+    for results, words in (("results", lambda spec: forked(address, spec)), ("others", launch.command)):
+        for spec in micro.load(world, results=results).runs():
+            done = say(words(spec))
+            assert (done.returncode, done.stdout) == (0, f"finished: {spec.folder}\n"), done.stderr
+    for spec, other in zip(micro.load(world).runs(), micro.load(world, results="others").runs(), strict=True):
+        names = sorted(path.relative_to(spec.folder) for path in spec.folder.rglob("*") if path.is_file())
+        assert names == sorted(path.relative_to(other.folder) for path in other.folder.rglob("*") if path.is_file())
+        for name in names:
+            if name.name != "run.json":
+                assert (spec.folder / name).read_bytes() == (other.folder / name).read_bytes(), name
+        one, two = (record.read(folder) for folder in (spec.folder, other.folder))
+        assert one is not None and two is not None and one.provenance == two.provenance and one.gates == two.gates
+
+
+@needs_linux
+@pytest.mark.parametrize(("arm", "code"), [("nobody", 1), ("--no-such-option", 2)])
+def test_a_failing_fork_says_what_a_fresh_process_says(world: Path, address: Path, arm: str, code: int) -> None:
+    words = ["run", micro.MODELS, arm, "0", "--params", str(world / "params")]
+    fork, fresh = say(by_fork(address, *words)), say([*launch.OPD, *words])
+    assert fork.returncode == fresh.returncode == code and fork.stdout == fresh.stdout
+    assert fork.stderr.splitlines()[-1] == fresh.stderr.splitlines()[-1] != ""
+
+
+@needs_linux
+def test_a_fork_ends_with_what_asked_for_it_and_outlives_what_forked_it(world: Path, address: Path) -> None:
+    spec, _ = micro.long(world, "results")
+    for number in (signal.SIGINT, signal.SIGKILL):
+        before = micro.progress_of(spec.folder)
+        asking = subprocess.Popen(forked(address, spec), cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+        wait_for(lambda: micro.progress_of(spec.folder) > before + 2)  # noqa: B023
+        asking.send_signal(number)
+        assert asking.wait(timeout=20) == -number
+        wait_for(lambda: not is_locked(spec.folder), seconds=20)
+    asking = subprocess.Popen(forked(address, spec), cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+    wait_for(lambda: is_locked(spec.folder))
+    for member in guard.descendants():
+        if member.cmdline()[1:] == ["-m", "opd_lib.run.ready", str(address)] and member.ppid() != asking.pid:
+            parent = member.parent()
+            if parent is not None and "opd_lib.run.guard" in parent.cmdline():
+                member.kill()
+    assert asking.wait(timeout=240) == 0 and plan.trained(spec)
+    told = say([*ready.asking(address), sys.executable, "-c", "print('by itself'); raise SystemExit(7)"])
+    assert (told.returncode, told.stdout) == (7, "by itself\n")
+
+
+@needs_linux
+def test_two_batches_do_not_meet(world: Path, address: Path) -> None:
+    spec = micro.load(world).spec("student", 0)
+    with (world / "other.log").open("ab") as log, batch.prepared(chosen_jobs(world), log) as other:
+        assert other is not None and other != address
+        wait_for(other.exists)
+    assert not other.parent.exists()
+    assert say(forked(address, spec)).returncode == 0
+
+
+@needs_linux
+def test_threads_before_a_fork_are_refused_and_jobs_start_by_themselves(tmp_path: Path) -> None:
+    code = (
+        "import threading, sys; from opd_lib.run import ready\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "ready.wait_and_fork(sys.argv[1])"
+    )
+    path = tmp_path / "ready"
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(path.exists)
+    told = say([*ready.asking(path), sys.executable, "-c", "print('by itself')"])
+    assert (told.returncode, told.stdout) == (0, "by itself\n")
+    assert "threads after the imports: cannot fork" in waiting.communicate(timeout=60)[1]
+
+
+def test_only_runs_of_one_process_on_the_processor_are_forked(world: Path) -> None:
+    def suits(**changes: object) -> bool:
+        return ready.suits(params.load("04_success_and_failure", "tiny", changes).arms["failure"].machine)
+
+    assert suits() and ready.suits(None)
+    assert not suits(**{"machine.device": "cuda"}) and not suits(**{"machine.processes": 2})
+    todo = chosen_jobs(world)
+    content = json.loads(jobs.write_plan(todo, world / "results", 123, Path("/socket")).read_text())
+    assert all("-S -m opd_lib.run.ready /socket " in job["command"] for job in content["runs"].values())
+    with (world / "log").open("ab") as log, batch.prepared([job for job in todo if not job.is_run], log) as nowhere:
+        assert nowhere is None
+
+
 def command(world: Path, *words: str) -> list[str]:
     places = ("--params", "params", "--notebooks", "notebooks", "--results", "results")
     located = [str(world / word) if word in ("params", "notebooks", "results") else word for word in places]
@@ -244,6 +384,9 @@ def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
         wait_for(lambda: micro.progress_of(spec.folder) > before + 2)  # noqa: B023
         family = guard.descendants(process.pid)
         assert len(family) >= 3
+        assert sum("opd_lib.run.ready" in member.cmdline() for member in family) >= (
+            3 if sys.platform == "linux" else 0
+        )
         stop(process)
         process.communicate(timeout=180)
         assert process.returncode != 0

@@ -10,15 +10,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from opd_lib import paths
-from opd_lib.run import cluster, guard, launch, progress
+from opd_lib.run import cluster, guard, launch, progress, ready
 from opd_lib.run.cluster import Slurm
 from opd_lib.run.jobs import Job, critical, write_plan
 from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
@@ -44,8 +46,12 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
         for j in jobs
     ]
     meter, display = progress.Meter(tasks=tasks, jobs=at_a_time), progress.display()
-    with (root / LOG).open("ab") as log, guard.termination_as_interrupt():
-        plan = write_plan(jobs, root, guardian=None if slurm else os.getpid())
+    with (
+        (root / LOG).open("ab") as log,
+        guard.termination_as_interrupt(),
+        prepared(() if slurm else jobs, log) as address,
+    ):
+        plan = write_plan(jobs, root, None if slurm else os.getpid(), address)
         first = critical(jobs).done.relative_to(root)
         process = start(command(plan, root, at_a_time, snakemake, slurm, first), log)
         try:
@@ -62,6 +68,21 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
             stop(process)
             display.close()
     report(jobs, states, root, process.returncode)
+
+
+@contextmanager
+def prepared(jobs: Sequence[Job], log: Any) -> Iterator[Path | None]:
+    """Inside the block a process forks jobs at this address; None where no run suits it, or torch would not survive."""
+    if sys.platform != "linux" or not any(job.is_run and ready.suits(job.machine) for job in jobs):
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="opd-") as folder:
+        address = Path(folder) / "ready"
+        process = start([*guarded(), sys.executable, "-m", "opd_lib.run.ready", str(address)], log)
+        try:
+            yield address
+        finally:
+            stop(process)
 
 
 def settle(jobs: Sequence[Job], states: dict[str, str]) -> dict[str, str]:
@@ -91,10 +112,9 @@ def command(
 
     What leads to the output `first` is started before anything else.
     """
-    guarded = [] if slurm else [sys.executable, "-m", "opd_lib.run.guard", str(os.getpid())]
     where = cluster.arguments(slurm, at_a_time) if slurm else ["--cores", str(at_a_time)]
     return [
-        *guarded,
+        *([] if slurm else guarded()),
         *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
         *("--config", f"plan={plan}", *where, "--keep-going", "--nocolor"),
         *(("--prioritize", str(first)) if first else ()),
@@ -103,8 +123,13 @@ def command(
     ]
 
 
+def guarded() -> list[str]:
+    """The words before a command that is ended when this process is gone."""
+    return [sys.executable, "-m", "opd_lib.run.guard", str(os.getpid())]
+
+
 def start(words: Sequence[str], log: Any) -> subprocess.Popen[bytes]:
-    """Snakemake in a process group of its own."""
+    """Snakemake, or what waits for its jobs, in a process group of its own."""
     return subprocess.Popen(
         list(words),
         cwd=paths.ROOT,
@@ -117,7 +142,7 @@ def start(words: Sequence[str], log: Any) -> subprocess.Popen[bytes]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End Snakemake and its jobs if they still run: an interrupt first, so that it frees its lock."""
+    """End such a process and all it has started: an interrupt first, so that Snakemake frees its lock."""
     family = guard.descendants(process.pid)
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)

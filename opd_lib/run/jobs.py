@@ -16,7 +16,7 @@ from opd_lib import paths
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.report import record
 from opd_lib.report.record import write_json
-from opd_lib.run import execute, launch, plan
+from opd_lib.run import execute, launch, plan, ready
 from opd_lib.run.progress import DONE, FAILED, RUNNING, WAITING
 from opd_lib.run.status import is_locked, pace
 from opd_lib.schema import Machine
@@ -123,11 +123,16 @@ def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) 
     )
 
 
-def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None) -> Path:
-    """RESULTS/.plan.json, which the Snakefile reads. With a `guardian` the jobs end when that process is gone."""
+def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: Path | None = None) -> Path:
+    """RESULTS/.plan.json, which the Snakefile reads. With a `guardian` the jobs end when that process is gone.
+
+    With the `address` of a process that `run/ready` has prepared, the jobs that suit it are started there.
+    """
     content: dict[str, dict[str, Any]] = {"runs": {}, "notebooks": {}}
     for job in jobs:
         words = [*job.words, "--done", str(job.done), *([] if guardian is None else ["--guardian", str(guardian)])]
+        if address is not None and ready.suits(job.machine):
+            words = [*ready.asking(address), *words]
         content["runs" if job.is_run else "notebooks"][job.name] = {
             "needs": job.needs,
             "done": str(job.done.relative_to(root)),
