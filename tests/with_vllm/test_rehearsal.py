@@ -25,12 +25,13 @@ NOTEBOOK = "03_reverse_distillation"
 MODELS = ("distill-small", "distill-large", "justrl-small", "rollouts", "sft-small")
 
 
-def opd(*words: str) -> None:
-    """An `opd` command, which must succeed."""
+def opd(*words: str) -> str:
+    """What an `opd` command prints; it must succeed."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "opd_lib.run.cli", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def sums(folder: Path, name: str, n: int) -> None:
@@ -66,12 +67,13 @@ def records(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     where = ("--results", str(results), "--overrides", json.dumps({"task.data": str(data)}), "--profile", "rehearsal")
     for model in MODELS:
         opd("run", "00_models", model, "0", *where)
-    opd("execute", NOTEBOOK, *where)
+    for notebook in ("00_models", NOTEBOOK):
+        opd("execute", notebook, *where)
     return results / "rehearsal"
 
 
 def test_the_notebook_runs_with_everything_the_paper_profile_has(records: Path) -> None:
-    assert (records / NOTEBOOK / "notebook.ipynb").exists()
+    assert (records / NOTEBOOK / "notebook.ipynb").exists() and (records / "00_models" / "notebook.ipynb").exists()
     for arm in ("same_size", "larger"):
         steps = pd.read_csv(records / NOTEBOOK / arm / "seed0" / "steps.csv")
         assert len(steps) == 6 and steps["sampler_gap"].max() < 1e-4 and steps["overlap_k16"].between(0, 1).all()
@@ -89,3 +91,8 @@ def test_the_cold_start_learns_from_stored_responses(records: Path) -> None:
     assert counted["batch"].tolist() == [1, 2, 3, 4] and counted["kept"].sum() > 32
     steps = pd.read_csv(records / "00_models" / "sft-small" / "seed0" / "steps.csv")
     assert len(steps) == 8 and steps["loss"].notna().all()
+
+
+def test_stored_responses_can_be_graded_in_two_ways(records: Path) -> None:
+    said = opd("grade", str(records / "00_models" / "rollouts" / "seed0" / "rollouts"))
+    assert all(outcome in said for outcome in ("both right", "only math-verify", "only exact match", "neither"))
