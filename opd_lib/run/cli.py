@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from opd_lib import paths
+from opd_lib.bench import command
 from opd_lib.run import data, options
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 
@@ -238,6 +239,7 @@ def refresh(
         committed.write_readme(judged)
 
 
+app.command()(command.bench)
 app.command()(data.data)
 app.command()(data.dedup)
 app.command()(data.grade)

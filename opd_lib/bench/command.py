@@ -1,0 +1,34 @@
+"""The command `opd bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opd_lib import paths
+
+
+def bench(
+    results: Annotated[Path, typer.Option(help="Folder of the measurements.")] = paths.LOCAL / "tiny" / "90_speed",
+    jobs: Annotated[int, typer.Option(help="Processes at a time; each uses one core.")] = 1,
+    stages_of: Annotated[
+        Path | None, typer.Option(help="Only sum up where the time of these records of one seed went: RESULTS/PROFILE.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of --stages-of.")] = 0,
+) -> None:
+    """Measure training steps beside TRL, Liger and plain torch (`make bench`); go on where it was interrupted."""
+    from opd_lib.report import speed, tables
+
+    if stages_of is not None:
+        from opd_lib.bench import stages
+
+        stages.write(stages_of, seed, results / speed.STAGES)
+        return
+    from opd_lib.bench import compare
+
+    compare.carry_out(compare.STAGES, results / speed.STEPS, jobs)
+    measured = speed.read(results)
+    typer.echo(tables.show(speed.agreement(measured)))
+    typer.echo(tables.show(speed.ratios(measured), digits=2))

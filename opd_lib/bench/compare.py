@@ -1,0 +1,142 @@
+"""All entrants at all sizes, in turns: round after round every entrant does its steps, each in a fresh process.
+
+So a machine that is slower for a while is slower for everybody. What is measured is added to one table row by row; a
+benchmark that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from opd_lib.bench.entrants import ENTRANTS, WHOLE
+from opd_lib.bench.workload import Size
+
+COLUMNS = (
+    "entrant", "objective", "extra", "vocabulary", "tokens", "sequences", "hidden", "round",
+    "produced", "cpu_s", "wall_s", "peak_mib", "step_mib", "loss", "norm",
+)  # fmt: skip
+TOLERANCE = 1e-5
+"""Relative difference of losses and gradient norms within an objective, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One size, who takes part, and how often: `rounds` processes each, with `steps` measured steps after `warm`."""
+
+    size: Size
+    entrants: tuple[str, ...]
+    rounds: int
+    steps: int
+    warm: int = 0
+
+
+def of(vocabulary: int, sequences: int, response: int) -> Size:
+    """Models whose head is nearly all of the work, as it is for small models with large vocabularies."""
+    return Size(vocabulary=vocabulary, sequences=sequences, prompt=32, response=response)
+
+
+TINY = Size(vocabulary=128, sequences=64, prompt=20, response=64, layers=2, student=48, teacher=80)
+"""The tiny world's models and batch."""
+WHOLE_STEPS = tuple(name for name, entrant in ENTRANTS.items() if entrant.objective == WHOLE)
+UPDATES = tuple(name for name in ENTRANTS if name not in WHOLE_STEPS)
+TWICE_ALL_LOGITS = ("TRL GKDTrainer", "TRL GOLDTrainer")
+"""At V = 151,936 and 4,096 response tokens they need 26 GB."""
+AT_4K = tuple(name for name in UPDATES if name not in TWICE_ALL_LOGITS)
+IN_CHUNKS = tuple(name for name in AT_4K if not name.startswith("naive"))
+GROWING = ("ours", "ours, published objective", "ours, Eq. 5", "naive", "TRL DistillationTrainer", "Liger fused JSD")
+STAGES = (
+    Stage(size=TINY, entrants=WHOLE_STEPS, rounds=5, steps=4, warm=1),
+    Stage(size=of(151_936, 4, 1024), entrants=AT_4K, rounds=5, steps=1),
+    Stage(size=TINY, entrants=UPDATES, rounds=5, steps=4, warm=1),
+    Stage(size=of(32_768, 1, 512), entrants=UPDATES, rounds=5, steps=4, warm=1),
+    Stage(size=of(32_768, 4, 512), entrants=GROWING, rounds=1, steps=3),
+    Stage(size=of(32_768, 16, 512), entrants=GROWING, rounds=1, steps=3),
+    Stage(size=of(8_192, 4, 512), entrants=GROWING, rounds=1, steps=3),
+    Stage(size=of(8_192, 16, 512), entrants=GROWING, rounds=1, steps=3),
+    Stage(size=of(151_936, 2, 512), entrants=UPDATES, rounds=1, steps=2),
+    Stage(size=of(151_936, 16, 1024), entrants=IN_CHUNKS, rounds=1, steps=1),
+)
+
+
+def carry_out(stages: Sequence[Stage], path: Path, jobs: int = 1) -> None:
+    """Measure what the table at `path` has not, `jobs` processes at a time. Raises ValueError if a process fails."""
+    done = {(row["entrant"], row["vocabulary"], row["tokens"], row["round"]) for row in read(path)}
+    tasks = [task for task in turns(stages) if key(*task) not in done]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock()
+
+    def one(task: tuple[Stage, int, str]) -> None:
+        rows = measured(*task)
+        with lock:
+            append(path, rows)
+            print(
+                f"{task[2]:28s} V {task[0].size.vocabulary:7d}  T {task[0].size.tokens:6d}  "
+                f"{rows[-1]['cpu_s']:8.2f} s  {rows[-1]['step_mib']:8.0f} MiB",
+                flush=True,
+            )
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, tasks))
+
+
+def turns(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, str]]:
+    """Who does what, in order."""
+    for stage in stages:
+        for number in range(stage.rounds):
+            yield from ((stage, number, name) for name in stage.entrants)
+
+
+def key(stage: Stage, number: int, name: str) -> tuple[str, str, str, str]:
+    return name, str(stage.size.vocabulary), str(stage.size.tokens), str(number)
+
+
+def measured(stage: Stage, number: int, name: str) -> list[dict[str, Any]]:
+    """The rows of one process."""
+    request = {"entrant": name, "size": asdict(stage.size), "warm": stage.warm, "steps": stage.steps}
+    words = [sys.executable, "-m", "opd_lib.bench.worker", json.dumps(request)]
+    ended = subprocess.run(
+        words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    if ended.returncode:
+        raise ValueError(f"{name} at {stage.size}: {(ended.stderr or str(ended.returncode)).strip().splitlines()[-1]}")
+    size = stage.size
+    facts = {
+        "entrant": name,
+        "objective": ENTRANTS[name].objective,
+        "extra": ENTRANTS[name].extra,
+        "vocabulary": size.vocabulary,
+        "tokens": size.tokens,
+        "sequences": size.sequences,
+        "hidden": f"{size.student}, {size.teacher}",
+        "round": number,
+    }
+    found = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    return [facts | row for row in found]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows there are."""
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows, all of a process or none."""
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerows({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

@@ -1,0 +1,29 @@
+"""Where the time of a whole experiment goes, from the records of its runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+from opd_lib.report import speed
+
+
+def write(results: Path, seed: int, path: Path) -> None:
+    """Seconds by notebook and stage of all runs of a seed under RESULTS/PROFILE, which one machine made by itself.
+
+    Raises ValueError if there are none.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for record in results.glob(f"*/*/seed{seed}/run.json"):
+        for stage, seconds in json.loads(record.read_text())["seconds"].items():
+            found[record.parents[2].name, stage] += seconds
+    if not found:
+        raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("notebook", "stage", "seconds"))
+        writer.writerows((*key, round(seconds, 1)) for key, seconds in sorted(found.items()))
+    assert path.name == speed.STAGES

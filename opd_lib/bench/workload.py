@@ -1,0 +1,98 @@
+"""What everybody has to do in a benchmark: one optimiser step on given responses, by models of random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+from opd_lib.engine import models
+from opd_lib.types import Prompt, Rollouts
+
+MAX_GRAD_NORM, LR = 1.0, 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Models and responses. All responses have the same length, so that nobody computes padding."""
+
+    vocabulary: int
+    sequences: int
+    prompt: int
+    response: int
+    layers: int = 4
+    student: int = 256
+    teacher: int = 512
+
+    @property
+    def tokens(self) -> int:
+        """Response tokens of the step."""
+        return self.sequences * self.response
+
+
+def model(size: Size, hidden: int, seed: int) -> PreTrainedModel:
+    """A Qwen3 of random weights; large enough ones that its distributions are neither uniform nor certain."""
+    config = Qwen3Config(
+        vocab_size=size.vocabulary,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=hidden // 4,
+        max_position_embeddings=size.prompt + size.response,
+        initializer_range=0.08,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(seed)
+    return Qwen3ForCausalLM(config)
+
+
+class Workload:
+    """The same student, teacher and responses in every process that is given the same size."""
+
+    def __init__(self, size: Size) -> None:
+        self.size = size
+        self.student = model(size, size.student, 1).train()
+        self.teacher = model(size, size.teacher, 2).eval().requires_grad_(False)
+        draw = models.generator("bench", size.vocabulary, size.sequences, size.prompt, size.response)
+        self.token_BL = torch.randint(3, size.vocabulary, (size.sequences, size.prompt + size.response), generator=draw)
+        self.prompts = [tuple(row) for row in self.token_BL[:, : size.prompt].tolist()]
+        self.produced = size.tokens
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW, as everybody uses it."""
+        return torch.optim.AdamW(self.student.parameters(), lr=LR)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        """The responses in our own form."""
+        return Rollouts(
+            prompts=tuple(
+                Prompt(id="", source="", question="", rendered="", token_ids=row, answer="") for row in self.prompts
+            ),
+            response_BT=self.token_BL[:, self.size.prompt :],
+            length_B=torch.full((self.size.sequences,), self.size.response),
+            finished_B=torch.zeros(self.size.sequences, dtype=torch.bool),
+            reward_B=torch.zeros(self.size.sequences),
+        )
+
+    def step(self) -> float:
+        """Clip and step; the gradient norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self.student.parameters(), MAX_GRAD_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def logits(self, which: PreTrainedModel) -> Tensor:
+        """Logits (N, V) of all response tokens at once."""
+        hidden_BLH = which.model(input_ids=self.token_BL, use_cache=False).last_hidden_state
+        logits_NV: Tensor = which.lm_head(hidden_BLH[:, self.size.prompt - 1 : -1].flatten(0, 1))
+        return logits_NV
