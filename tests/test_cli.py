@@ -166,7 +166,7 @@ def test_readme_table_stands_between_its_markers(tmp_path: Path) -> None:
     readme.write_text("# Title\n")
     with pytest.raises(ValueError, match="<!-- claims -->"):
         refresh.write_readme(judged, readme)
-    readme.write_text(f"# Title\n{refresh.BEGIN}\nOLD TABLE\n{refresh.END}\nrest\n")
+    readme.write_text("# Title\n<!-- claims -->\nOLD TABLE\n<!-- /claims -->\nrest\n")
     for _ in range(2):
         refresh.write_readme(judged, readme)
     text = readme.read_text()

@@ -13,10 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 from typing import Any
+
+import psutil
 
 from opd_lib.bench.entrants import ENTRANTS, WHOLE
 from opd_lib.bench.workload import Size
@@ -69,24 +72,51 @@ STAGES = (
 
 
 def carry_out(stages: Sequence[Stage], path: Path, jobs: int = 1) -> None:
-    """Measure what the table at `path` has not, `jobs` processes at a time. Raises ValueError if a process fails."""
+    """Measure what the table at `path` has not, `jobs` processes at a time as far as they fit into memory.
+
+    Raises ValueError, when all others are done, for the first process that failed.
+    """
     done = {(row["entrant"], row["vocabulary"], row["tokens"], row["round"]) for row in read(path)}
-    tasks = [task for task in turns(stages) if key(*task) not in done]
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = Lock()
+    memory, lock = Budget(0.9 * psutil.virtual_memory().total), Lock()
 
     def one(task: tuple[Stage, int, str]) -> None:
-        rows = measured(*task)
+        with memory.taken(ENTRANTS[task[2]].needs(task[0].size)):
+            rows = measured(*task)
         with lock:
             append(path, rows)
+            size, last = task[0].size, rows[-1]
+            seconds, mib = last["cpu_s"], last["step_mib"]
             print(
-                f"{task[2]:28s} V {task[0].size.vocabulary:7d}  T {task[0].size.tokens:6d}  "
-                f"{rows[-1]['cpu_s']:8.2f} s  {rows[-1]['step_mib']:8.0f} MiB",
+                f"{task[2]:28s} V {size.vocabulary:7d}  T {size.tokens:6d}  {seconds:8.2f} s  {mib:8.0f} MiB",
                 flush=True,
             )
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, tasks))
+        for found in [pool.submit(one, task) for task in turns(stages) if key(*task) not in done]:
+            found.result()
+
+
+class Budget:
+    """Bytes that several threads share. Who wants more than there are gets all of them."""
+
+    def __init__(self, size: float) -> None:
+        self.size = self.free = size
+        self.changed = Condition()
+
+    @contextmanager
+    def taken(self, wanted: float) -> Iterator[None]:
+        """Wait until so much is free, and hold it."""
+        share = min(wanted, self.size)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= share)
+            self.free -= share
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += share
+                self.changed.notify_all()
 
 
 def turns(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, str]]:
@@ -97,6 +127,7 @@ def turns(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, str]]:
 
 
 def key(stage: Stage, number: int, name: str) -> tuple[str, str, str, str]:
+    """What tells a process's rows from others."""
     return name, str(stage.size.vocabulary), str(stage.size.tokens), str(number)
 
 

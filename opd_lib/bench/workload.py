@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from opd_lib.engine import models
 from opd_lib.types import Prompt, Rollouts
 
 MAX_GRAD_NORM, LR = 1.0, 1e-6
+LossOf = Callable[[], tuple[float, Callable[[], None]]]
+"""Makes the loss (nats per token) and what puts its gradient into the student's parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +100,15 @@ class Workload:
         hidden_BLH = which.model(input_ids=self.token_BL, use_cache=False).last_hidden_state
         logits_NV: Tensor = which.lm_head(hidden_BLH[:, self.size.prompt - 1 : -1].flatten(0, 1))
         return logits_NV
+
+
+def word_tokenizer(vocabulary: int) -> Any:
+    """One word per token, so that prompts go through text unchanged."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<bos>", "<eos>", *(f"t{i}" for i in range(3, vocabulary))]
+    built = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
+    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=built, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")

@@ -27,3 +27,13 @@ class Outputs:
     def figure(self, name: str, chart: figures.Chart) -> figures.Chart:
         """Write figures/NAME.svg and return the figure, which a notebook then shows."""
         return figures.save(chart, self.folder / "figures" / f"{name}.svg")
+
+
+def put_between(path: Path, name: str, text: str) -> None:
+    """Replace what stands between <!-- name --> and <!-- /name -->. Raises ValueError if these lines are not there."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, has_begin, rest = (path.read_text() if path.exists() else "").partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not (has_begin and has_end):
+        raise ValueError(f"{path}: no lines {begin} and {end} to put the table between; add them")
+    write_atomically(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")

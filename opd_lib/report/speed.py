@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-FOLDER, STEPS, STAGES = "90_speed", "steps.csv", "stages.csv"
+from opd_lib import paths
+
+FOLDER, STEPS, STAGES, WHOLE = "90_speed", "steps.csv", "stages.csv", "whole.csv"
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
 LARGEST = (151_936, 4096)
@@ -41,6 +43,14 @@ TARGETS = (
         measure="memory of a step, published objective", column=MEMORY, ours="ours, published objective",
         peers=(NAIVE_PUBLISHED,), at=LARGEST, target=0.25,
     ),
+    Target(
+        measure="peak of the process, published objective", column=PEAK, ours="ours, published objective",
+        peers=(TRL,), at=LARGEST, target=0.7,
+    ),
+    Target(
+        measure="peak of the process, published objective", column=PEAK, ours="ours, published objective",
+        peers=(NAIVE_PUBLISHED,), at=LARGEST, target=0.25,
+    ),
     Target(measure="CPU seconds, reverse KL", column=CPU, ours="ours", peers=(TRL,), at=LARGEST, target=0.9),
     Target(measure="memory of a step, reverse KL", column=MEMORY, ours="ours", peers=(TRL,), at=LARGEST, target=1.0),
     Target(
@@ -52,6 +62,11 @@ TARGETS = (
         peers=("TRL, with rollout",), at=TINY, target=1 / 3,
     ),
 )  # fmt: skip
+
+
+def place(profile: str, results: str | Path | None) -> Path:
+    """The folder of the measurements: the one named, else the committed one."""
+    return paths.RESULTS / profile / FOLDER if results is None else Path(results)
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -99,14 +114,40 @@ def ratios(frame: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> pd.DataF
         if target.ours not in found.index or there.empty:
             continue
         peer = str(there.idxmin())
-        ratio = found[target.ours] / there[peer]
         low, high = spread(frame, target, peer)
-        rows.append({
-            "measure": target.measure, "peer": peer, "ours": found[target.ours], "theirs": there[peer], "ratio": ratio,
-            "spread": f"{low:.2f} to {high:.2f}", "target": target.target,
-            "met": "yes" if ratio <= target.target else "no",
-        })  # fmt: skip
+        values = (found[target.ours], there[peer], target.target)
+        rows.append(_row(target.measure, peer, *values, f"{low:.2f} to {high:.2f}"))
     return pd.DataFrame(rows)
+
+
+def against_itself(frame: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """The targets without a peer, in the same columns: growth with response tokens, and the time of one seed.
+
+    Time should grow in proportion: an exponent of 1 ± .1. Memory should grow by the same bytes per token whatever the
+    vocabulary: those are the bodies' activations. `whole`: columns measure and seconds, of one seed from nothing.
+    """
+    found = growth(frame)
+    found = found[found["entrant"].str.startswith("ours")].set_index(["V", "entrant"])
+    narrow, wide = sorted(found.index.unique("V"))[:2]
+    rows = []
+    for entrant in found.index.unique("entrant"):
+        exponent = found["exponent"][wide, entrant]
+        rows.append(_row(f"exponent of time in tokens, {entrant}", "proportional", exponent, 1.0, 1.1))
+        rows[-1]["met"] = "yes" if abs(exponent - 1.0) <= 0.1 else "no"
+    for entrant in found.index.unique("entrant"):
+        slopes = found["kib_per_token"][wide, entrant], found["kib_per_token"][narrow, entrant]
+        rows.append(_row(f"KiB per further token, {entrant}", f"V = {narrow} for {wide}", *slopes, 1.1))
+    minutes = float(whole.set_index("measure")["seconds"]["wall"]) / 60
+    rows.append(_row("minutes for one seed of everything, two cores", "15 minutes", minutes, 15.0, 1.0))
+    return pd.DataFrame(rows)
+
+
+def _row(measure: str, peer: str, ours: float, theirs: float, target: float, spread: str = "") -> dict[str, object]:
+    ratio = ours / theirs
+    return {
+        "measure": measure, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio, "spread": spread,
+        "target": target, "met": "yes" if ratio <= target else "no",
+    }  # fmt: skip
 
 
 def spread(frame: pd.DataFrame, target: Target, peer: str) -> tuple[float, float]:
@@ -117,28 +158,71 @@ def spread(frame: pd.DataFrame, target: Target, peer: str) -> tuple[float, float
     return float(found.min()), float(found.max())
 
 
-def growth(frame: pd.DataFrame, vocabulary: int) -> pd.DataFrame:
-    """How time and memory grow with response tokens at one vocabulary, by entrant: between the two largest sizes.
+def at(frame: pd.DataFrame, size: tuple[int, int]) -> pd.DataFrame:
+    """The steps at one vocabulary and number of response tokens, as figures want them: arm, seed and the quantities."""
+    here = frame[(frame["vocabulary"] == size[0]) & (frame["tokens"] == size[1])]
+    return _numbered(here.rename(columns={"entrant": "arm"}), ["arm"])
+
+
+def growing(frame: pd.DataFrame, vocabulary: int) -> pd.DataFrame:
+    """The steps at one vocabulary for whoever took part in more than one size: series, seed, tokens, the quantities."""
+    here = frame[frame["vocabulary"] == vocabulary].rename(columns={"entrant": "series"})
+    several = here.groupby("series")["tokens"].transform("nunique") > 1
+    return _numbered(here[several], ["series", "tokens"])
+
+
+def by_vocabulary(frame: pd.DataFrame) -> pd.DataFrame:
+    """The steps of 1,024 or 2,048 response tokens, at every vocabulary: series, seed, vocabulary, the quantities."""
+    here = frame[frame["tokens"].isin((1024, 2048))].rename(columns={"entrant": "series"})
+    several = here.groupby("series")["vocabulary"].transform("nunique") > 2
+    return _numbered(here[several], ["series", "vocabulary"])
+
+
+def _numbered(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """With a number for each repetition, in the place of a seed."""
+    return frame.assign(seed=frame.groupby(keys, sort=False).cumcount())
+
+
+def growth(frame: pd.DataFrame) -> pd.DataFrame:
+    """How time and memory grow with response tokens, by vocabulary and entrant: between the two largest sizes.
 
     `exponent`: log of the ratio of CPU seconds over log of the ratio of tokens, 1 where time is proportional.
-    `kib_per_token`: memory that each further token takes; `seconds_per_1000`: and time.
+    `seconds_per_1000`: processor time that a thousand further tokens take; `kib_per_token`: memory that each takes.
     """
     rows = []
-    here = frame[(frame["vocabulary"] == vocabulary) & (frame["entrant"].str.contains("rollout") == False)]  # noqa: E712
-    for entrant, group in here.groupby("entrant", sort=False):
-        found = group.groupby("tokens")[[CPU, MEMORY]].median()
-        if len(found) < 2:
-            continue
-        (less, more), (small, large) = found.index[-2:], (found.iloc[-2], found.iloc[-1])
-        rows.append({
-            "entrant": entrant, "from": less, "to": more,
-            "exponent": math.log(large[CPU] / small[CPU]) / math.log(more / less),
-            "seconds_per_1000": 1000 * (large[CPU] - small[CPU]) / (more - less),
-            "kib_per_token": 1024 * (large[MEMORY] - small[MEMORY]) / (more - less),
-        })  # fmt: skip
+    for vocabulary in sorted(frame["vocabulary"].unique()):
+        for entrant, group in growing(frame, vocabulary).groupby("series", sort=False):
+            found = group.groupby("tokens")[[CPU, MEMORY]].median()
+            (less, more), (small, large) = found.index[-2:], (found.iloc[-2], found.iloc[-1])
+            rows.append({
+                "V": vocabulary, "entrant": entrant, "from": less, "to": more,
+                "exponent": math.log(large[CPU] / small[CPU]) / math.log(more / less),
+                "seconds_per_1000": 1000 * (large[CPU] - small[CPU]) / (more - less),
+                "kib_per_token": 1024 * (large[MEMORY] - small[MEMORY]) / (more - less),
+            })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def targets(folder: Path) -> pd.DataFrame:
+    """All that was promised: beside peers, then against itself."""
+    measured = read(folder)
+    return pd.concat([ratios(measured), against_itself(measured, pd.read_csv(folder / WHOLE))], ignore_index=True)
 
 
 def stages(folder: Path) -> pd.DataFrame:
     """Where the seconds of a whole experiment went: notebook, stage, seconds (processor time of one seed)."""
     return pd.read_csv(folder / STAGES)
+
+
+def share_of_stages(found: pd.DataFrame) -> pd.DataFrame:
+    """arm (the stage) and share of all seconds."""
+    total = found.groupby("stage")["seconds"].sum().sort_values(ascending=False)
+    return pd.DataFrame({"arm": total.index, "seed": 0, "share": (total / total.sum()).to_numpy()})
+
+
+def by_notebook(found: pd.DataFrame) -> pd.DataFrame:
+    """Seconds by notebook (rows) and stage (columns), with their sum."""
+    table = found.pivot_table(index="notebook", columns="stage", values="seconds", aggfunc="sum", fill_value=0.0)
+    table["all"] = table.sum(axis=1)
+    table.loc["all"] = table.sum()
+    return table.reset_index().rename_axis(columns=None)

@@ -11,14 +11,13 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import Experiment, RunSpec
-from opd_lib.report import claims, record, tables
+from opd_lib.report import claims, outputs, record, tables
 from opd_lib.report.record import write_atomically
 from opd_lib.run import evidence, execute, plan
 from opd_lib.run.compare import registers
 
 COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), f"{record.EXAMPLES}.jsonl")
 OUTPUTS = ("figures", "tables")
-BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
 README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
 """The profile whose outputs the notebooks in notebooks/ carry."""
@@ -97,11 +96,6 @@ def write_claims(judged: pd.DataFrame, profile: str, results: Path) -> Path:
 
 def write_readme(judged: pd.DataFrame, readme: Path = paths.ROOT / "README.md") -> None:
     """Replace the claims table of the README. Raises ValueError if its two markers are not there."""
-    text = readme.read_text() if readme.exists() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{readme}: no lines {BEGIN} and {END} to put the claims table between; add them")
     table = tables.markdown(tables.verdict_table(judged)[list(README_COLUMNS)])
     text = f"{claims.summary(judged)}\n\n{table}"
-    write_atomically(readme, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    outputs.put_between(readme, "claims", text)
