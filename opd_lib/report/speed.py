@@ -179,8 +179,10 @@ def by_vocabulary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbered(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """With a number for each repetition, in the place of a seed."""
-    return frame.assign(seed=frame.groupby(keys, sort=False).cumcount())
+    """With a number for each repetition, in the place of a seed; as many at each of an entrant's sizes."""
+    numbered = frame.assign(seed=frame.groupby(keys, sort=False).cumcount())
+    counts = numbered.groupby(keys)["seed"].transform("count")
+    return numbered[numbered["seed"] < counts.groupby(numbered[keys[0]]).transform("min")]
 
 
 def growth(frame: pd.DataFrame) -> pd.DataFrame:
