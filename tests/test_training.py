@@ -153,6 +153,25 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     assert train.train(spec).status == "finished"
 
 
+def test_thinned_diagnostics_leave_training_and_the_other_columns_alone(trained: Path) -> None:
+    whole = distil(trained, "whole")
+    thin = distil(trained, "thin", overrides={"machine.diagnose_every": 4, "evaluate.every": 100})
+    assert thin.identity != whole.identity  # evaluations are rarer; thinning itself does not count:
+    assert distil(trained, "thin", overrides={"machine.diagnose_every": 4}).identity == whole.identity
+    train.train(whole)
+    train.train(thin)
+    every, some = (pd.read_csv(spec.folder / "steps.csv").set_index("step") for spec in (whole, thin))
+    always = ["loss", "grad_norm", "n_tokens", "response_length", "reward", "sampler_gap"]
+    pd.testing.assert_frame_equal(every[always], some[always])
+    last = whole.params.train.steps
+    measured = [step for step in some.index if step == 1 or step % 4 == 0 or step == last]
+    assert list(some.columns) == list(every.columns) and some["reverse_kl"].dropna().index.tolist() == measured
+    pd.testing.assert_frame_equal(every.loc[measured], some.loc[measured])
+    assert set(pd.read_csv(thin.folder / "depth.csv")["step"]) == set(measured)
+    weights = [(spec.model_folder / "model.safetensors").read_bytes() for spec in (whole, thin)]
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("where", ["after the weights", "before the weights"])
 def test_a_run_killed_while_it_ends_resumes_to_the_same_bytes(
     trained: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -208,7 +208,8 @@ def _end_of(x: Sequence[float], mean: Sequence[float], name: str, colour: str) -
 def curve_of(rows: pd.DataFrame, x: str, column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One arm's points as two tables, places and values, a row per point and a column per seed.
 
-    A point is a step if a seed has each step once, else a value of `x`.
+    A point is a step if a seed has each step once, else a value of `x`; where no seed has a value there is none, so
+    that a line runs through the steps at which something was measured.
     Raises ValueError when a seed has a point twice.
     """
     key = STEP if STEP in rows and not rows.duplicated(["seed", STEP]).any() else x
@@ -217,4 +218,5 @@ def curve_of(rows: pd.DataFrame, x: str, column: str) -> tuple[pd.DataFrame, pd.
             f"arm {rows['arm'].iloc[0]!r} has several {column} at one {key} of one seed; average them first"
         )
     xs, ys = (rows.pivot(index=key, columns="seed", values=name).sort_index() for name in (x, column))
-    return xs, ys
+    is_there = ys.notna().any(axis=1) | ys.isna().all(axis=None)
+    return xs[is_there], ys[is_there]
