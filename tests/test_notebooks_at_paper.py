@@ -50,7 +50,7 @@ def left_out(verdicts: pd.Series) -> set[str]:
 
 
 def test_every_notebook_has_a_paper_scale() -> None:
-    assert list(NAMES) == sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
+    assert list(NAMES) == sorted(path.stem for path in paths.PARAMS.glob("tiny/*.yaml"))
 
 
 @pytest.mark.parametrize(("profile", "name"), EACH)

@@ -15,7 +15,7 @@ from opd_lib import params, paths
 from opd_lib.report import record
 from opd_lib.run import plan
 
-NAMES = [path.stem for path in sorted(paths.NOTEBOOKS.glob("*.ipynb"))]
+NAMES = [path.stem for path in sorted(paths.PARAMS.glob("tiny/*.yaml"))]
 
 
 def opd(*words: str) -> subprocess.CompletedProcess[str]:
