@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import micro
@@ -290,10 +291,11 @@ def test_a_fork_ends_with_what_asked_for_it_and_outlives_what_forked_it(world: P
     asking = subprocess.Popen(forked(address, spec), cwd=paths.ROOT, stderr=subprocess.DEVNULL)
     wait_for(lambda: is_locked(spec.folder))
     for member in guard.descendants():
-        if member.cmdline()[1:] == ["-m", "opd_lib.run.ready", str(address)] and member.ppid() != asking.pid:
-            parent = member.parent()
-            if parent is not None and "opd_lib.run.guard" in parent.cmdline():
-                member.kill()
+        with suppress(psutil.NoSuchProcess):  # those of the runs interrupted above may be just ending
+            if member.cmdline()[1:] == ["-m", "opd_lib.run.ready", str(address)] and member.ppid() != asking.pid:
+                parent = member.parent()
+                if parent is not None and "opd_lib.run.guard" in parent.cmdline():
+                    member.kill()
     assert asking.wait(timeout=240) == 0 and plan.trained(spec)
     told = say([*ready.asking(address), sys.executable, "-c", "print('by itself'); raise SystemExit(7)"])
     assert (told.returncode, told.stdout) == (7, "by itself\n")

@@ -144,6 +144,12 @@ def test_other_work_shows_in_the_table_of_agreement() -> None:
     assert found["norm"].map(float).tolist() == [0.0, 0.01, 0.0] and found["loss"].map(float).tolist() == [0.0] * 3
 
 
+def test_in_the_committed_benchmark_everybody_did_the_same_work() -> None:
+    found = speed.agreement(speed.read(speed.place("tiny", None)))
+    assert entrants.WHOLE == speed.OWN_RESPONSES not in set(found["objective"])
+    assert found["entrants"].max() >= 6 and found[["loss", "norm"]].astype(float).max(axis=None) < 1e-5
+
+
 def test_repetitions_are_numbered_within_what_a_figure_compares() -> None:
     assert speed.at(steps(), (50, 1000)).groupby("arm")["seed"].apply(list).tolist() == [[0, 1, 2, 3]] * 2
     several = speed.growing(steps(), 50)

@@ -7,8 +7,6 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from opd_lib.report import speed
-
 
 def write(results: Path, seed: int, path: Path) -> None:
     """Seconds by notebook and stage of all runs of a seed under RESULTS/PROFILE, which one machine made by itself.
@@ -26,4 +24,3 @@ def write(results: Path, seed: int, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("notebook", "stage", "seconds"))
         writer.writerows((*key, round(seconds, 1)) for key, seconds in sorted(found.items()))
-    assert path.name == speed.STAGES

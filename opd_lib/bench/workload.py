@@ -104,11 +104,5 @@ class Workload:
 
 def word_tokenizer(vocabulary: int) -> Any:
     """One word per token, so that prompts go through text unchanged."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
     words = ["<pad>", "<bos>", "<eos>", *(f"t{i}" for i in range(3, vocabulary))]
-    built = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
-    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=built, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
+    return models.word_tokenizer(words, unknown=words[0], pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")

@@ -41,14 +41,9 @@ def generator(*purpose: object) -> torch.Generator:
 
 def chain_tokenizer() -> PreTrainedTokenizerFast:
     """The tiny world's word-level tokenizer (128 words) and its chat template, loadable by any tool."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import WordLevel
-
-    words = {word: index for index, word in enumerate(chain.VOCABULARY)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token=chain.UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return word_tokenizer(
+        chain.VOCABULARY,
+        unknown=chain.UNKNOWN,
         pad_token=chain.PAD,
         bos_token=chain.BOS,
         eos_token=chain.EOS,
@@ -56,6 +51,16 @@ def chain_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=chain.CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+
+
+def word_tokenizer(words: Sequence[str], unknown: str, **settings: object) -> PreTrainedTokenizerFast:
+    """A tokenizer of words between blanks: a word's id is its place in the list. `settings` are transformers' own."""
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
+
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)
 
 
 def new_model(shape: NewModel, seed: int, tokenizer: PreTrainedTokenizerFast | None = None) -> PreTrainedModel:

@@ -131,8 +131,12 @@ def list_length(candidates: Candidates) -> int:
 
 def log_softmax(logits_NV: Tensor) -> Tensor:
     """Log-probabilities over the vocabulary, in float32 unless the logits are finer."""
-    precise = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
-    return precise.log_softmax(-1)
+    return precise(logits_NV).log_softmax(-1)
+
+
+def precise(logits_NV: Tensor) -> Tensor:
+    """The logits in float32 unless they are finer."""
+    return logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
 
 
 def entropy(logp_NV: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ class Stream:
         if not self._asks_little:
             return self.score(student_logits_NV, part)
         assert isinstance(self.teacher, Head)
-        precise_NV = student_logits_NV if student_logits_NV.dtype == torch.float64 else student_logits_NV.float()
+        precise_NV = logprobs.precise(student_logits_NV)
         partition_N1 = precise_NV.logsumexp(-1, keepdim=True)
         top_NK, id_NK = precise_NV.topk(self.k, dim=-1)
         rank_NK = torch.arange(self.k, device=id_NK.device).expand_as(id_NK)

@@ -17,6 +17,8 @@ from opd_lib import paths
 FOLDER, STEPS, STAGES, WHOLE = "90_speed", "steps.csv", "stages.csv", "whole.csv"
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
+OWN_RESPONSES = "reverse KL on own responses"
+"""The objective of whole steps, in which everybody samples responses of their own."""
 LARGEST = (151_936, 4096)
 TINY = (128, 4096)
 
@@ -35,21 +37,13 @@ class Target:
 
 FULL_PEERS = (TRL, "TRL GKDTrainer", "TRL GOLDTrainer", "Liger fused JSD", "naive")
 TARGETS = (
-    Target(
-        measure="memory of a step, published objective", column=MEMORY, ours="ours, published objective",
-        peers=(TRL,), at=LARGEST, target=0.7,
-    ),
-    Target(
-        measure="memory of a step, published objective", column=MEMORY, ours="ours, published objective",
-        peers=(NAIVE_PUBLISHED,), at=LARGEST, target=0.25,
-    ),
-    Target(
-        measure="peak of the process, published objective", column=PEAK, ours="ours, published objective",
-        peers=(TRL,), at=LARGEST, target=0.7,
-    ),
-    Target(
-        measure="peak of the process, published objective", column=PEAK, ours="ours, published objective",
-        peers=(NAIVE_PUBLISHED,), at=LARGEST, target=0.25,
+    *(
+        Target(
+            measure=f"{what}, published objective", column=column, ours="ours, published objective",
+            peers=(peer,), at=LARGEST, target=bound,
+        )
+        for what, column in (("memory of a step", MEMORY), ("peak of the process", PEAK))
+        for peer, bound in ((TRL, 0.7), (NAIVE_PUBLISHED, 0.25))
     ),
     Target(measure="CPU seconds, reverse KL", column=CPU, ours="ours", peers=(TRL,), at=LARGEST, target=0.9),
     Target(measure="memory of a step, reverse KL", column=MEMORY, ours="ours", peers=(TRL,), at=LARGEST, target=1.0),
@@ -85,7 +79,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     mean that somebody did other work.
     """
     first = frame.drop_duplicates(["entrant", "vocabulary", "tokens", "round"])
-    first = first[~first["objective"].str.contains("own responses")]
+    first = first[first["objective"] != OWN_RESPONSES]
     rows = []
     for (objective, vocabulary, tokens), group in first.groupby(["objective", "vocabulary", "tokens"], sort=True):
         own = group[group["entrant"].str.startswith("ours")].iloc[0]
@@ -98,8 +92,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 def medians(frame: pd.DataFrame, at: tuple[int, int]) -> pd.DataFrame:
     """Medians over the steps of one size, by entrant."""
-    here = frame[(frame["vocabulary"] == at[0]) & (frame["tokens"] == at[1])]
-    return here.groupby("entrant", sort=False)[[CPU, "wall_s", MEMORY, PEAK, "cpu_per_token"]].median()
+    return _of_size(frame, at).groupby("entrant", sort=False)[[CPU, "wall_s", MEMORY, PEAK, "cpu_per_token"]].median()
 
 
 def ratios(frame: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> pd.DataFrame:
@@ -152,7 +145,7 @@ def _row(measure: str, peer: str, ours: float, theirs: float, target: float, spr
 
 def spread(frame: pd.DataFrame, target: Target, peer: str) -> tuple[float, float]:
     """The lowest and the highest ratio of the rounds' medians."""
-    here = frame[(frame["vocabulary"] == target.at[0]) & (frame["tokens"] == target.at[1])]
+    here = _of_size(frame, target.at)
     by_round = here.pivot_table(index="round", columns="entrant", values=target.column, aggfunc="median")
     found = by_round[target.ours] / by_round[peer]
     return float(found.min()), float(found.max())
@@ -160,8 +153,11 @@ def spread(frame: pd.DataFrame, target: Target, peer: str) -> tuple[float, float
 
 def at(frame: pd.DataFrame, size: tuple[int, int]) -> pd.DataFrame:
     """The steps at one vocabulary and number of response tokens, as figures want them: arm, seed and the quantities."""
-    here = frame[(frame["vocabulary"] == size[0]) & (frame["tokens"] == size[1])]
-    return _numbered(here.rename(columns={"entrant": "arm"}), ["arm"])
+    return _numbered(_of_size(frame, size).rename(columns={"entrant": "arm"}), ["arm"])
+
+
+def _of_size(frame: pd.DataFrame, size: tuple[int, int]) -> pd.DataFrame:
+    return frame[(frame["vocabulary"] == size[0]) & (frame["tokens"] == size[1])]
 
 
 def growing(frame: pd.DataFrame, vocabulary: int) -> pd.DataFrame:
