@@ -84,9 +84,9 @@ refresh-outputs: $(READY) $(READY_BATCH) ## rewrite the committed results and no
 
 lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still fit)
 	@command -v uv >/dev/null || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }
-	$(COMPILE) pyproject.toml --extra dev --extra lab requirements/torch-needs.in \
+	$(COMPILE) pyproject.toml --extra dev --extra lab --extra site requirements/torch-needs.in \
 		--overrides requirements/torch-apart.txt -o requirements/cpu.lock >/dev/null
-	$(COMPILE) pyproject.toml --extra dev --extra lab --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
+	$(COMPILE) pyproject.toml --extra dev --extra lab --extra site --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
 	$(COMPILE) requirements/batch.in -o requirements/batch.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra bench requirements/torch-needs.in \
 		--overrides requirements/torch-apart.txt -o requirements/bench.lock >/dev/null

@@ -69,6 +69,16 @@ def test_cpu_locks_have_no_cuda(name: str) -> None:
     assert [package for package in locked_versions(name) if CUDA.search(package)] == []
 
 
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_no_marker_leaves_out_what_torch_needs_on_a_gpu(python: str) -> None:
+    machine = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_python_implementation": "CPython"}
+    machine |= {"python_version": python, "python_full_version": f"{python}.4"}
+    entries = [requirement for requirement, _ in read_lock("gpu")]
+    names = {r.name for r in entries if r.marker is None or r.marker.evaluate(machine)}
+    needed = {"cuda-toolkit", "nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-nccl-cu13", "triton", "vllm"}
+    assert needed <= names, f"gpu.lock on Python {python} lacks {needed - names}; look at the markers after make lock"
+
+
 def test_batch_environment_is_snakemake_alone() -> None:
     versions = locked_versions("batch")
     assert versions["snakemake"] == {Version("9.27.1")}
@@ -76,7 +86,12 @@ def test_batch_environment_is_snakemake_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, extras", [("cpu", ("dev", "lab")), ("gpu", ("dev", "lab", "vllm")), ("vllm-cpu", ("dev", "dedup"))]
+    "name, extras",
+    [
+        ("cpu", ("dev", "lab", "site")),
+        ("gpu", ("dev", "lab", "site", "vllm")),
+        ("vllm-cpu", ("dev", "dedup")),
+    ],
 )
 def test_locked_versions_lie_in_declared_ranges(project: dict, name: str, extras: tuple[str, ...]) -> None:
     locked = locked_versions(name)
@@ -117,7 +132,7 @@ def imported_packages() -> set[str]:
 
 
 def test_every_import_is_declared(project: dict) -> None:
-    extras = [extra for name in ("vllm", "bench") for extra in project["optional-dependencies"][name]]
+    extras = [extra for name in ("lab", "site", "vllm", "bench") for extra in project["optional-dependencies"][name]]
     declared = {canonicalize_name(Requirement(r).name) for r in [*project["dependencies"], *extras]}
     providers = packages_distributions()
     for name in sorted(imported_packages()):
@@ -137,7 +152,7 @@ def test_declared_ranges(project: dict) -> None:
 
 def test_conda_environment_is_this_package_with_its_extras() -> None:
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
-    lines = ("- python=3.11", "- pip", "- make", "- git", "- -c requirements/tested.txt", "- -e .[dev,lab]")
+    lines = ("- python=3.11", "- pip", "- make", "- git", "- -c requirements/tested.txt", "- -e .[dev,lab,site]")
     for line in lines:
         assert re.search(rf"^\s*{re.escape(line)}$", text, re.MULTILINE), line
     assert text.index("- torch==2.13.0") < text.index("- -e .")
