@@ -93,6 +93,7 @@ RUN: dict[str, Any] = {
         "keep_checkpoints": 2,
         "sampler": "transformers",
         "diagnose_every": 1,
+        "kept_problems": 1,
         "logits_gib": 0.5,
         "sampler_cache_gib": 1.0,
         "max_sampler_gap": 1e-3,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.report.record import EXAMPLES
+from opd_lib.report.record import LINES
 from opd_lib.run.hours import TEST_SIZES
 from opd_lib.schema import Sampled
 
@@ -40,7 +40,9 @@ def write(specs: Iterable[RunSpec]) -> None:
         for name, table in tables(spec).items():
             table.to_csv(spec.folder / f"{name}.csv", index=False)
         if spec.params.trains:
-            shutil.copy(PATTERN / f"{EXAMPLES}.jsonl", spec.folder)
+            for name in LINES:
+                if (PATTERN / f"{name}.jsonl").exists():
+                    shutil.copy(PATTERN / f"{name}.jsonl", spec.folder)
 
 
 def tables(spec: RunSpec) -> dict[str, pd.DataFrame]:

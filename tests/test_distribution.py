@@ -38,7 +38,7 @@ TABLES = ("steps.csv", "depth.csv", "evals.csv", "problems.csv", "caps.csv")
 def machine(**changes: object) -> Machine:
     values = {"processes": 1, "shard": False, "device": "cpu", "precision": "float32", "keep_checkpoints": 1}
     rest = {"sampler": "transformers", "sampler_cache_gib": 1.0, "max_sampler_gap": 1e-3, "memory_gib": 1.0}
-    rest |= {"diagnose_every": 1, "logits_gib": 0.5}
+    rest |= {"diagnose_every": 1, "kept_problems": 1, "logits_gib": 0.5}
     return Machine.model_validate(values | rest | {"teacher_url": None, "hours": 1.0} | changes)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from opd_lib import methods
-from opd_lib.engine import models, probes, rollout, score, sources, train
+from opd_lib.engine import models, probes, rollout, score, sources, tokens, train
 from opd_lib.engine.distributed import Ranks
 from opd_lib.engine.probes import continuation, gradient, reward, teachers
 from opd_lib.maths import coherence, logprobs
@@ -61,6 +61,7 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
         method=objective.method,
         options=chosen,
         sample=rollout.sample,
+        writer=None,
         k=objective.k,
         chunk=None,
         objective=objective,
@@ -109,6 +110,39 @@ def student() -> sources.Model:
 @pytest.fixture(scope="module")
 def teacher() -> sources.Model:
     return model(1)
+
+
+# responses token by token
+
+
+def test_what_is_kept_of_a_response_is_what_the_two_models_say(student: sources.Model, teacher: sources.Model) -> None:
+    run = run_of(student, teacher, micro_tokens=40)
+    rollouts = drawn(run)
+    rows = tokens.described(run, rollouts)
+    plain = [list(logp_by_response(model, rollouts)) for model in (student, teacher)]
+    words = student[1].convert_ids_to_tokens(range(len(student[1])))
+    for row, (_, response, p_TV), (_, _, q_TV) in zip(rows, *plain, strict=True):
+        assert row["tokens"] == [words[token] for token in response]
+        for t, token in enumerate(response):
+            p_V, q_V = p_TV[t].exp(), q_TV[t].exp()
+            assert row["student_logp"][t] == pytest.approx(float(p_TV[t, token]), abs=1e-4)
+            assert row["reverse_kl"][t] == pytest.approx(float((p_V * (p_TV[t] - q_TV[t])).sum()), abs=1e-4)
+            assert row["teacher_entropy"][t] == pytest.approx(float(-(q_V * q_TV[t]).sum()), abs=1e-4)
+            mine, others = (set(x_V.topk(run.k).indices.tolist()) for x_V in (p_V, q_V))
+            assert row["overlap"][t] == len(mine & others) / run.k
+            first = [x_V.topk(tokens.LISTED).indices.tolist() for x_V in (p_V, q_V)]
+            assert row["top"][t][: tokens.LISTED] == [words[v] for v in first[0]]
+            assert set(row["top"][t]) == {words[v] for v in (*first[0], *first[1])}
+            ids = student[1].convert_tokens_to_ids(row["top"][t])
+            assert row["top_student"][t] == pytest.approx(p_V[ids].tolist(), rel=6e-3)
+            assert row["top_teacher"][t] == pytest.approx(q_V[ids].tolist(), rel=6e-3)
+
+
+def test_some_of_the_responses_are_described_as_among_all(student: sources.Model, teacher: sources.Model) -> None:
+    run = run_of(student, teacher, micro_tokens=40)
+    rollouts = drawn(run)
+    rows = tokens.described(run, rollouts)
+    assert tokens.described(run, rollouts, [7, 2]) == [rows[2], rows[7]]
 
 
 # Gram matrices
@@ -251,6 +285,20 @@ def test_halves_and_the_other_objective_are_compared_over_all_weights(
     assert summary(run, rollouts, beta=0.9)["against_cosine"] == pytest.approx(1.0)  # not read by this objective
 
 
+def test_the_coherence_of_kept_tokens_is_the_cosine_of_their_gradients(
+    student: sources.Model, teacher: sources.Model
+) -> None:
+    run = run_of(student, teacher, per_prompt=2)
+    rollouts = drawn(run)
+    head_NW = head_gradients(run, rollouts)
+    rows = gradient.kept(run, rollouts, gathered(run, rollouts))
+    row_N = torch.arange(len(rollouts.prompts)).repeat_interleave(rollouts.length_B)
+    assert [row["problem"] for row in rows] == [0, 2, 4]
+    for row in rows:
+        expected_T = torch.cosine_similarity(head_NW[row_N == row["problem"]], head_NW.sum(0), dim=1)
+        torch.testing.assert_close(torch.tensor(row["coherence"]), expected_T.float(), atol=1e-4, rtol=0)
+
+
 def test_micro_batches_change_nothing_and_leave_no_gradient_behind(
     student: sources.Model, teacher: sources.Model
 ) -> None:
@@ -353,11 +401,11 @@ def test_the_mean_reward_of_a_response_is_its_mean_log_ratio(
     rollouts = replace(drawn(run), reward_B=torch.tensor([1.0, 0.0] * 5))
     rows = reward.measure(run, RewardProbe(kind="reward", batches=1), rollouts, 1)
     pairs = zip(rows, logp_by_response(student, rollouts), logp_by_response(teacher, rollouts), strict=True)
-    for row, (index, tokens, logp_TV), (_, _, logq_TV) in pairs:
-        ratios = [float(logq_TV[t, token] - logp_TV[t, token]) for t, token in enumerate(tokens)]
-        assert row["reward_mean"] == pytest.approx(sum(ratios) / len(tokens), rel=1e-9)
-        ended = tokens[-1] == student[1].eos_token_id
-        expected = {"row": index, "correct": float(index % 2 == 0), "length": len(tokens), "finished": int(ended)}
+    for row, (index, written, logp_TV), (_, _, logq_TV) in pairs:
+        ratios = [float(logq_TV[t, token] - logp_TV[t, token]) for t, token in enumerate(written)]
+        assert row["reward_mean"] == pytest.approx(sum(ratios) / len(written), rel=1e-9)
+        ended = written[-1] == student[1].eos_token_id
+        expected = {"row": index, "correct": float(index % 2 == 0), "length": len(written), "finished": int(ended)}
         assert {name: row[name] for name in expected} == expected
     assert len({row["length"] for row in rows}) > 1 and {row["finished"] for row in rows} == {0, 1}
 

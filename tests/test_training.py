@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 from opd_lib.engine import checkpoint, memory, models, score, train
 from opd_lib.params import RunSpec
 from opd_lib.report import record
-from opd_lib.report.record import RunWriter
+from opd_lib.report.writer import RunWriter
 from opd_lib.run import plan, status
 from opd_lib.types import Loss, TokenScores
 
@@ -151,6 +151,23 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     assert len(batch) == 8 and all(row["prompt"].startswith("<bos>") for row in batch)
     assert not (sampled.folder / checkpoint.FILE).exists() and not sampled.model_folder.exists()
     assert train.train(spec).status == "finished"
+
+
+def test_kept_problems_are_answered_at_every_evaluation_and_change_nothing(trained: Path) -> None:
+    kept, bare = distil(trained, "kept"), distil(trained, "bare", overrides={"machine.kept_problems": 0})
+    assert kept.identity == bare.identity
+    records = [train.train(spec) for spec in (kept, bare)]
+    assert records[1].tokens() == []
+    found = pd.DataFrame(records[0].tokens())
+    steps = sorted(set(records[0].frame("evals")["step"]))
+    assert found["step"].drop_duplicates().tolist() == steps and len(steps) > 2
+    assert found.groupby("step").agg(tuple)[["test_set", "problem", "prompt"]].drop_duplicates().shape[0] == 1
+    assert found["student_logp"].map(tuple).nunique() == len(found)  # the student changes
+    files = [
+        {path.name: path.read_bytes() for path in (*spec.folder.glob("*.csv"), *spec.model_folder.iterdir())}
+        for spec in (kept, bare)
+    ]
+    assert files[0] == files[1]
 
 
 def test_thinned_diagnostics_leave_training_and_the_other_columns_alone(trained: Path) -> None:

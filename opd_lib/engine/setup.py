@@ -26,7 +26,8 @@ from opd_lib.engine import (
     sources,
     stored,
 )
-from opd_lib.report.record import RunRecord, RunWriter
+from opd_lib.report.record import RunRecord
+from opd_lib.report.writer import RunWriter
 from opd_lib.schema import Sampled
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sharding, sources
+from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sharding, sources, tokens
 from opd_lib.engine.setup import Run, check, n_positions, needs_recompute, new_record, start, words
 from opd_lib.maths import diagnostics
-from opd_lib.report.record import RunRecord, RunWriter, write_json
+from opd_lib.report.record import RunRecord, write_json
+from opd_lib.report.writer import RunWriter
 from opd_lib.types import Rollouts
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             run.writer.append("steps", [row])
             if measured and (step == 1 or step % params.diagnose.depth_every == 0):
                 run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
-            run.writer.append_examples(examples)
+            run.writer.append_lines("rollouts", examples)
 
 
 def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:
@@ -172,7 +173,7 @@ def sequence_advantages(run: Run, rollouts: Rollouts) -> Tensor | None:
 
 
 def assess(run: Run, step: int) -> None:
-    """Evaluate the student, every process its share of the problems, and record it."""
+    """Evaluate the student, every process its share of the problems, and record it with what it writes."""
     params = run.spec.params
     with run.timed("evaluate"):
         found = evaluate.evaluate(
@@ -181,6 +182,9 @@ def assess(run: Run, step: int) -> None:
     if run.writer:
         for table, rows in found.items():
             run.writer.append(table, rows)
+    if run.teacher:
+        with run.timed("diagnose"):
+            tokens.keep(run, step)
 
 
 def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:

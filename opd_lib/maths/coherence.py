@@ -47,6 +47,17 @@ def effective_rank(gram_NN: Tensor) -> float:
     return float(gram_NN.trace() ** 2 / gram_NN.square().sum())
 
 
+def with_sum(delta_MV: Tensor, hidden_MH: Tensor, delta_NV: Tensor, hidden_NH: Tensor) -> Tensor:
+    """Cosine (M) of each of M tokens' head gradients with the sum of N tokens' head gradients.
+
+    Positive: the token pulls where the batch goes. NaN where one of the two is zero.
+    """
+    dot_M = ((delta_MV.double() @ delta_NV.double().T) * (hidden_MH.double() @ hidden_NH.double().T)).sum(1)
+    norm_M = delta_MV.double().norm(dim=1) * hidden_MH.double().norm(dim=1)
+    cosine_M: Tensor = dot_M / norm_M / gram(delta_NV, hidden_NH).sum().sqrt()
+    return cosine_M
+
+
 def cosine(left_W: Tensor, right_W: Tensor) -> float:
     """Cosine of two gradients over all W weights; NaN if one of them is zero."""
     left_W, right_W = left_W.double(), right_W.double()

@@ -16,7 +16,9 @@ from opd_lib.report.record import write_atomically
 from opd_lib.run import evidence, execute, plan
 from opd_lib.run.compare import registers
 
-COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), f"{record.EXAMPLES}.jsonl")
+COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), "rollouts.jsonl")
+TOKENS, TOKENS_OF = "tokens.jsonl", 0
+"""Responses token by token, which are committed of this seed alone: of all they would be tens of megabytes."""
 OUTPUTS = ("figures", "tables")
 README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
@@ -33,13 +35,15 @@ def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) ->
     if unfinished:
         raise ValueError(f"not finished: {', '.join(unfinished)}; run `opd reproduce` first")
     for spec in chosen:
-        copy_record(spec.folder, paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed, committed))
+        target = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed, committed)
+        copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF)
     return len(chosen)
 
 
-def copy_record(source: Path, target: Path) -> None:
+def copy_record(source: Path, target: Path, with_tokens: bool = False) -> None:
     """Replace a run folder by a copy of another's record."""
-    replace_folder(source, target, [name for name in COMMITTED_FILES if (source / name).exists()])
+    names = (*COMMITTED_FILES, TOKENS) if with_tokens else COMMITTED_FILES
+    replace_folder(source, target, [name for name in names if (source / name).exists()])
 
 
 def replace_folder(source: Path, target: Path, names: Iterable[str]) -> None:

@@ -111,9 +111,11 @@ class Machine(Strict):
     `precision` is that of forward and backward passes: weights, gradients' sums and the optimiser are always float32.
     `keep_checkpoints`: how many checkpoints of sharded weights stay (whole weights: one, replaced as a whole).
     `diagnose_every`: entropies, exact KL and overlaps are measured at every so many steps, at the first and where the
-    student is evaluated; training does not change. `logits_gib`: the logits of so many tokens exist at a time as this
-    holds (GiB; see maths/streaming). `sampler_cache_gib`: key-value cache of the vLLM engine (GiB). `max_sampler_gap`
-    (nats): the run stops if the mean |log-probability of the sampler − of the trainer| of a step's tokens is larger.
+    student is evaluated; training does not change. `kept_problems`: of each test set so many are answered at each
+    evaluation and kept token by token (engine/tokens). `logits_gib`: the logits of so many tokens exist at a time as
+    this holds (GiB; see maths/streaming). `sampler_cache_gib`: key-value cache of the vLLM engine (GiB).
+    `max_sampler_gap` (nats): the run stops if the mean |log-probability of the sampler − of the trainer| of a step's
+    tokens is larger.
     `teacher_url`: the vLLM server that has the teacher, as http://HOST:8000; null keeps it in the run's own processes.
     `memory_gib` and `hours` are asked of a cluster.
     """
@@ -125,6 +127,7 @@ class Machine(Strict):
     keep_checkpoints: Count
     sampler: Literal["transformers", "vllm"]
     diagnose_every: Count
+    kept_problems: Annotated[int, Field(ge=0)]
     logits_gib: Positive
     sampler_cache_gib: Positive
     max_sampler_gap: Positive

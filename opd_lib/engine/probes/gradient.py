@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opd_lib.engine import models, score
+from opd_lib.engine import models, score, tokens
 from opd_lib.maths import coherence
 from opd_lib.maths.head import Head
 
@@ -45,8 +45,12 @@ class Gradients:
     advantage_N: Tensor
 
 
+KEPT = 3
+"""Prompts whose first response is kept token by token."""
+
+
 def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
-    """One row. No gradient stays behind in the student's parameters.
+    """One row; of the first batch some responses are kept. No gradient stays behind in the student's parameters.
 
     coherence, mean_cosine, effective_rank: of `n_tokens` tokens (see maths/coherence); half_batch_cosine: responses to
     the first half of the prompts against the others; against_cosine: empty if there is nothing to compare with;
@@ -57,6 +61,8 @@ def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> l
     found = gradients(run, rollouts, against, chosen_BT)
     gram_NN = coherence.gram(found.delta_NV, found.hidden_NH)
     whole_W = found.own_2W.sum(0)
+    if run.writer and batch == 1:
+        run.writer.append_lines("tokens", kept(run, rollouts, found))
     return [
         {
             "coherence": coherence.coherence(gram_NN),
@@ -100,6 +106,26 @@ def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> 
     return Gradients(
         delta_NV=delta_NV, hidden_NH=hidden_NH, own_2W=own_2W, against_W=against_W, advantage_N=torch.cat(advantages)
     )
+
+
+def kept(run: Run, rollouts: Rollouts, found: Gradients) -> list[dict[str, Any]]:
+    """Responses token by token (engine/tokens), with the cosine of each token's head gradient and the batch's."""
+    assert run.spec.params.source.kind == "student" and run.teacher is not None  # as above
+    places = list(range(0, len(rollouts.prompts), run.spec.params.source.per_prompt))[:KEPT]
+    rollouts = score.beginnings(rollouts, run.spec.params.train.micro_tokens)
+    described = []
+    for place, row in zip(places, tokens.described(run, rollouts, places), strict=True):
+        pieces: list[tuple[Tensor, Tensor]] = []
+
+        def keep(head: Head, part: slice, delta_NV: Tensor, pieces: list[tuple[Tensor, Tensor]] = pieces) -> None:
+            pieces.append((delta_NV, head.hidden_NH[part].detach()))
+
+        run.objective(run.student[0], run.teacher[0], rollouts, torch.tensor([place]), watch=keep)
+        own_NV, own_NH = (torch.cat(part) for part in zip(*pieces, strict=True))
+        cosine_N = coherence.with_sum(own_NV, own_NH, found.delta_NV, found.hidden_NH)
+        where = {"step": 0, "test_set": "training", "problem": place}
+        described.append(where | row | {"coherence": tokens.rounded(cosine_N.tolist())})
+    return described
 
 
 def choose(rollouts: Rollouts, n: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,137 @@
+"""Responses kept token by token, for reading: what both models think at every position while training goes on.
+
+The student answers the first `machine.kept_problems` problems of each test set whenever it is evaluated, always with
+the same random numbers: from step to step, and from run to run of one seed, only the models differ. Nothing of it takes
+part in training.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opd_lib import tasks
+from opd_lib.engine import models, score, served, sources
+from opd_lib.maths import diagnostics
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from opd_lib.engine.setup import Run
+    from opd_lib.types import Candidates, Rollouts, TokenScores
+
+LISTED = 6
+"""How many of each model's most likely tokens are kept at a position."""
+OVERLAP_K = 16
+"""How long the lists are whose overlap is kept, where the run has lists that long."""
+LONGEST = 2048
+"""Tokens after which a kept response is cut."""
+
+Row = dict[str, Any]
+
+
+def keep(run: Run, step: int) -> None:
+    """Record how the student answers the kept problems now. Every process of a run with a teacher must call it."""
+    task, seed = run.spec.params.task, run.spec.seed
+    kind, n = tasks.load(task.name), run.spec.params.machine.kept_problems
+    if n == 0:
+        return
+    questions = {test_set: kind.test(task, test_set, n) for test_set in task.test_sets}
+    prompts = [
+        prompt
+        for test_set, asked in questions.items()
+        for prompt in sources.make_prompts(run.student[1], task, asked, [task.test_template] * len(asked), test_set)
+    ]
+    limit = min(run.spec.params.evaluate.max_new_tokens, LONGEST)
+    uniform_BT = torch.rand((len(prompts), limit), generator=models.generator(seed, "tokens"))
+    rollouts = run.sample(*run.student, prompts, uniform_BT, 1.0, 1.0)
+    rollouts = sources.grade(task, rollouts, run.student[1])
+    places = [(test_set, index) for test_set, asked in questions.items() for index in range(len(asked))]
+    rows = [
+        {"step": step, "test_set": test_set, "problem": index} | row
+        for (test_set, index), row in zip(places, described(run, rollouts), strict=True)
+    ]
+    if run.writer:
+        run.writer.append_lines("tokens", rows)
+
+
+@torch.no_grad()
+def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None) -> list[Row]:
+    """These responses (default: all) with their tokens and what both models say of them (nats; lists: probabilities).
+
+    A response is cut where prompt and response have more tokens than train.micro_tokens.
+    """
+    assert run.teacher is not None
+    words: list[str] = run.student[1].convert_ids_to_tokens(range(len(run.student[1])))
+    k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(words)))
+    read = score.beginnings(rollouts, run.spec.params.train.micro_tokens)
+    found: dict[int, Row] = {}
+    chosen = torch.tensor(range(len(read.prompts)) if wanted is None else wanted)
+    groups = score.micro_batches(read, run.spec.params.train.micro_tokens)
+    for rows in filter(len, (group[torch.isin(group, chosen)] for group in groups)):
+        scores = score.score(run.student[0], run.teacher[0], read, rows, k, run.chunk)
+        columns = per_token(scores, min(k, OVERLAP_K))
+        lists = [] if scores.candidates is None else most_likely(scores.candidates, words)
+        for row in rows.tolist():
+            mine_N = scores.row_N == row
+            found[row] = {
+                "prompt": read.prompts[row].rendered,
+                "answer": read.prompts[row].answer,
+                "reward": float(read.reward_B[row]),
+                "finished": bool(read.finished_B[row]),
+                "tokens": [words[token] for token in scores.token_N[mine_N].tolist()],
+                **{name: rounded(value_N[mine_N].tolist()) for name, value_N in columns.items()},
+                **listed([lists[i] for i in mine_N.nonzero()[:, 0].tolist()] if lists else []),
+            }
+    return [found[row] for row in sorted(found)]
+
+
+def per_token(scores: TokenScores, k: int) -> dict[str, Tensor]:
+    """The quantities that a token may be coloured by; overlap and advantage (Eqs 6, 7) with lists of length k."""
+    columns = {
+        "student_logp": scores.student_logp_N,
+        "teacher_logp": scores.teacher_logp_N,
+        "student_entropy": scores.student_entropy_N,
+        "teacher_entropy": scores.teacher_entropy_N,
+        "reverse_kl": scores.reverse_kl_N,
+    }
+    if scores.candidates is not None:
+        metrics = diagnostics.at_k(scores, k)
+        columns |= {"overlap": metrics["overlap"][0], "advantage": metrics["advantage_paper"][0]}
+    return {name: value_N for name, value_N in columns.items() if value_N is not None}
+
+
+def most_likely(candidates: Candidates, words: Sequence[str]) -> list[list[tuple[str, float, float]]]:
+    """At each position (token, student's probability, teacher's): what is among the first LISTED of either model."""
+    c = candidates
+    shown_NC = (c.student_rank_NC < LISTED) | (c.teacher_rank_NC < LISTED)
+    p_NC, q_NC = c.student_logp_NC.exp(), c.teacher_logp_NC.exp()
+    return [
+        [(words[token], p, q) for token, p, q, is_shown in zip(*position, strict=True) if is_shown]
+        for position in zip(c.id_NC.tolist(), p_NC.tolist(), q_NC.tolist(), shown_NC.tolist(), strict=True)
+    ]
+
+
+def listed(positions: Sequence[Sequence[tuple[str, float, float]]]) -> Row:
+    """The lists as three columns of a row: tokens, the student's probabilities, the teacher's (null: not known)."""
+    if not positions:
+        return {}
+    return {
+        "top": [[word for word, _, _ in position] for position in positions],
+        "top_student": [[short(p) for _, p, _ in position] for position in positions],
+        "top_teacher": [[short(q) for _, _, q in position] for position in positions],
+    }
+
+
+def short(probability: float) -> float | None:
+    """Three digits."""
+    return float(f"{probability:.3g}") if math.isfinite(probability) else None
+
+
+def rounded(values: Sequence[float]) -> list[float | None]:
+    """Four decimals."""
+    return [round(value, 4) if math.isfinite(value) else None for value in values]

@@ -1,0 +1,122 @@
+"""Run folders as they are written: row by row while a run trains, never half-written.
+
+run.json is always replaced as a whole. Tables grow by whole rows; whatever stands after the last checkpoint is dropped
+when a killed run resumes. One process owns a folder at a time (a lock that the kernel frees when its owner dies).
+Numbers keep seven significant digits, which is what single precision knows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from opd_lib.report.record import LINES, TABLES, RunRecord, differences, read, write_atomically, write_json
+
+DIGITS = 7
+
+
+class RunWriter:
+    """Owns a run folder while the run goes on; use as a context manager.
+
+    Entering takes the lock and creates or re-opens the record; leaving releases it. Raises ValueError if the folder
+    belongs to other parameters (naming the differing keys), is being written by another process, or cannot be written.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+        self.folder = record.folder
+        self._lock = FileLock(self.folder / ".lock")
+
+    def __enter__(self) -> RunWriter:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"{self.folder}: another process is writing this run; wait for it or stop it") from None
+        except OSError as error:
+            raise ValueError(f"{self.folder}: cannot be written ({error}); choose another results folder") from error
+        try:
+            self._open()
+        except (ValueError, OSError):
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, Exception):
+                self.update(status="failed", error=f"{type(error).__name__}: {error}")
+        finally:
+            self._lock.release()
+
+    def _open(self) -> None:
+        present = read(self.folder)
+        if present is not None and present.identity != self.record.identity:
+            changed = "; ".join(differences(present, self.record.params, self.record.parents)) or "the seed"
+            raise ValueError(
+                f"{self.folder}: holds a run of other parameters ({changed}). Delete it, rename the arm, "
+                "or choose another results folder"
+            )
+        self.update(status="running", error="")
+
+    def update(self, **changes: Any) -> None:
+        """Replace fields of the record and write run.json as a whole."""
+        values = {name: getattr(self.record, name) for name in RunRecord.__dataclass_fields__} | changes
+        self.record = RunRecord(**values)
+        del values["folder"]
+        write_json(self.folder / "run.json", values)
+
+    def append(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Add rows to a table; the first rows fix the columns, later ones may lack some."""
+        if not rows:
+            return
+        path = self.folder / f"{table}.csv"
+        text, columns = io.StringIO(), list(rows[0])
+        if path.exists():
+            columns = path.read_text().partition("\n")[0].split(",")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        if not path.exists():
+            writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        _append(path, text.getvalue())
+
+    def append_lines(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Add rows to one of LINES."""
+        if rows:
+            _append(self.folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def truncate(self, step: int) -> None:
+        """Drop every row after `step`, and any torn last line: what a resumed run will write again."""
+        for table in TABLES:
+            path = self.folder / f"{table}.csv"
+            if not path.exists():
+                continue
+            header, *lines = path.read_text().splitlines(keepends=True) or [""]
+            kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
+            if kept:
+                write_atomically(path, "".join([header, *kept]))
+            else:
+                path.unlink()
+        for path in (self.folder / f"{name}.jsonl" for name in LINES):
+            if path.exists():
+                lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+                write_atomically(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def _cell(value: Any) -> Any:
+    if value is None or value != value:
+        return ""  # NaN is written as an empty cell
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
