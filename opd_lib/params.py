@@ -7,6 +7,8 @@ identities of the models it starts from; code, versions and machine are provenan
 
 An arm may be a run of an earlier notebook: `failure: {same_as: 02_new_knowledge/distill-large}`. It is computed once,
 whichever notebook asks first, stands under the notebook it belongs to, and is shown in this one under this one's name.
+
+`run:NOTEBOOK/ARM` is a checkpoint that a run of the same seed has made; with `@SEED` behind it, the one of that seed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,57 +26,23 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.report.record import RUN_PREFIX, flatten, made_by_run
+from opd_lib.runspec import RunSpec as RunSpec
+from opd_lib.runspec import determining, identity
 from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.validate import check_file, check_seeds, read, replace_at, validate
 
 SAME_AS = "same_as"
+SEED_MARK = "@"  # between a run and the seed that it always has: run:NOTEBOOK/ARM@SEED
+ARMS = "arms."  # what an override of one arm, or a new one, begins with
 DATA = "task.data"  # where a task's data lies: an override of it holds for the runs that make the models, too
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """One run to be found or computed: an arm of an experiment at a seed.
-
-    `identity` is what a record must carry to be this run's. `folders` are the places a finished record may stand, the
-    last one being where it is written. `model_folder` is where its final checkpoint stands, in hub format.
-    `parents` maps "student", "teacher" and a probe's "other" to the runs that make them (absent for new, local or hub
-    models). `origin` is the experiment as loaded: what a process of its own needs to find this run again.
-    `shown_as` is the experiment and arm under which it was asked for: not its own where another notebook shares it.
-    """
-
-    experiment: str
-    profile: str
-    arm: str
-    seed: int
-    params: RunParams
-    identity: str
-    parents: dict[str, RunSpec]
-    folders: tuple[Path, ...]
-    model_folder: Path
-    shown_as: tuple[str, str]
-    origin: Experiment = field(repr=False, compare=False)
-
-    @property
-    def folder(self) -> Path:
-        """Where this run writes its record."""
-        return self.folders[-1]
-
-    @property
-    def name(self) -> str:
-        return f"{self.experiment}/{self.arm}/seed{self.seed}"
-
-    def checkpoint(self, role: str) -> str | None:
-        """Where "student", "teacher" or "other" is loaded from: a folder or a hub name; None for a new model."""
-        if role in self.parents:
-            return str(self.parents[role].model_folder)
-        return self.params.references.get(role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """A notebook's experiment at a profile: its arms and seeds, validated.
 
-    `shared` maps the arms that are runs of another notebook to that notebook's experiment and arm.
+    `shared` maps the arms that are runs of another notebook to that notebook's experiment and arm. `varied` are the
+    arms that overrides have changed or added: their records have a folder of their own.
     """
 
     name: str
@@ -85,6 +53,7 @@ class Experiment:
     results: Path | None
     arms: dict[str, RunParams]
     shared: dict[str, tuple[Experiment, str]]
+    varied: frozenset[str]
     source: Path
 
     def runs(self) -> tuple[RunSpec, ...]:
@@ -115,8 +84,9 @@ class Experiment:
             params=params,
             identity=identity(params, seed, {role: spec.identity for role, spec in parents.items()}),
             parents=parents,
-            folders=tuple(paths.run_folder(self.profile, self.name, arm, seed, root) for root in self._roots()),
-            model_folder=paths.run_folder(self.profile, self.name, arm, seed, self._roots()[-1]) / "model",
+            folders=tuple(
+                paths.run_folder(self.profile, self.name, arm, seed, root) for root in self._roots(arm in self.varied)
+            ),
             shown_as=(self.name, arm),
             origin=self,
         )
@@ -124,7 +94,7 @@ class Experiment:
     @property
     def output(self) -> Path:
         """Where this experiment's figures and tables go: never among the committed results."""
-        return self._roots()[-1] / self.profile / self.name
+        return self._roots(bool(self.varied))[-1] / self.profile / self.name
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -143,16 +113,20 @@ class Experiment:
             rows.append({"parameter": key} | shown)
         return pd.DataFrame(rows).fillna("").set_index("parameter")
 
-    def _roots(self) -> tuple[Path, ...]:
+    def _roots(self, varied: bool) -> tuple[Path, ...]:
         if self.results is not None:
             return (self.results,)
-        if self.overrides:
+        if varied:
             digest = hashlib.sha256(json.dumps(self.overrides, sort_keys=True).encode()).hexdigest()[:8]
             return (paths.LOCAL / "variants" / digest,)
         return (paths.RESULTS, paths.LOCAL)
 
     def _parent(self, reference: str, seed: int, ancestors: tuple[str, ...]) -> RunSpec:
-        name, _, arm = reference.removeprefix(RUN_PREFIX).partition("/")
+        name, _, place = reference.removeprefix(RUN_PREFIX).partition("/")
+        arm, at, pinned = place.partition(SEED_MARK)
+        if at and not pinned.isdecimal():
+            raise ValueError(f"{self.source}: {reference}: {pinned!r} is no seed; write run:NOTEBOOK/ARM{SEED_MARK}0")
+        seed = int(pinned) if at else seed
         if name == self.name:
             return self.spec(arm, seed, ancestors)
         sibling = _sibling(self.source.with_name(f"{name}.yaml"), self.profile, self.results, self.overrides.get(DATA))
@@ -169,9 +143,10 @@ def load(
 ) -> Experiment:
     """The experiment of a notebook at a profile. Raises ValueError naming file, line, key, value and remedy.
 
-    `overrides` maps dotted paths to values, e.g. {"train.steps": 20}, for every arm. `seeds` replaces the file's.
+    `overrides` maps dotted paths to values, e.g. {"train.steps": 20}, for every arm; {"arms.mine": {"method.k": 4}}
+    says what the one arm `mine` changes, which the file need not have. `seeds` replaces the file's.
     `results` is the folder of records; without it, committed records are read and missing ones computed in
-    results/local (with overrides: in a folder of their own, so that nothing is mixed up).
+    results/local (arms that overrides change: in a folder of their own, so that nothing is mixed up).
     """
     if results is not None and Path(results).resolve() == paths.RESULTS:
         raise ValueError(
@@ -181,18 +156,15 @@ def load(
     source = root / profile / f"{name}.yaml"
     raw = read(source)
     check_file(raw, source)
-    common = {key: value for key, value in raw.items() if key not in FILE_KEYS}
+    everywhere = {path: value for path, value in (overrides or {}).items() if not path.startswith(ARMS)}
     arms, shared = {}, {}
-    earlier = lru_cache(lambda notebook: load(notebook, profile, overrides, seeds, results, root))
-    for arm, changes in ((str(name), changes) for name, changes in raw["arms"].items()):
+    earlier = lru_cache(lambda notebook: load(notebook, profile, everywhere, seeds, results, root))
+    for arm, changes in (_arms(raw) | _asked(overrides or {}, source)).items():
         if SAME_AS in changes:
             owner, owned = _owner(changes, name, arm, source, earlier)
             arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
-            continue
-        resolved = copy.deepcopy(common)
-        for path, value in {**changes, **(overrides or {})}.items():
-            replace_at(resolved, path, value, f"{source}, arm {arm}")
-        arms[arm] = validate(resolved, raw, arm, source)
+        else:
+            arms[arm] = _resolved(raw, changes | everywhere, arm, source)
     chosen = tuple(raw["seeds"] if seeds is None else seeds)
     check_seeds(chosen, source)
     return Experiment(
@@ -204,19 +176,44 @@ def load(
         results=None if results is None else Path(results),
         arms=arms,
         shared=shared,
+        varied=_varied(raw, arms, shared, source) if overrides else frozenset(),
         source=source,
     )
 
 
-def determining(params: RunParams) -> dict[str, Any]:
-    """The parameters that determine a run: not the machine, nor where a task's data lies on it."""
-    return params.model_dump(mode="json", exclude={"machine": True, "task": {"data"}})
+def _arms(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """arm → what it changes, as the file says."""
+    return {str(arm): dict(changes) for arm, changes in raw["arms"].items()}
 
 
-def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
-    """16 hex digits: the hash of everything that determines the run."""
-    content = {"params": determining(params), "seed": seed, "parents": dict(parents)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def _asked(overrides: Mapping[str, Any], source: Path) -> dict[str, dict[str, Any]]:
+    """arm → what it changes, as overrides say. Raises ValueError for what is no mapping."""
+    asked = {path.removeprefix(ARMS): changes for path, changes in overrides.items() if path.startswith(ARMS)}
+    for arm, changes in asked.items():
+        if not arm or not isinstance(changes, dict):
+            raise ValueError(f"{source}: overrides: {ARMS}{arm}: {changes!r}: write a mapping of dotted keys to values")
+    return asked
+
+
+def _resolved(raw: Mapping[str, Any], changes: Mapping[str, Any], arm: str, source: Path) -> RunParams:
+    """The common parameters of a file with these changes."""
+    resolved = copy.deepcopy({key: value for key, value in raw.items() if key not in FILE_KEYS})
+    for path, value in changes.items():
+        replace_at(resolved, path, value, f"{source}, arm {arm}")
+    return validate(resolved, raw, arm, source)
+
+
+def _varied(
+    raw: Mapping[str, Any],
+    arms: Mapping[str, RunParams],
+    shared: Mapping[str, tuple[Experiment, str]],
+    source: Path,
+) -> frozenset[str]:
+    """The arms whose parameters are not those that the file gives them."""
+    written = {arm: changes for arm, changes in _arms(raw).items() if SAME_AS not in changes}
+    plain = {arm: _resolved(raw, changes, arm, source) for arm, changes in written.items()}
+    owned = {arm for arm, (owner, name) in shared.items() if name in owner.varied}
+    return frozenset(owned | {arm for arm, found in arms.items() if arm not in shared and plain.get(arm) != found})
 
 
 def _owner(

@@ -75,13 +75,14 @@ def locate(name: str, pair: Pair) -> str:
     notebook, _, arm = name.removeprefix(RUN_PREFIX).partition("/")
     experiment = params.load(notebook, pair.profile, results=pair.results, root=pair.root)
     spec = experiment.spec(arm, pair.seed)
-    if not (plan.trained(spec) and spec.model_folder.is_dir()):
+    weights = spec.weights
+    if weights is None:
         options = f" --profile {pair.profile}" + (f" --results {pair.results}" if pair.results else "")
         raise ValueError(
-            f"{name}: no weights in {spec.model_folder} (they are never committed); `opd run {spec.experiment} "
+            f"{name}: no weights in {spec.model_folder} (few are committed); `opd run {spec.experiment} "
             f"{spec.arm} {spec.seed}{options}` trains this run"
         )
-    return str(spec.model_folder)
+    return str(weights)
 
 
 def measure(settings: RunParams, places: Sequence[str], n_prompts: int, seed: int) -> dict[str, float]:

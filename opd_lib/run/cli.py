@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from opd_lib import paths
 from opd_lib.bench import command
-from opd_lib.run import data, options
+from opd_lib.run import data, options, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 
 
@@ -121,7 +121,7 @@ def run(
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
     if single.train(spec, spawned):
         options.write_done(done, spec.identity)
-        typer.echo(f"finished: {spec.folder}")
+        typer.echo(f"finished: {(spec.weights or spec.model_folder).parent}")
 
 
 @app.command(name="execute")
@@ -243,6 +243,7 @@ app.command()(command.bench)
 app.command()(data.data)
 app.command()(data.dedup)
 app.command()(data.grade)
+app.command()(track.track)
 
 if __name__ == "__main__":
     app()

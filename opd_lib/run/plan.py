@@ -1,7 +1,7 @@
 """What is done and what is missing: the folders of records are the only memory.
 
 A run is done when one of its folders holds a finished record of its identity. A run that another one starts from also
-needs its weights, which are never committed: without them it is trained again.
+needs its weights; few are committed (`refresh.SHIPPED`), and without them it is trained again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from opd_lib import paths
 from opd_lib.params import Experiment, RunSpec, load
 from opd_lib.report import record
 from opd_lib.report.record import RunRecord
-
-FINISHED = "finished"
+from opd_lib.runspec import FINISHED as FINISHED
 
 
 def finished(spec: RunSpec) -> RunRecord | None:
@@ -32,12 +31,17 @@ def finished(spec: RunSpec) -> RunRecord | None:
 
 
 def trained(spec: RunSpec) -> bool:
-    """True if a finished record has what it makes beside it: the weights, ready to be loaded; a probe makes none."""
+    """True if a finished record has what it makes beside it: the weights, ready to be loaded; a probe makes none.
+
+    Raises ValueError as `finished` does.
+    """
+    if spec.params.probe is None and spec.weights is not None:
+        return True
     present = record.read(spec.folder)
     if present is None:
         return False
     require_same(present, spec)
-    return present.status == FINISHED and (spec.params.probe is not None or spec.model_folder.is_dir())
+    return present.status == FINISHED and spec.params.probe is not None
 
 
 def require_same(present: RunRecord, spec: RunSpec) -> None:
