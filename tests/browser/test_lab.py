@@ -1,0 +1,200 @@
+"""A notebook in JupyterLab, as a reader opens it: all cells run, tables and pictures are the committed ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import drawing
+import nbformat
+import pytest
+
+from opd_lib import params, paths
+from opd_lib.run import redraw
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+pytest.importorskip("jupyterlab", reason="JupyterLab is not installed (extra lab)")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
+]
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page
+}
+NOTEBOOK = "04_success_and_failure"
+START_SECONDS, RUN_SECONDS = 60, 240
+BEGAN = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\\[[*\\d]/.test(p.textContent))"
+RAN = """() => {
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
+    return prompts.length > 0 && prompts.every(text => /\\[\\d+\\]/.test(text));
+}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """A running JupyterLab: its folder of notebooks, its address and token."""
+
+    folder: Path
+    url: str
+    token: str
+
+    def address(self, notebook: str) -> str:
+        return f"{self.url}/lab/tree/{notebook}.ipynb?token={self.token}"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab on copies of the notebooks, with settings, workspaces and results of its own.
+
+    The user's own kernel named python3 is another, broken one: the notebooks must get the one of this environment.
+    """
+    root = tmp_path_factory.mktemp("lab")
+    folder = root / "notebooks"
+    folder.mkdir()
+    copy_notebook(NOTEBOOK, folder, root / "results")
+    for name, settings in SETTINGS.items():
+        file = root / "settings" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings))
+    kernel = root / "data" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps({"argv": ["false"], "display_name": "of another project", "language": "python"}))
+    port, token = free_port(), secrets.token_hex(16)
+    names = ("config", "data", "runtime")
+    places = {f"JUPYTER_{name.upper()}_DIR": str(root / name) for name in names}
+    places |= {f"JUPYTERLAB_{name.upper()}_DIR": str(root / name) for name in ("settings", "workspaces")}
+    command = [sys.executable, "-m", "jupyterlab", str(folder), "--no-browser", f"--port={port}", "--allow-root"]
+    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    with (root / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=os.environ | places | {"IPYTHONDIR": str(root / "ipython")}, stdout=log, stderr=log
+        )
+    started = Lab(folder=folder, url=f"http://127.0.0.1:{port}", token=token)
+    try:
+        wait_until_it_answers(started, process, root / "log.txt")
+        yield started
+    finally:
+        process.terminate()  # ends its kernels, too
+        process.wait(30)
+
+
+def copy_notebook(name: str, folder: Path, results: Path) -> None:
+    """A notebook without outputs whose parameters name `results`, a folder of links to the committed records."""
+    redraw.link(redraw.finished(params.load(name)), results)
+    notebook = nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        if "parameters" in cell.metadata.get("tags", []):
+            assert "\nresults = None" in cell.source
+            cell.source = cell.source.replace("\nresults = None", f"\nresults = {str(results)!r}")
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_it_answers(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{lab.url}/api/status?token={lab.token}", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A notebook after Run All Cells: its page, what went wrong or outside, and the code cells of its saved file."""
+
+    page: Any
+    errors: list[str]
+    outside: list[str]
+    cells: list[Any]
+
+
+def run_all(lab: Lab, browser: Any, name: str) -> Ran:
+    """Open a notebook, run all of it, wait until every cell has a number, save it."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    errors: list[str] = []
+    requests: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(lab.address(name))
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=START_SECONDS * 1000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=START_SECONDS * 1000)
+    for _ in range(10):  # before the kernel is connected, Run All Cells does nothing
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(1000)
+        if page.evaluate(BEGAN):
+            break
+    page.wait_for_function(RAN, timeout=RUN_SECONDS * 1000)
+    page.keyboard.press("Control+s")
+    path = lab.folder / f"{name}.ipynb"
+    while any(cell.execution_count is None for cell in code_cells(path)):
+        page.wait_for_timeout(200)
+    outside = [url for url in requests if not url.startswith((lab.url, "data:", "blob:"))]
+    return Ran(page=page, errors=errors, outside=outside, cells=code_cells(path))
+
+
+def code_cells(path: Path) -> list[Any]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="module")
+def ran(lab: Lab, browser: Any) -> Ran:
+    return run_all(lab, browser, NOTEBOOK)
+
+
+def test_tables_and_pictures_are_the_committed_ones(ran: Ran) -> None:
+    committed = code_cells(paths.NOTEBOOKS / f"{NOTEBOOK}.ipynb")
+    assert len(ran.cells) == len(committed)
+    for ours, theirs in zip(ran.cells, committed, strict=True):
+        assert [comparable(output) for output in ours.outputs] == [comparable(output) for output in theirs.outputs]
+
+
+def comparable(output: Any) -> Any:
+    """What two executions must have in common; the bytes of a picture where the drawing program is the same."""
+    if output.output_type == "stream":
+        return output.name, output.text
+    data = dict(output.data)
+    if "image/png" in data and not drawing.same_program():
+        data["image/png"] = "a picture"
+    return output.output_type, data
+
+
+def test_every_picture_is_shown_and_nothing_else_happens(ran: Ran) -> None:
+    pictures = sum("image/png" in output.get("data", {}) for cell in ran.cells for output in cell.outputs)
+    shown = ran.page.evaluate("() => [...document.querySelectorAll('.jp-OutputArea img')].map(i => i.naturalWidth)")
+    assert len(shown) == pictures > 0 and min(shown) > 300
+    assert ran.page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
+    assert ran.page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
+    assert ran.page.locator(".jp-Dialog").count() == 0
+    assert ran.errors == [] and ran.outside == []
