@@ -15,10 +15,23 @@ from opd_lib.report import claims, outputs, record, tables
 from opd_lib.report.record import write_atomically
 from opd_lib.run import evidence, execute, plan
 from opd_lib.run.compare import registers
+from opd_lib.runspec import MODEL
 
 COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), "rollouts.jsonl")
 TOKENS, TOKENS_OF = "tokens.jsonl", 0
 """Responses token by token, which are committed of this seed alone: of all they would be tens of megabytes."""
+MODELS, SHIPPED_OF = "00_models", 0
+SHIPPED = (
+    "base-small",
+    "base-large-grpo",
+    "nt-large",
+    "distill-small",
+    "distill-large",
+    "justrl-small",
+    "skywork-large",
+)
+"""The checkpoints of 00_models whose weights are committed, of this seed and the default profile alone: students and
+teachers of a first exploration (01, 03, 04, 05, 09, 10, 92), 5.3 MB. The others are larger or rarely wanted first."""
 OUTPUTS = ("figures", "tables")
 README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
@@ -28,7 +41,8 @@ DEFAULT_PROFILE = "tiny"
 def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) -> int:
     """Copy finished runs to the committed results, each folder as a whole. Returns how many.
 
-    Only what a reader needs goes: no weights, logs, checkpoints or progress. Raises ValueError for a run not finished.
+    Only what a reader needs goes: no logs, checkpoints or progress, and the weights of few. Raises ValueError for a run
+    that is not finished.
     """
     chosen = plan.with_parents(specs)
     unfinished = [spec.name for spec in chosen if plan.finished(spec) is None]
@@ -36,13 +50,21 @@ def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) ->
         raise ValueError(f"not finished: {', '.join(unfinished)}; run `opd reproduce` first")
     for spec in chosen:
         target = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed, committed)
-        copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF)
+        copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF, with_weights=is_shipped(spec))
     return len(chosen)
 
 
-def copy_record(source: Path, target: Path, with_tokens: bool = False) -> None:
+def is_shipped(spec: RunSpec) -> bool:
+    """Whether the weights of a run are committed with its record."""
+    place = (spec.profile, spec.experiment, spec.seed)
+    return place == (DEFAULT_PROFILE, MODELS, SHIPPED_OF) and spec.arm in SHIPPED
+
+
+def copy_record(source: Path, target: Path, with_tokens: bool = False, with_weights: bool = False) -> None:
     """Replace a run folder by a copy of another's record."""
-    names = (*COMMITTED_FILES, TOKENS) if with_tokens else COMMITTED_FILES
+    names = [*COMMITTED_FILES, *([TOKENS] if with_tokens else [])]
+    if with_weights:
+        names += [f"{MODEL}/{path.name}" for path in sorted((source / MODEL).iterdir())]
     replace_folder(source, target, [name for name in names if (source / name).exists()])
 
 
@@ -51,6 +73,7 @@ def replace_folder(source: Path, target: Path, names: Iterable[str]) -> None:
     new, old = (target.with_name(f".{target.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     new.mkdir(parents=True)
     for name in names:
+        (new / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, new / name)
     if target.exists():
         os.replace(target, old)
