@@ -18,9 +18,10 @@ LISTED = 6
 
 def response(chance: np.random.Generator, n: int, teacher: bool = True, words: Sequence[str] = WORDS) -> dict[str, Any]:
     """One response of n tokens; without a teacher it has the student's numbers alone."""
-    p_TV, q_TV = (chance.dirichlet(np.full(len(words), 0.03), n) + 1e-9 for _ in range(2))
-    q_TV = 0.7 * p_TV + 0.3 * q_TV
-    said = [int(chance.choice(len(words), p=p / p.sum())) for p in p_TV]
+    p_TV = chance.dirichlet(np.full(len(words), 0.03), n) + 1e-9
+    q_TV = p_TV * np.exp(chance.normal(0, 0.7, p_TV.shape)) + 1e-9
+    p_TV, q_TV = p_TV / p_TV.sum(1, keepdims=True), q_TV / q_TV.sum(1, keepdims=True)
+    said = [int(chance.choice(len(words), p=p)) for p in p_TV]
     lists = [
         list(dict.fromkeys([*np.argsort(-p)[:LISTED], *np.argsort(-q)[:LISTED]]))
         for p, q in zip(p_TV, q_TV, strict=True)
