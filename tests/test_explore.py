@@ -21,7 +21,7 @@ from opd_lib.report.explore import Explorer
 from opd_lib.report.record import RunRecord
 
 STEPS = (0, 20, 40)
-CELL_BYTES = 120_000
+CELL_BYTES = 100_000
 """How large a cell's output may be in a committed notebook."""
 
 
@@ -91,7 +91,7 @@ def test_any_list_of_a_number_per_token_may_colour(tmp_path: Path) -> None:
     content = explore.tokens([kept.record(tmp_path, "a", rows)], quantity="pull").content
     found = {each["key"]: each for each in content["quantities"]}
     assert found["pull"]["signed"] and found["coherence"]["signed"] and found["coherence"]["worst"] == "low"
-    assert list(found)[content["first"]] == "pull"
+    assert list(found)[content["first"]["quantity"]] == "pull"
     assert not {"top", "tokens", "step"} & set(found)
 
 
@@ -302,6 +302,19 @@ def test_the_worst_tokens_come_in_order(runs: list[RunRecord], page: Any, tmp_pa
     page.keyboard.press("w")
     label = page.locator("section").first.locator("[aria-selected=true]").get_attribute("aria-label")
     assert label.startswith(f"token {order[3] + 1},")
+
+
+@pytest.mark.browser
+def test_a_token_that_both_responses_have_is_selected_in_both(runs: list[RunRecord], page: Any, tmp_path: Path) -> None:
+    parted = [row | {"tokens": list(row["tokens"])} for row in runs[2].tokens()]
+    parted[0]["tokens"][12] = next(word for word in kept.WORDS if word != parted[0]["tokens"][12])
+    shown(page, explore.tokens([runs[2], kept.record(tmp_path, "parted", parted)]), tmp_path)
+    selected = lambda: [page.locator("h4").nth(i).inner_text().split(":")[0] for i in (0, 1)]
+    page.locator("section").first.locator("[role=option]").nth(5).click()
+    assert selected() == ["token 6", "token 6"]
+    assert page.get_by_text("part at token 13").count() == 2
+    page.locator("section").nth(1).locator("[role=option]").nth(14).click()
+    assert selected() == ["token 6", "token 15"]
 
 
 @pytest.mark.browser

@@ -51,7 +51,7 @@ svg polyline { fill: none; stroke: var(--soft); stroke-width: 1.5; } svg circle 
   white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6; max-width: 100%; }
 .text span[hidden] { display: none; }
 .text span:focus { outline: none; }
-.text span[aria-selected=true] { box-shadow: 0 0 0 2px var(--card), 0 0 0 4px var(--accent); }
+.text span[aria-selected=true] { position: relative; z-index: 1; box-shadow: 0 0 0 2px var(--card), 0 0 0 4px var(--accent); }
 .text span.parts { border-inline-start: 3px double currentColor; }
 .text span.broken::after { content: "\\a"; white-space: pre; }
 .pages { display: flex; gap: 8px; align-items: center; }
@@ -149,8 +149,8 @@ class Panel {
     this.body = [this.mark, this.note, this.mean, this.text, this.pages, this.detail];
     this.element = make("section", { className: "panel" }, head, this.mean, this.text, this.pages, this.detail);
     const token = (event) => event.target.closest("span")?.place;
-    this.text.addEventListener("pointerover", (event) => token(event) !== undefined && this.describe(token(event)));
-    this.text.addEventListener("pointerleave", () => this.row && this.describe(this.selected));
+    this.text.addEventListener("pointerover", (event) => token(event) !== undefined && this.preview(token(event)));
+    this.text.addEventListener("pointerleave", () => this.row && this.explorer.panels.forEach((each) => each.row && each.describe(each.selected)));
     this.text.addEventListener("click", (event) => token(event) !== undefined && this.select(token(event)));
     this.text.addEventListener("focusin", (event) => this.focused(event.target.place));
     this.text.addEventListener("keydown", (event) => this.key(event));
@@ -241,7 +241,14 @@ class Panel {
     this.mean.replaceChildren(this.worst, ...sparkline(track, this.explorer.step), `mean ${show(now)} ${quantity.unit}`);
   }
 
-  select(place, withFocus = true) {
+  // What is under the pointer, for as long as it is there.
+  preview(place) {
+    for (const other of this.explorer.sharing(this, place)) other.describe(place);
+    this.describe(place);
+  }
+
+  // `mirrored`: the other response has the same token here, and is where the reader is.
+  select(place, withFocus = true, mirrored = false) {
     if (!this.row?.tokens.length) return;
     place = Math.max(0, Math.min(place, this.row.tokens.length - 1));
     const page = Math.floor(place / PAGE), before = this.spans[this.selected - this.page * PAGE];
@@ -252,6 +259,8 @@ class Panel {
     span.tabIndex = 0;
     span.setAttribute("aria-selected", true);
     span.setAttribute("aria-label", this.spoken(place));
+    if (mirrored) { this.describe(place); return; }
+    for (const other of this.explorer.sharing(this, place)) other.select(place, false, true);
     this.describe(place);
     this.explorer.tell(this, place);
     if (withFocus) { span.focus({ preventScroll: true }); this.scrollTo(span); }
@@ -340,7 +349,7 @@ class Panel {
     return [make("table", { data: { "aria-label": "most likely tokens of both models" } },
       make("thead", {}, make("tr", {}, cell("token (◂ sampled)", "col"), cell("student", "col"), cell("teacher", "col"))),
       make("tbody", {}, ...lines),
-      make("tfoot", {}, make("tr", {}, cell("listed, together", "row"), cell(show(total[0])), cell(row.teacher.length ? show(total[1]) : "–"))))];
+      make("tfoot", {}, make("tr", {}, cell("sum", "row"), cell(show(total[0])), cell(row.teacher.length ? show(total[1]) : "–"))))];
   }
 }
 
@@ -363,7 +372,7 @@ function sparkline(track, step) {
 
 class Explorer {
   constructor(host, data, tell) {
-    Object.assign(this, { host, data, step: 0, quantityNumber: data.first, isDark: false });
+    Object.assign(this, { host, data, step: 0, quantityNumber: data.first.quantity, isDark: false });
     this.tell = (panel, position) => {
       const { arm, seed } = data.runs[panel.run], { test_set, problem } = data.problems[this.problem];
       const token = data.words[panel.row.tokens[position]];
@@ -373,7 +382,8 @@ class Explorer {
     const option = (text, value) => make("option", { value, textContent: text });
     this.problems = make("select", {}, ...data.problems.map((each, i) => option(each.label, i)));
     this.quantities = make("select", {}, ...data.quantities.map((each, i) => option(each.title, i)));
-    this.quantities.value = data.first;
+    this.problems.value = data.first.problem;
+    this.quantities.value = data.first.quantity;
     this.slider = make("input", { type: "range", min: 0, max: data.steps.length - 1, step: 1, disabled: data.steps.length < 2 });
     this.slider.value = this.step;
     this.stepName = make("span");
@@ -414,9 +424,10 @@ class Explorer {
     const [first, second] = rows.map((row) => row?.tokens);
     let parting = first && second ? first.findIndex((token, i) => token !== second[i]) : -1;
     if (parting < 0 && first && second && second.length > first.length) parting = first.length;
+    this.parting = parting < 0 ? Infinity : parting;
     this.columns.classList.toggle("two", this.panels.length > 1 && this.panels[1].run >= 0);
     this.recolour(false);
-    this.panels.forEach((panel, i) => panel.setRow(rows[i], parting < 0 ? null : parting));
+    this.panels.forEach((panel, i) => panel.setRow(rows[i], Number.isFinite(this.parting) ? this.parting : null));
   }
 
   // Another quantity or theme.
@@ -433,6 +444,11 @@ class Explorer {
     this.ramp.setAttribute("aria-label", `colours from ${show(this.low, 2)} to ${show(this.high, 2)}${unit}`);
     this.about.textContent = quantity.about;
     if (withPanels) for (const panel of this.panels) if (panel.row) { panel.jumps = 0; panel.paint(); panel.describe(panel.selected); }
+  }
+
+  // The other responses that have the same tokens up to this one: selected in one, it is selected in both.
+  sharing(panel, place) {
+    return place < this.parting ? this.panels.filter((each) => each !== panel && each.row) : [];
   }
 
   // Where on the scale the described token lies.

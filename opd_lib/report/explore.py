@@ -96,11 +96,12 @@ class Explorer:
         return json.dumps(self.content, separators=(",", ":"), ensure_ascii=False)
 
     def _plain_html(self) -> str:
-        """The first problem's first and last response of each run, for readers without scripts."""
-        words, problem = self.content["words"], self.content["problems"][0]
+        """Each run's first and last response to a problem, for readers without scripts."""
+        words, first = self.content["words"], self.content["first"]["problem"]
+        problem = self.content["problems"][first]
         lines = []
         for number, run in enumerate(self.content["runs"]):
-            rows = [row for row in self.content["rows"] if (row["run"], row["problem"]) == (number, 0)]
+            rows = [row for row in self.content["rows"] if (row["run"], row["problem"]) == (number, first)]
             for row in (rows[:1] + rows[1:][-1:]) if rows else []:
                 text = html.escape(" ".join(words[word] for word in row["tokens"]))
                 step = self.content["steps"][row["step"]]
@@ -186,7 +187,7 @@ def _content(
     places = {place: number for number, place in enumerate(problems)}
     return {
         "parts": PARTS,
-        "first": [each.key for each in known].index(first),
+        "first": {"quantity": [each.key for each in known].index(first), "problem": _telling(every, problems)},
         "runs": [{"arm": arm, "seed": seeds[arm], "label": f"{arm} · seed {seeds[arm]}"} for arm in rows],
         "quantities": [asdict(each) | {"extent": token_quantities.extent(each, every)} for each in known],
         "problems": [_problem(row) for row in problems.values()],
@@ -203,6 +204,14 @@ def _content(
             for row in found
         ],
     }
+
+
+def _telling(rows: Sequence[Row], problems: Iterable[tuple[Any, ...]]) -> int:
+    """Which problem is shown first: one that is not answered alike by every run and at every step, if there is one."""
+    rewards: dict[tuple[Any, ...], set[float]] = {}
+    for row in rows:
+        rewards.setdefault((row["test_set"], row["problem"], row["prompt"]), set()).add(row["reward"])
+    return next((number for number, place in enumerate(problems) if len(rewards[place]) > 1), 0)
 
 
 def _problem(row: Row) -> dict[str, Any]:
