@@ -104,6 +104,27 @@ def test_colours_reach_what_nearly_all_tokens_keep() -> None:
     assert token_quantities.extent(known["overlap"], rows[:1]) == 1.0
 
 
+def test_the_worst_tokens_are_those_furthest_from_rest(runs: list[RunRecord]) -> None:
+    found = token_quantities.worst(runs, n=4, step=20)
+    assert list(found["arm"]) == ["success"] * 4 + ["failure"] * 4 and set(found["step"]) == {20}
+    rows = [row for row in runs[3].tokens() if row["step"] == 20]
+    leads = sorted(
+        (abs(b - a) for row in rows for a, b in zip(row["student_logp"], row["teacher_logp"], strict=True)),
+        reverse=True,
+    )
+    assert list(found["value"].abs()[4:]) == pytest.approx(leads[:4])
+    line = found.iloc[0]
+    row = row_of(runs[2], 20, line["test_set"])
+    before = row["tokens"][: line["place"]]
+    assert [*line["before"].split(), line["token"]] == before[-6:]
+    assert list(token_quantities.worst(runs, "overlap", n=1)["value"]) == [
+        min(v for row in record.tokens() for v in row["overlap"]) for record in runs[2:]
+    ]
+    assert token_quantities.worst(runs[:2]).empty
+    with pytest.raises(ValueError, match="no quantity 'kl'"):
+        token_quantities.worst(runs, "kl")
+
+
 def test_runs_without_a_teacher_have_no_teacher_in_them(tmp_path: Path) -> None:
     record = kept.record(tmp_path, "sft", kept.rows(1, teacher=False))
     content = explore.tokens([record], quantity="student_entropy").content

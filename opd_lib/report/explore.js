@@ -406,6 +406,7 @@ class Explorer {
     this.columns = make("div", { className: "panels" }, ...this.panels.map((panel) => panel.element));
     const bar = make("div", { className: "bar" }, field("prompt", this.problems), field("colour by", this.quantities),
       field(this.stepName, this.slider, "step"));
+    this.slider.hidden = this.data.steps.length < 2;
     const keys = make("p", { className: "note keys" });
     keys.innerHTML = "In a response: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move, <kbd>w</kbd> goes to the worst token.";
     const key = make("div", { className: "key" }, make("div", {}, this.ramp, this.ends), this.about);
@@ -416,7 +417,7 @@ class Explorer {
   // Another prompt, step or run.
   update() {
     const { prompt, answer } = this.data.problems[this.problem], step = this.data.steps[this.step];
-    this.stepName.replaceChildren("training step ", make("b", { textContent: step }), ` of ${this.data.steps.at(-1)}`);
+    this.stepName.replaceChildren("training step ", make("b", { textContent: step }), ` of ${this.data.steps.at(-1)}`.repeat(this.data.steps.length > 1));
     this.slider.setAttribute("aria-label", "training step");
     this.slider.setAttribute("aria-valuetext", `step ${step}`);
     this.prompt.replaceChildren(prompt, "   answer: ", make("b", { textContent: answer }));

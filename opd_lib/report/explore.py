@@ -136,14 +136,13 @@ def tokens(
         return Explorer({"runs": []})
     every = [row for found in rows.values() for row in found]
     known = token_quantities.known(every)
-    if quantity not in {each.key for each in known}:
-        raise ValueError(f"no quantity {quantity!r} of these tokens; choose from {', '.join(q.key for q in known)}")
+    first = known.index(token_quantities.named(quantity, every))
     sets = _among("test set", test_sets, list(dict.fromkeys(row["test_set"] for row in every)))
     logged = sorted({row["step"] for row in every})
     shown = _a_few(logged) if steps is None else sorted(_among("step", steps, logged))
     picked = {arm: [r for r in found if r["test_set"] in sets and r["step"] in shown] for arm, found in rows.items()}
     seeds = {record.arm: record.seed for record in chosen}
-    return Explorer(_content(picked, seeds, shown, known, quantity))
+    return Explorer(_content(picked, seeds, shown, known, first))
 
 
 def _chosen(records: Sequence[RunRecord], arms: Sequence[str] | None, seed: int | None) -> list[RunRecord]:
@@ -177,7 +176,7 @@ def _content(
     seeds: Mapping[str, int],
     steps: Sequence[int],
     known: Sequence[Quantity],
-    first: str,
+    first: int,
 ) -> dict[str, Any]:
     """What is embedded: words, problems and steps by number, every value in whole parts of 1/PARTS."""
     every = [row for found in rows.values() for row in found]
@@ -187,7 +186,7 @@ def _content(
     places = {place: number for number, place in enumerate(problems)}
     return {
         "parts": PARTS,
-        "first": {"quantity": [each.key for each in known].index(first), "problem": _telling(every, problems)},
+        "first": {"quantity": first, "problem": _telling(every, problems)},
         "runs": [{"arm": arm, "seed": seeds[arm], "label": f"{arm} · seed {seeds[arm]}"} for arm in rows],
         "quantities": [asdict(each) | {"extent": token_quantities.extent(each, every)} for each in known],
         "problems": [_problem(row) for row in problems.values()],

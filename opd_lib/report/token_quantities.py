@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
+from opd_lib.report.record import RunRecord
+
 Row = Mapping[str, Any]
 Column = list[float | None]
 
@@ -14,6 +18,8 @@ DEFAULT = "teacher_minus_student"
 DECIMALS = 4
 EXTENT = 0.98
 """The share of tokens whose colour is not at its strongest."""
+BEFORE = 5
+"""How many words stand before a token that is listed."""
 NOT_QUANTITIES = ("tokens", "top", "top_student", "top_teacher")
 
 
@@ -96,6 +102,52 @@ def known(rows: Sequence[Row]) -> tuple[Quantity, ...]:
     others = dict.fromkeys(key for row in rows for key in row if key not in named and _is_column(row, key))
     signs = {key: any(v is not None and v < 0 for row in rows for v in row.get(key, ())) for key in others}
     return (*ours, *(Quantity(key=key, title=key.replace("_", " "), signed=signs[key]) for key in others))
+
+
+def named(key: str, rows: Sequence[Row]) -> Quantity:
+    """The quantity of this key. Raises ValueError listing those of these responses if there is none such."""
+    present = known(rows)
+    for each in present:
+        if each.key == key:
+            return each
+    raise ValueError(f"no quantity {key!r} of these tokens; choose from {', '.join(each.key for each in present)}")
+
+
+def badness(quantity: Quantity, value: float) -> float:
+    """How bad a value is, in the quantity's unit: how far from rest, or how low."""
+    return -value if quantity.worst == "low" else abs(value - quantity.rest)
+
+
+def worst(records: Iterable[RunRecord], key: str = DEFAULT, n: int = 5, step: int | None = None) -> pd.DataFrame:
+    """The n worst tokens of each arm (at this step; by default at any), with the words before them, worst first.
+
+    Columns arm, step, test_set, place (from 1), before, token, value (the quantity's unit). No rows for runs that kept
+    no responses. Raises ValueError for a quantity that there is not.
+    """
+    columns = ["arm", "step", "test_set", "place", "before", "token", "value"]
+    frames = [pd.DataFrame(columns=columns)]
+    for record in records:
+        rows = [row for row in record.tokens() if step in (None, row["step"])]
+        if not rows:
+            continue
+        quantity = named(key, rows)
+        found = [
+            (
+                record.arm,
+                row["step"],
+                row["test_set"],
+                place + 1,
+                " ".join(row["tokens"][:place][-BEFORE:]),
+                word,
+                value,
+            )
+            for row in rows
+            for place, (word, value) in enumerate(zip(row["tokens"], column(row, key) or (), strict=False))
+            if value is not None
+        ]
+        found.sort(key=lambda line: -badness(quantity, line[-1]))
+        frames.append(pd.DataFrame(found[:n], columns=columns))
+    return pd.concat([each for each in frames if len(each)] or frames, ignore_index=True)
 
 
 def extent(quantity: Quantity, rows: Iterable[Row]) -> float:
