@@ -94,6 +94,44 @@ def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: 
         assert alone.response_BT[0].tolist() == together.response_BT[row, :n].tolist()
 
 
+@pytest.mark.parametrize(("slots", "top_p"), [(1, 1.0), (2, 0.9), (5, 1.0), (8, 1.0), (23, 0.9)])
+def test_few_slots_are_refilled_and_change_no_response(
+    student: sources.Model, slots: int, top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [
+        question for name in ("chain-3", "chain-9", "chain-5") for question in chain.held_out_questions(name, 8)
+    ]
+    prompts = sources.make_prompts(student[1], task(), questions, ["T1"] * 24, "chain-a")
+    assert len({len(prompt.token_ids) for prompt in prompts}) > 2
+    uniform_BT = torch.rand(24, 40, generator=models.generator(8), dtype=torch.float64)
+    monkeypatch.setattr(models, "stop_ids", lambda *_: list(range(12)))  # so that lengths differ much
+    together = rollout.sample(*student, prompts, uniform_BT, 1.0, top_p)
+    assert int(together.length_B.min()) < 5 and int(together.length_B.max()) > 20
+    written: list[int] = []
+    original = rollout.Batch.next_logits
+
+    def counted(batch: rollout.Batch, model: Any) -> Any:
+        written.append(len(batch.row_R))
+        return original(batch, model)
+
+    monkeypatch.setattr(rollout.Batch, "next_logits", counted)
+    few = rollout.sample(*student, prompts, uniform_BT, 1.0, top_p, slots)
+    for name in ("response_BT", "length_B", "finished_B"):
+        assert torch.equal(getattr(few, name), getattr(together, name)), name
+    torch.testing.assert_close(few.sampler_logp_BT, together.sampler_logp_BT, atol=1e-12, rtol=0)
+    assert max(written) <= slots
+    waves = [together.length_B[i : i + slots] for i in range(0, 24, slots)]
+    assert len(written) <= sum(int(lengths.max()) for lengths in waves) + len(waves)
+    if slots == 5:
+        assert len(written) < 0.9 * sum(int(lengths.max()) for lengths in waves)
+
+
+def test_a_cache_has_slots_for_what_it_holds(student: sources.Model) -> None:
+    per_token = 2 * 4 * SHAPE.layers * SHAPE.hidden
+    assert rollout.slots(student[0], 100, 7.9 * 100 * per_token) == 7
+    assert rollout.slots(student[0], 100, 1.0) == 1
+
+
 def test_sampling_stops_at_the_end_token_and_says_what_was_cut(student: sources.Model) -> None:
     questions = chain.draw_training("chain-a", 64, random.Random(6))
     prompts = sources.make_prompts(student[1], task(), questions, ["T1"] * 64, "chain-a")

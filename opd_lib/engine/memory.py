@@ -108,14 +108,20 @@ def prompt_tokens(params: RunParams) -> int:
 
 
 def own_cache(params: RunParams, model: Shape, number: int) -> float:
-    """Bytes of the cache when responses are sampled in process: all of a process's rows at a time, to their limits."""
+    """Bytes of the cache when responses are sampled in process: all of a process's rows at a time, to their limits.
+
+    Where machine.sampler_cache_gib holds fewer, fewer are written at a time, but one at least.
+    """
     source, evaluate, processes = params.source, params.evaluate, params.machine.processes
     asked = evaluate.n_problems * len(params.task.test_sets) * evaluate.n_samples
+    longest = evaluate.max_new_tokens
     rows = -(-asked // processes) * (prompt_tokens(params) + evaluate.max_new_tokens) if params.probe is None else 0
     if isinstance(source, Sampled):
         share = -(-source.prompts_per_step // processes) * source.per_prompt
         rows = max(rows, share * (prompt_tokens(params) + source.longest))
-    return float(rows * model.kv_bytes(number))
+        longest = max(longest, source.longest)
+    one = (prompt_tokens(params) + longest) * model.kv_bytes(number)
+    return min(float(rows * model.kv_bytes(number)), max(params.machine.sampler_cache_gib * footprint.GIB, one))
 
 
 def shapes(spec: RunSpec) -> dict[str, Shape]:

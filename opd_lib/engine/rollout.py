@@ -7,9 +7,11 @@ the model and those numbers: not on what else is in the batch, nor on how many p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from opd_lib.engine import models
@@ -33,44 +35,52 @@ def sample(
     uniform_BT: Tensor,
     temperature: float,
     top_p: float,
+    slots: int | None = None,
 ) -> Rollouts:
-    """One response per prompt, at most T tokens each.
+    """One response per prompt, at most T tokens each; `slots` of them are written at a time (None: all).
 
     `uniform_BT` holds numbers in [0, 1): entry (b, t) decides token t of response b by inverting the cumulative
     distribution (temperature first, then the smallest set of tokens with mass ≥ `top_p`). `sampler_logp_BT` is the
     model's log-probability (nats) at temperature 1 over the full vocabulary, whatever the sampling settings.
-    A response ends with a token of `models.stop_ids`; finished ones leave the batch. Rewards are not set here (NaN).
+    A response ends with a token of `models.stop_ids`; finished ones leave the batch, and prompts that wait take their
+    place. Rewards are not set here (NaN).
     """
     model.eval()
     n_rows, limit = uniform_BT.shape
     weight = next(model.parameters())
     device, precise = weight.device, torch.promote_types(weight.dtype, torch.float32)
-    token_BL, mask_BL = _pad_left([prompt.token_ids for prompt in prompts], tokenizer.pad_token_id, device)
     uniform_BT = uniform_BT.to(device)
     response_BT = torch.full((n_rows, limit), tokenizer.pad_token_id, device=device)
     logp_BT = torch.zeros(n_rows, limit, device=device, dtype=precise)
-    length_B = torch.full((n_rows,), limit, device=device)
+    length_B = torch.zeros(n_rows, dtype=torch.long, device=device)
     finished_B = torch.zeros(n_rows, dtype=torch.bool, device=device)
     stop = torch.tensor(models.stop_ids(model, tokenizer), device=device)
-    running = torch.arange(n_rows, device=device)  # which response each row of the shrinking batch is
-    cache = DynamicCache(config=model.config)
-    for t in range(limit):
-        logits_BV = _next_logits(model, token_BL, mask_BL, cache).to(precise)
-        token_B = choose(logits_BV, uniform_BT[running, t], temperature, top_p)
-        open_B = ~finished_B[running]
-        rows = running[open_B]
-        response_BT[rows, t] = token_B[open_B]
-        logp_BT[rows, t] = logits_BV.log_softmax(-1).gather(1, token_B[:, None])[open_B, 0]
-        ended = rows[torch.isin(token_B[open_B], stop)]
-        length_B[ended], finished_B[ended] = t + 1, True
-        kept = (~finished_B[running]).nonzero()[:, 0]
-        if len(kept) == 0:
-            break
-        token_BL = token_B[:, None]
-        mask_BL = torch.cat([mask_BL, torch.ones_like(token_BL)], 1)
-        if len(kept) <= 0.75 * len(running):  # leaving the batch copies the cache: worth it a quarter at a time
-            cache.batch_select_indices(kept)
-            running, token_BL, mask_BL = running[kept], token_BL[kept], mask_BL[kept]
+
+    def draw(batch: Batch) -> None:
+        """The next token of every response of a batch that is not at its end; who is at its end may leave."""
+        logits_RV = batch.next_logits(model).to(precise)
+        place_R = length_B[batch.row_R].clamp(max=limit - 1)
+        token_R = choose(logits_RV, uniform_BT[batch.row_R, place_R], temperature, top_p)
+        open_R = ~(finished_B | (length_B == limit))[batch.row_R]
+        row_O, token_O = batch.row_R[open_R], token_R[open_R]
+        response_BT[row_O, place_R[open_R]] = token_O
+        logp_BT[row_O, place_R[open_R]] = logits_RV.log_softmax(-1).gather(1, token_R[:, None])[open_R, 0]
+        length_B[row_O] += 1
+        finished_B[row_O] = torch.isin(token_O, stop)
+        batch.go_on(token_R, ~(finished_B | (length_B == limit))[batch.row_R])
+
+    waiting, slots = torch.arange(n_rows, device=device), slots or n_rows
+    running: Batch | None = None
+    while running or len(waiting):
+        room = slots - (len(running.row_R) if running else 0)
+        if running and (len(waiting) == 0 or 4 * room < slots):  # taking prompts in copies the cache, as leaving does
+            draw(running)
+        else:
+            taken, waiting = waiting[:room], waiting[room:]
+            entering = Batch.of(taken, [prompts[row].token_ids for row in taken.tolist()], tokenizer, model)
+            draw(entering)
+            running = running.joined(entering) if running and len(entering.row_R) else running or entering
+        running = running if len(running.row_R) else None
     longest = int(length_B.max())
     return Rollouts(
         prompts=tuple(prompts),
@@ -80,6 +90,77 @@ def sample(
         reward_B=torch.full((n_rows,), torch.nan),
         sampler_logp_BT=logp_BT[:, :longest],
     )
+
+
+def slots(model: PreTrainedModel, tokens: int, size: float) -> int:
+    """How many sequences of so many tokens a key-value cache of `size` bytes holds, in float32; at least one."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return max(1, int(size // (4 * 2 * config.num_hidden_layers * heads * width * tokens)))
+
+
+@dataclass
+class Batch:
+    """R responses on their way: which they are, the tokens to be read next, what has been read before.
+
+    `mask_RL` tells tokens from padding: of those in the cache, and of the next ones.
+    """
+
+    row_R: Tensor
+    token_RL: Tensor
+    mask_RL: Tensor
+    cache: DynamicCache
+
+    @classmethod
+    def of(
+        cls,
+        row_R: Tensor,
+        prompts: Sequence[Sequence[int]],
+        tokenizer: PreTrainedTokenizerFast,
+        model: PreTrainedModel,
+    ) -> Batch:
+        """These prompts, nothing read yet; padded on the left so that all end together."""
+        longest, pad = max(map(len, prompts)), tokenizer.pad_token_id
+        token_RL = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in prompts], device=row_R.device)
+        mask_RL = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=row_R.device)
+        return cls(row_R, token_RL, mask_RL, DynamicCache(config=model.config))
+
+    def next_logits(self, model: PreTrainedModel) -> Tensor:
+        """Logits (R, V) of the next token, after reading what is to be read."""
+        position_RL = (self.mask_RL.cumsum(1) - 1).clamp(min=0)[:, -self.token_RL.shape[1] :]
+        out = model(
+            input_ids=self.token_RL,
+            attention_mask=self.mask_RL,
+            position_ids=position_RL,
+            past_key_values=self.cache,
+            logits_to_keep=1,
+        )
+        logits_RV: Tensor = out.logits[:, -1]
+        return logits_RV
+
+    def go_on(self, token_R: Tensor, open_R: Tensor) -> None:
+        """Read these tokens next. Who is done leaves when a quarter is: leaving copies the cache."""
+        self.token_RL = token_R[:, None]
+        self.mask_RL = torch.cat([self.mask_RL, torch.ones_like(self.token_RL)], 1)
+        kept = open_R.nonzero()[:, 0]
+        if len(kept) <= 0.75 * len(self.row_R):
+            self.row_R, self.token_RL, self.mask_RL = self.row_R[kept], self.token_RL[kept], self.mask_RL[kept]
+            if len(kept):
+                self.cache.batch_select_indices(kept)
+
+    def joined(self, other: Batch) -> Batch:
+        """Both together. Each has one token to read next; the shorter is padded on the left, columns of padding go."""
+        length = max(int(batch.mask_RL.sum(1).max()) for batch in (self, other))
+        for layer, others in zip(self.cache.layers, other.cache.layers, strict=True):
+            layer.keys = torch.cat([_left(layer.keys, length - 1), _left(others.keys, length - 1)])
+            layer.values = torch.cat([_left(layer.values, length - 1), _left(others.values, length - 1)])
+        return Batch(
+            row_R=torch.cat([self.row_R, other.row_R]),
+            token_RL=torch.cat([self.token_RL, other.token_RL]),
+            mask_RL=torch.cat([_left(batch.mask_RL[..., None], length)[..., 0] for batch in (self, other)]),
+            cache=self.cache,
+        )
 
 
 def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -98,22 +179,7 @@ def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: floa
     return index_B.clamp(max=probability_BV.shape[-1] - 1)
 
 
-def _next_logits(model: PreTrainedModel, token_BL: Tensor, mask_BL: Tensor, cache: DynamicCache) -> Tensor:
-    position_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)[:, -token_BL.shape[1] :]
-    out = model(
-        input_ids=token_BL,
-        attention_mask=mask_BL,
-        position_ids=position_BL,
-        past_key_values=cache,
-        logits_to_keep=1,
-    )
-    logits: Tensor = out.logits[:, -1]
-    return logits
-
-
-def _pad_left(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of ids as (B, L) tensors of ids and of validity, padded on the left so that all end together."""
-    longest = max(map(len, rows))
-    token_BL = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
-    mask_BL = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return token_BL, mask_BL
+def _left(value_XLD: Tensor, length: int) -> Tensor:
+    """The last `length` places along L, padded with zeros on the left."""
+    lacking = length - value_XLD.shape[-2]
+    return pad(value_XLD, (0, 0, lacking, 0))  # a negative padding cuts

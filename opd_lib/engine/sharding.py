@@ -109,8 +109,9 @@ def whole(model: PreTrainedModel) -> Iterator[None]:
 def sampler(machine: Machine) -> rollout.Sample:
     """`rollout.sample` for students and teachers as `place` leaves them, in the precision of the passes.
 
-    Every process of a run must call it, each with prompts of its own. A spread model is whole while it samples: a copy
-    of all weights in each process, which is for small models.
+    As many responses are written at a time as machine.sampler_cache_gib has room for, at least one. Every process of a
+    run must call it, each with prompts of its own. A spread model is whole while it samples: a copy of all weights in
+    each process, which is for small models.
     """
 
     def sample(
@@ -122,8 +123,10 @@ def sampler(machine: Machine) -> rollout.Sample:
         top_p: float,
     ) -> Rollouts:
         lower = machine.precision != "float32" and not is_sharded(model)
+        tokens = max(len(prompt.token_ids) for prompt in prompts) + uniform_BT.shape[1]
+        slots = rollout.slots(model, tokens, machine.sampler_cache_gib * footprint.GIB)
         with whole(model), torch.autocast(machine.device, torch.bfloat16, enabled=lower):
-            return rollout.sample(model, tokenizer, prompts, uniform_BT, temperature, top_p)
+            return rollout.sample(model, tokenizer, prompts, uniform_BT, temperature, top_p, slots)
 
     return sample
 

@@ -192,7 +192,7 @@ REMEDIES = {
     "activations": "a lower train.micro_tokens or source.max_new_tokens",
     "logits": "a lower machine.logits_gib",
     "sampler": "machine.sampler: transformers, or a smaller student",
-    "cache": "a lower machine.sampler_cache_gib (vllm), or fewer source.prompts_per_step and evaluate.n_samples",
+    "cache": "a lower machine.sampler_cache_gib",
 }
 
 

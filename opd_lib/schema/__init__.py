@@ -113,7 +113,8 @@ class Machine(Strict):
     `diagnose_every`: entropies, exact KL and overlaps are measured at every so many steps, at the first and where the
     student is evaluated; training does not change. `kept_problems`: of each test set so many are answered at each
     evaluation and kept token by token (engine/tokens). `logits_gib`: the logits of so many tokens exist at a time as
-    this holds (GiB; see maths/streaming). `sampler_cache_gib`: key-value cache of the vLLM engine (GiB).
+    this holds (GiB; see maths/streaming). `sampler_cache_gib`: the sampler's key-value cache (GiB);
+    what does not fit waits until a response is finished.
     `max_sampler_gap` (nats): the run stops if the mean |log-probability of the sampler − of the trainer| of a step's
     tokens is larger.
     `teacher_url`: the vLLM server that has the teacher, as http://HOST:8000; null keeps it in the run's own processes.
