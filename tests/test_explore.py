@@ -164,6 +164,10 @@ def test_the_first_seed_that_kept_responses_is_shown_and_steps_are_few(tmp_path:
     content = explore.tokens(runs).content
     assert content["runs"] == [{"arm": "a", "seed": 1, "label": "a · seed 1"}]
     assert content["steps"] == [0, 20, 50, 80, 100, 120, 150, 180, 200]
+    assert [each["label"] for each in explore.tokens(runs, problems=2).content["problems"]] == [
+        "chain-3, problem 0",
+        "chain-4, problem 0",
+    ]
     assert explore.tokens(runs, steps=[200, 10], test_sets=["chain-4"]).content["steps"] == [10, 200]
 
 

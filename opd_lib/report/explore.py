@@ -116,13 +116,14 @@ def tokens(
     seed: int | None = None,
     test_sets: Sequence[str] | None = None,
     steps: Sequence[int] | None = None,
+    problems: int | None = None,
     quantity: str = DEFAULT,
 ) -> Explorer:
     """The responses that runs of one seed kept, for reading side by side; the first two arms are shown first.
 
-    `seed`: by default the first of which a run kept responses. `steps`: by default STEPS of them. `quantity`: what
-    colours the tokens at first. Where no run kept any, what is shown says so. Raises ValueError for an arm, seed, test
-    set, step or quantity that there is not.
+    `seed`: by default the first of which a run kept responses. `steps`: by default STEPS of them. `problems`: how many,
+    all by default. `quantity`: what colours the tokens at first. Where no run kept any, what is shown says so. Raises
+    ValueError for an arm, seed, test set, step or quantity that there is not.
     """
     chosen = _chosen(tuple(records), arms, seed)
     kept = {record.arm: record.tokens() for record in chosen}
@@ -140,7 +141,13 @@ def tokens(
     sets = _among("test set", test_sets, list(dict.fromkeys(row["test_set"] for row in every)))
     logged = sorted({row["step"] for row in every})
     shown = _a_few(logged) if steps is None else sorted(_among("step", steps, logged))
-    picked = {arm: [r for r in found if r["test_set"] in sets and r["step"] in shown] for arm, found in rows.items()}
+    places = list(dict.fromkeys((row["test_set"], row["problem"]) for row in every if row["test_set"] in sets))[
+        :problems
+    ]
+    picked = {
+        arm: [r for r in found if (r["test_set"], r["problem"]) in places and r["step"] in shown]
+        for arm, found in rows.items()
+    }
     seeds = {record.arm: record.seed for record in chosen}
     return Explorer(_content(picked, seeds, shown, known, first))
 
