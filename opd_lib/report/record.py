@@ -134,7 +134,7 @@ def made_by_run(reference: str | None) -> str:
     >>> made_by_run("run:00_models/justrl-small"), made_by_run("a/hub-name"), made_by_run(None)
     ('justrl-small', '', '')
     """
-    return reference.partition("/")[2] if reference and reference.startswith(RUN_PREFIX) else ""
+    return reference.partition("/")[2].partition("@")[0] if reference and reference.startswith(RUN_PREFIX) else ""
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 What a figure shows is said in one place, the notebook. So its code cells are executed in order, in one plain namespace,
 several notebooks at a time. They see a results folder that holds nothing but a link to every record they need; what
 they leave there goes to the folder asked for. Records cannot be changed by this, and there is nothing to be trained.
+Cells with the tag `measures` load checkpoints and draw nothing: they are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import linecache
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +30,8 @@ from opd_lib.run import plan, refresh
 
 SHOWN = 4
 """How many missing runs an error names."""
+MEASURES = "measures"
+"""The tag of a cell that loads checkpoints, and so needs torch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,7 @@ def execute(source: Path, parameters: Mapping[str, Any]) -> None:
     Raises ValueError naming the cell that is no plain Python, does not take the parameters, or refuses its data; any
     other error of a cell comes with its traceback, in which the cell is named as the file.
     """
-    cells = [cell for cell in json.loads(source.read_text())["cells"] if cell["cell_type"] == "code"]
+    cells = [cell for cell in json.loads(source.read_text())["cells"] if is_drawn(cell)]
     texts = ["".join(cell["source"]) for cell in cells]
     codes = [plain_python(text, f"{source}, cell [{number}]") for number, text in enumerate(texts, 1)]
     inputs = [number for number, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
@@ -131,8 +135,17 @@ def execute(source: Path, parameters: Mapping[str, Any]) -> None:
             namespace.update(parameters)
 
 
+def is_drawn(cell: Mapping[str, Any]) -> bool:
+    """Whether it is a code cell that takes part."""
+    return cell["cell_type"] == "code" and MEASURES not in cell["metadata"].get("tags", [])
+
+
 def plain_python(text: str, cell: str) -> CodeType:
-    """A cell's code, compiled. Raises ValueError for what only a notebook's kernel understands."""
+    """A cell's code, compiled; tracebacks and `inspect` find its text under the cell's name, as in a kernel.
+
+    Raises ValueError for what only a notebook's kernel understands.
+    """
+    linecache.cache[cell] = (len(text), None, text.splitlines(keepends=True), cell)
     try:
         return compile(text, cell, "exec", dont_inherit=True)
     except SyntaxError as error:

@@ -1,0 +1,156 @@
+"""An objective of your own, given as text: one Python function `loss(scores, params)`, as a notebook cell defines it.
+
+    loss(scores, params) -> Loss      the SUM over the tokens of a value per token, and how many tokens there are
+
+`scores` (opd_lib/types.TokenScores) has at every position the student's and the teacher's `k` most likely tokens with
+both models' log-probabilities: `scores.candidates`. `params` has `k` and `options`, numbers of your own by name.
+
+The text is all that a run knows: it trains in a process of its own, so imports stand inside the function. The text is
+a parameter like any other: it stands in the run's record, and a changed text is another run. It is executed: train on
+nobody's text whom you would not let run code here.
+
+A token's value must depend on that token's scores alone: a batch is scored a few tokens at a time, and a mean over
+those at hand is not one over the batch. What has no paper and is worth keeping becomes a file of this folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from opd_lib.types import Loss, Reads, TokenScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NEEDS: frozenset[str] = frozenset({"teacher"})
+FUNCTION = "loss"
+KEY = "method.source"
+
+
+class Params(BaseModel):
+    """The objective's text and what it may read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    source: str = Field(description="Python that defines loss(scores, params)")
+    k: Annotated[int, Field(ge=1, description="length of both models' lists of most likely tokens")]
+    options: dict[str, float | int | bool | str] = Field(description="numbers of your own: params.options['name']")
+
+
+def method(function: Callable[[TokenScores, Params], Loss], k: int, **options: float | bool | str) -> dict[str, Any]:
+    """The section `method` of a params file for a function as a notebook cell has defined it.
+
+    Raises ValueError if the function is not called `loss` or its text is not to be had.
+    """
+    if function.__name__ != FUNCTION:
+        raise ValueError(f"{function.__name__}: the function of an objective is called {FUNCTION}; rename it")
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError) as error:
+        raise ValueError(f"{FUNCTION}: its text is not to be had ({error}); define it in a cell or a file") from None
+    return {"name": "own", "source": source.rstrip() + "\n", "k": k, "options": options}
+
+
+def reads(params: Params) -> Reads:
+    """Both lists, each token's log-probability as it is: whatever a function may read, its gradient is exact."""
+    return Reads(k=params.k, lists=frozenset({"student", "teacher"}))
+
+
+def loss(scores: TokenScores, params: Params) -> Loss:
+    """What the text makes of the scores.
+
+    Raises ValueError for a name that the text does not define, for a result that is no loss of these tokens, and for
+    one that is not the sum of what its halves have.
+    """
+    import torch
+
+    n = len(scores.token_N)
+    found = require_loss(evaluated(scores, params), n)
+    with torch.no_grad():
+        halves = [part(scores, slice(n // 2)), part(scores, slice(n // 2, n))]
+        totals = [require_loss(evaluated(half, params), len(half.token_N)).total for half in halves]
+    require_sum(found.total.detach(), totals)
+    return found
+
+
+def evaluated(scores: TokenScores, params: Params) -> object:
+    """What the function returns. Raises ValueError for what the text gets wrong."""
+    try:
+        return function(params.source)(scores, params)
+    except (NameError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{KEY}: {type(error).__name__}: {error}; a run knows the function's text alone: import inside it, and "
+            "read what opd_lib/types.TokenScores and method.options have"
+        ) from error
+
+
+def require_loss(found: object, n_tokens: int) -> Loss:
+    """What was found, if it is a sum over this many tokens. Raises ValueError otherwise."""
+    import torch
+
+    if not isinstance(found, Loss) or not isinstance(found.total, torch.Tensor) or found.total.shape != ():
+        raise ValueError(f"{KEY}: {FUNCTION} returned {found!r}; write Loss(total=A SUM, n_tokens=len(scores.token_N))")
+    if found.n_tokens != n_tokens:
+        raise ValueError(f"{KEY}: {FUNCTION} counts {found.n_tokens} tokens of {n_tokens}; count every one, also at 0")
+    if torch.is_grad_enabled() and not found.total.requires_grad:
+        raise ValueError(f"{KEY}: {FUNCTION} does not depend on the student's log-probabilities: nothing to train with")
+    return found
+
+
+def require_sum(whole: Tensor, halves: Sequence[Tensor]) -> None:
+    """Raise ValueError unless the tokens' values add up: a batch is scored in parts, whose sums are added."""
+    import torch
+
+    if not torch.isclose(whole, halves[0] + halves[1], rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise ValueError(
+            f"{KEY}: {FUNCTION} is {float(whole):.6g} of a batch and {float(halves[0] + halves[1]):.6g} of its two "
+            "halves; a token's value must depend on that token alone: take no mean or maximum over tokens, return a sum"
+        )
+
+
+def part(scores: TokenScores, rows: slice) -> TokenScores:
+    """Some of the tokens."""
+    lists, both = scores.candidates, scores.distributions
+    cut = {f.name: value[rows] for f in fields(scores) if hasattr(value := getattr(scores, f.name), "shape")}
+    if lists is not None:
+        cut["candidates"] = replace(lists, **{f.name: getattr(lists, f.name)[rows] for f in fields(lists)})
+    return replace(scores, **cut, distributions=both and (both[0][rows], both[1][rows]))
+
+
+def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
+    """Refuse a text that is no Python or defines no function `loss(scores, params)`, and lists that cannot be.
+
+    Raises ValueError naming key, reason and remedy.
+    """
+    if not has_teacher:
+        raise ValueError("teacher: null: distillation compares with a teacher; name one")
+    if params.k > vocabulary:
+        raise ValueError(f"method.k: {params.k}: the vocabulary has {vocabulary} tokens; use k ≤ {vocabulary}")
+    try:
+        body = ast.parse(params.source).body
+    except SyntaxError as error:
+        raise ValueError(f"{KEY}, line {error.lineno}: {error.msg}: {(error.text or '').strip()!r}") from None
+    defined = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == FUNCTION]
+    if not defined:
+        raise ValueError(f"{KEY}: defines no function {FUNCTION}; write def {FUNCTION}(scores, params): …")
+    if len(defined[-1].args.args) != 2:
+        raise ValueError(f"{KEY}: {FUNCTION} takes {len(defined[-1].args.args)} arguments; take (scores, params)")
+
+
+@functools.lru_cache(maxsize=8)
+def function(source: str) -> Callable[[TokenScores, Params], object]:
+    """The function that a text defines. Raises ValueError if the text cannot be executed."""
+    namespace: dict[str, Any] = {"__name__": "own"}
+    try:
+        exec(compile(source, KEY, "exec"), namespace)
+    except (ImportError, NameError) as error:
+        raise ValueError(f"{KEY}: {type(error).__name__}: {error}") from error
+    found: Callable[[TokenScores, Params], object] = namespace[FUNCTION]
+    return found
