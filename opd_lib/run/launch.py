@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
 import psutil
@@ -21,7 +21,9 @@ from opd_lib.report import record
 from opd_lib.report.record import RunRecord
 from opd_lib.run import guard, plan, progress
 from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
-from opd_lib.run.status import pace
+
+if TYPE_CHECKING:
+    from opd_lib.run.live import Training
 
 LOG = "log.txt"
 POLL = 0.2
@@ -62,22 +64,49 @@ class Runs:
         raise ValueError(f"no run of arm {arm!r} with seed {seed}; there are {present}")
 
 
-def run(experiment: Experiment, jobs: int | None = None) -> Runs:
+@overload
+def run(
+    experiment: Experiment, jobs: int | None = None, *, live: Literal[False] = False, tracker: str | None = None
+) -> Runs:
+    """The finished runs."""
+
+
+@overload
+def run(
+    experiment: Experiment, jobs: int | None = None, *, live: Literal[True], tracker: str | None = None
+) -> Training:
+    """The runs while they train."""
+
+
+def run(
+    experiment: Experiment, jobs: int | None = None, *, live: bool = False, tracker: str | None = None
+) -> Runs | Training:
     """The finished runs of an experiment; what is missing is computed first, `jobs` at a time (default: per core one).
 
     Prints nothing when all is there. Raises ValueError naming each run that failed, its error and its log; runs that do
     not need it are finished nevertheless. Interrupted or killed, it leaves no process behind; called again, it resumes.
+
+    With `live` it returns at once and shows curves that grow, with buttons to stop and to resume: `.runs()` of what it
+    returns waits for the end. `tracker` also gives the numbers to one of accelerate's trackers: see `opd track`.
     """
-    return _complete(experiment.runs(), jobs)
+    from opd_lib.run import track
+
+    if live:
+        from opd_lib.run.live import show
+
+        return show(experiment, jobs or cores(), tracker)
+    with track.following(experiment, tracker):
+        return complete(experiment.runs(), jobs)
 
 
 def parents(experiment: Experiment, jobs: int | None = None) -> Runs:
     """The finished runs that make an experiment's students and teachers, each once; what is missing is computed."""
     specs = {parent.name: parent for spec in experiment.runs() for parent in spec.parents.values()}
-    return _complete(tuple(specs.values()), jobs)
+    return complete(tuple(specs.values()), jobs)
 
 
-def _complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
+def complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
+    """These runs finished, under the names they were asked for by; what is missing is computed first."""
     todo = plan.missing(specs)
     if todo:
         compute(todo, jobs or cores())
@@ -98,11 +127,7 @@ def compute(specs: Sequence[RunSpec], jobs: int) -> None:
     if jobs < 1:
         raise ValueError(f"jobs: {jobs} is too few; use at least 1")
     pool = Pool(specs)
-    expected = pace(specs)
-    tasks = [
-        progress.Task(name=s.name, steps=plan.steps(s), folder=s.folder, expected=expected.get(s.name)) for s in specs
-    ]
-    meter, display = progress.Meter(tasks=tasks, jobs=jobs), progress.display()
+    meter, display = progress.meter_of(specs, jobs), progress.display()
     try:
         with guard.termination_as_interrupt():
             while pool.is_busy():
@@ -113,9 +138,8 @@ def compute(specs: Sequence[RunSpec], jobs: int) -> None:
     finally:
         pool.stop()
         display.close()
-    failed = [spec for spec in specs if pool.states[spec.name] == FAILED]
-    if failed:
-        raise ValueError("\n".join(failure(spec.name, spec.folder / LOG, spec.folder) for spec in failed))
+    if reasons := pool.failures():
+        raise ValueError(reasons)
 
 
 class Pool:
@@ -153,6 +177,11 @@ class Pool:
         guard.end(family)
         for child in self._children.values():
             child.wait()
+
+    def failures(self) -> str:
+        """Each run that failed, why, and where its log is; empty if none did."""
+        failed = [spec for spec in self.specs.values() if self.states[spec.name] == FAILED]
+        return "\n".join(failure(spec.name, spec.folder / LOG, spec.folder) for spec in failed)
 
     def _room(self, jobs: int, spec: RunSpec) -> bool:
         busy = sum(self.specs[name].params.machine.processes for name in self._children)

@@ -13,7 +13,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Protocol, TextIO
 
-from opd_lib.run.status import snapshot
+from opd_lib.params import RunSpec
+from opd_lib.run import plan
+from opd_lib.run.status import pace, snapshot
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "skipped"
 BAR = 20
@@ -90,6 +92,13 @@ class Meter:
             pace = 10.0  # a notebook: mostly the start of its kernel
         remaining = 0.0 if state in (DONE, FAILED, SKIPPED) else None if pace is None else pace * (task.steps - step)
         return Line(name=task.name, state=state, step=step, steps=task.steps, remaining=remaining)
+
+
+def meter_of(specs: Sequence[RunSpec], jobs: int) -> Meter:
+    """What tells how far these runs are and how long the rest takes."""
+    expected = pace(specs)
+    tasks = [Task(name=s.name, steps=plan.steps(s), folder=s.folder, expected=expected.get(s.name)) for s in specs]
+    return Meter(tasks=tasks, jobs=jobs)
 
 
 class Display(Protocol):

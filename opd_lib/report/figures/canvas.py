@@ -42,11 +42,15 @@ class Label(NamedTuple):
 class Chart(Figure):
     """A matplotlib figure that a notebook shows as a picture without pyplot and its global state."""
 
-    def _repr_png_(self) -> bytes:
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
         with _style():
             buffer = io.BytesIO()
             self.savefig(buffer, format="png", dpi=144)
             return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
 
 
 def _style() -> AbstractContextManager[None]:

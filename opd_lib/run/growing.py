@@ -1,0 +1,70 @@
+"""The numbers of runs while they train: whole rows of their tables, one row per run and step.
+
+A table grows by rows, and a reader may see the last one half-written: only what ends in a line break counts.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from opd_lib.params import RunSpec
+from opd_lib.report import record
+from opd_lib.report.record import RunRecord
+from opd_lib.run import plan
+
+STEPS, EVALS = "steps", "evals"
+KEYS = ("arm", "seed", "step")
+
+
+def place(spec: RunSpec) -> RunRecord | None:
+    """The record of a run, finished or not; None if there is none. Raises ValueError if it is corrupt."""
+    for folder in spec.folders:
+        present = record.read(folder)
+        is_place = folder == spec.folder or (present is not None and present.status == plan.FINISHED)
+        if present is not None and is_place and present.identity == spec.identity:
+            return present
+    return None
+
+
+def rows(folder: Path, table: str) -> pd.DataFrame:
+    """The whole rows of a table so far, every number exactly as written; empty if there are none."""
+    try:
+        text = (folder / f"{table}.csv").read_text()
+    except FileNotFoundError:
+        return pd.DataFrame()
+    whole = text[: text.rfind("\n") + 1]
+    return pd.read_csv(io.StringIO(whole)) if whole else pd.DataFrame()
+
+
+def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:
+    """Columns arm, seed, step, those of steps.csv, and accuracy (the mean over test sets, nan between evaluations).
+
+    Arms are named as they were asked for; runs without rows are left out.
+    """
+    frames = []
+    for spec in specs:
+        present = place(spec)
+        found = _curve(present.folder) if present is not None else pd.DataFrame()
+        if not found.empty:
+            found.insert(0, "seed", spec.seed)
+            found.insert(0, "arm", spec.shown_as[1])
+            frames.append(found)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*KEYS])
+
+
+def sizes(specs: Iterable[RunSpec]) -> tuple[int, ...]:
+    """How many bytes the tables of each run have: equal when nothing was written in between."""
+    paths = [folder / f"{table}.csv" for spec in specs for folder in spec.folders for table in (STEPS, EVALS)]
+    return tuple(path.stat().st_size if path.exists() else 0 for path in paths)
+
+
+def _curve(folder: Path) -> pd.DataFrame:
+    steps, evals = rows(folder, STEPS), rows(folder, EVALS)
+    if evals.empty:
+        return steps
+    accuracy = evals.groupby("step", as_index=False)["accuracy"].mean()
+    return accuracy if steps.empty else steps.merge(accuracy, on="step", how="outer")

@@ -1,0 +1,166 @@
+"""Training in the background of a notebook: what is shown is what is recorded, stop and resume, nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import micro
+import psutil
+import pytest
+from test_launch import TABLES, wait_for
+
+from opd_lib import paths
+from opd_lib.run import growing, launch
+from opd_lib.run.live import DONE, FAILED, GOING, STOPPED, Training
+
+EVALS = "step,test_set,accuracy\n0,chain-3,0.5\n0,chain-4,0.25\n2,chain-3,0.75\n2,chain-4,0.5\n"
+
+
+def test_what_is_shown_is_every_whole_row_of_the_records(world: Path) -> None:
+    experiment = micro.load(world, seeds=(0, 1))
+    running, finished = experiment.spec("student", 0), experiment.spec("student", 1)
+    micro.write_record(running, status="running")
+    micro.write_record(finished)
+    (finished.folder / "evals.csv").write_text(EVALS)
+    with (running.folder / "steps.csv").open("a") as file:
+        file.write("3,0.1")  # the rest of the number is on its way
+    frame = growing.curves(experiment.runs())
+    assert list(frame.columns) == ["arm", "seed", "step", "loss", "accuracy"]
+    rows = frame.astype(object).where(frame.notna(), None).values.tolist()
+    assert rows == [
+        ["student", 0, 1, 0.5, None],
+        ["student", 0, 2, 0.25, None],
+        ["student", 1, 0, None, 0.375],
+        ["student", 1, 1, 0.5, None],
+        ["student", 1, 2, 0.25, 0.625],
+    ]
+    before = growing.sizes(experiment.runs())
+    with (running.folder / "steps.csv").open("a") as file:
+        file.write("25\n")
+    assert growing.sizes(experiment.runs()) != before and growing.curves([running])["loss"].iloc[-1] == 0.125
+
+
+def test_runs_of_other_params_are_not_shown(world: Path) -> None:
+    spec, *_ = micro.load(world).runs()
+    micro.write_record(spec, identity="0" * 16)
+    assert growing.place(spec) is None and growing.curves([spec]).empty
+
+
+def test_outside_jupyter_there_is_plain_progress_and_a_line_that_says_so(
+    world: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    experiment = micro.load(world)
+    for spec in experiment.runs():
+        micro.write_record(spec)
+    training = launch.run(experiment, live=True)
+    assert capfd.readouterr().err == "live: not in Jupyter; plain progress instead\n"
+    assert training.state == DONE and len(training.runs().records) == len(experiment.runs())
+
+
+@pytest.mark.process
+def test_stopped_and_resumed_is_byte_for_byte_as_unbroken(world: Path) -> None:
+    broken, whole = (micro.load(world, results=name, overrides={"train.steps": 100}) for name in ("broken", "whole"))
+    training = Training(broken, jobs=2)
+    training.resume()
+    assert training.state == GOING
+    wait_for(lambda: all(micro.progress_of(spec.folder) > 3 for spec in broken.runs()[:2]))
+    assert 0 < len(training.curves()) < 300 and "running" in training.text()
+    training.stop()
+    assert training.state == STOPPED and not psutil.Process().children(recursive=True)
+    with pytest.raises(ValueError, match="was stopped"):
+        training.runs()
+    training.resume()
+    resumed, unbroken = training.runs(), launch.run(whole, jobs=2)
+    assert training.state == DONE and not psutil.Process().children(recursive=True)
+    assert len(training.curves()["step"].unique()) == 101  # before the first step accuracy is measured
+    for mine, other in zip(resumed.records, unbroken.records, strict=True):
+        for name in TABLES:
+            files = [record.folder / name for record in (mine, other)]
+            assert files[0].exists() == files[1].exists()
+            assert not files[0].exists() or files[0].read_bytes() == files[1].read_bytes(), name
+
+
+@pytest.mark.process
+def test_a_failure_is_told_and_can_be_tried_again(world: Path) -> None:
+    (world / "empty").mkdir()
+    micro.teach(world)
+    for spec in micro.load(world).runs():
+        micro.write_record(spec)
+        spec.model_folder.mkdir()
+    micro.change_arm(world, micro.OPD, "plain", {"student": str(world / "empty")})
+    micro.change_arm(world, micro.OPD, "sampled", {"student": str(world / "empty")})
+    training = Training(micro.load(world, micro.OPD), jobs=2)
+    for _ in range(2):
+        training.resume()
+        with pytest.raises(ValueError, match=r"plain/seed0 failed(.|\n)*log\.txt"):
+            training.runs()
+        assert training.state == FAILED and "plain/seed0 failed" in training.text()
+
+
+FIRST = """
+import sys; sys.path[:0] = [{tests!r}, {root!r}]
+from pathlib import Path
+import micro
+from opd_lib.run import launch, live
+experiment = micro.load(Path({world!r}), overrides={{"train.steps": 3000}})
+training = launch.run(experiment, jobs=2, live=True)
+view, = live._views.values()
+"""
+STATE = "print(training.state, view._stop.disabled, view._resume.disabled, bytes(view._picture.value[:4]))"
+
+
+@pytest.fixture
+def kernel() -> Iterator[Any]:
+    """A notebook's kernel and its client."""
+    pytest.importorskip("ipywidgets")
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(paths.ROOT))
+    yield manager, client
+    client.stop_channels()
+    if manager.is_alive():
+        manager.shutdown_kernel(now=True)
+
+
+def execute(client: Any, code: str) -> tuple[str, list[dict[str, Any]]]:
+    """What a cell prints, and what it displays. Raises AssertionError with the traceback if it fails."""
+    texts, shown = [], []
+
+    def note(message: dict[str, Any]) -> None:
+        content = message["content"]
+        texts.extend([content["text"]] if message["msg_type"] == "stream" else [])
+        shown.extend([content["data"]] if message["msg_type"] == "display_data" else [])
+        assert message["msg_type"] != "error", "\n".join(content["traceback"])
+
+    client.execute_interactive(code, timeout=60, output_hook=note)
+    return "".join(texts), shown
+
+
+@pytest.mark.process
+def test_in_a_kernel_cells_run_while_curves_grow_and_buttons_stop_and_resume(world: Path, kernel: Any) -> None:
+    manager, client = kernel
+    tests = str(Path(__file__).parent)
+    said, (bundle,) = execute(client, FIRST.format(tests=tests, root=str(paths.ROOT), world=str(world)))
+    assert said == "" and bundle["text/plain"] == f"live training of {micro.MODELS}"
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+    def state() -> list[str]:
+        return execute(client, STATE)[0].split(" ", 3)
+
+    wait_for(lambda: "PNG" in state()[3])
+    assert state()[:3] == [GOING, "False", "True"]
+    children = psutil.Process(manager.provisioner.pid).children(recursive=True)
+    assert len([child for child in children if "opd_lib.run.cli" in " ".join(child.cmdline())]) >= 2
+    execute(client, "view._stop.click()")
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    wait_for(lambda: state()[:3] == [STOPPED, "True", "False"])
+    execute(client, "view._chosen.value = ['loss']; before = bytes(view._picture.value)")
+    wait_for(lambda: "True" in execute(client, "print(bytes(view._picture.value) != before)")[0])
+    execute(client, "view._resume.click()")
+    wait_for(lambda: state()[:3] == [GOING, "False", "True"])
+    wait_for(lambda: bool(psutil.Process(manager.provisioner.pid).children()))
+    children = psutil.Process(manager.provisioner.pid).children(recursive=True)
+    manager.shutdown_kernel(now=True)
+    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 20)
