@@ -34,7 +34,7 @@ ARGUMENTS := --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jo
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-header --no-emit-package torch -c requirements/tested.txt
 
-.PHONY: help setup reproduce test test-vllm bench lab refresh-outputs lock clean FORCE
+.PHONY: help setup reproduce test test-vllm bench lab refresh-outputs outputs lock clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -81,6 +81,9 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 refresh-outputs: $(READY) $(READY_BATCH) ## rewrite the committed results and notebooks (5 seeds); nothing else does
 	$(OPD) refresh --profile tiny --seeds 5 $(if $(JOBS),--jobs $(JOBS))
+
+outputs: $(READY) ## the notebooks again on the committed records, with figures, tables, claims, README; trains nothing
+	$(OPD) refresh --profile tiny --outputs-only $(if $(JOBS),--jobs $(JOBS))
 
 lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still fit)
 	@command -v uv >/dev/null || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }

@@ -84,7 +84,7 @@ def test_without_torch_or_kernel_the_same_bytes_as_by_the_notebook(drawn: Path) 
     assert contents(drawn / "results") == before
     for name in (micro.MODELS, micro.OPD):
         ours = contents(drawn / "out" / "tiny" / name)
-        assert set(ours) == {"figures/losses.svg", "tables/losses.csv"}
+        assert set(ours) == {"figures/losses.json", "figures/losses.svg", "tables/losses.csv"}
         assert ours == in_the_usual_way(drawn, name)
 
 
@@ -112,7 +112,7 @@ def test_a_second_drawing_replaces_the_first_as_a_whole(drawn: Path) -> None:
     stray.parent.mkdir(parents=True)
     stray.write_text("old")
     assert figures(drawn, "--only", micro.MODELS).exit_code == 0
-    assert [path.name for path in stray.parent.iterdir()] == ["losses.svg"]
+    assert sorted(path.name for path in stray.parent.iterdir()) == ["losses.json", "losses.svg"]
 
 
 def remove(world: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a notebook leaves behind: tables as text and CSV, figures as picture and SVG, from the same frames."""
+"""What a notebook leaves behind: tables as text and CSV, figures as picture, SVG and the numbers that it shows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ class Outputs:
         print(tables.show(frame, digits))
 
     def figure(self, name: str, chart: figures.Chart) -> figures.Chart:
-        """Write figures/NAME.svg and return the figure, which a notebook then shows."""
-        return figures.save(chart, self.folder / "figures" / f"{name}.svg")
+        """Write figures/NAME.svg and its numbers, figures/NAME.json; return the figure, which a notebook then shows."""
+        figures.save(chart, self.folder / "figures" / f"{name}.svg")
+        write_atomically(self.folder / "figures" / f"{name}.json", figures.plotted(chart))
+        return chart
 
 
 def put_between(path: Path, name: str, text: str) -> None:

@@ -222,21 +222,22 @@ def compare(profile: Profile = "tiny", results: Results = paths.LOCAL) -> None:
 
 @app.command()
 def refresh(
-    profile: Profile = "tiny", seeds: Seeds = None, jobs: Jobs = None, snakemake: options.Snakemake = None
+    profile: Profile = "tiny",
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    snakemake: options.Snakemake = None,
+    outputs_only: options.OutputsOnly = False,
 ) -> None:
     """Rewrite the committed results: train into results/local, copy the records, execute the notebooks, judge."""
-    from opd_lib.run import refresh as committed
+    from opd_lib.run import launch, reexecute
+    from opd_lib.run.refresh import commit_records
 
-    reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
-    chosen = options.experiments(profile, None, seeds, paths.LOCAL, paths.PARAMS, paths.NOTEBOOKS)
-    count = committed.commit_records(spec for experiment in chosen for spec in experiment.runs())
-    typer.echo(f"{count} records copied to {paths.RESULTS / profile}")
-    committed.execute_in_place(chosen, profile)
-    committed.commit_outputs(chosen)
-    judged = committed.judge(profile, paths.RESULTS)
-    typer.echo(f"written: {committed.write_claims(judged, profile, paths.RESULTS)}")
-    if profile == committed.DEFAULT_PROFILE:
-        committed.write_readme(judged)
+    if not outputs_only:
+        reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
+        chosen = options.experiments(profile, None, seeds, paths.LOCAL, paths.PARAMS, paths.NOTEBOOKS)
+        typer.echo(f"{commit_records(r for e in chosen for r in e.runs())} records copied to {paths.RESULTS / profile}")
+    for line in reexecute.reexecute(profile, options.seed_list(seeds), jobs or launch.cores()):
+        typer.echo(line)
 
 
 app.command()(command.bench)

@@ -32,6 +32,9 @@ AtATime = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it takes; start nothing.")]
 Spawned = Annotated[bool, typer.Option("--spawned", help="Started by torchrun.", hidden=True)]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Write RESULTS/.plan.json and stop.")]
+OutputsOnly = Annotated[
+    bool, typer.Option("--outputs-only", help="Train nothing: execute all notebooks on the committed records.")
+]
 Cluster = Annotated[str | None, typer.Option(help="slurm: submit the jobs instead of running them here.")]
 Partition = Annotated[str | None, typer.Option(help="The cluster's partition. Default: its own.")]
 Account = Annotated[str | None, typer.Option(help="The cluster's account. Default: yours.")]

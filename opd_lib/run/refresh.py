@@ -1,4 +1,4 @@
-"""The only writer of committed results: records, verdicts, notebooks with their outputs, the table in the README."""
+"""What is committed of results: records, verdicts, the table in the README (notebooks and outputs: `reexecute`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import paths
-from opd_lib.params import Experiment, RunSpec
+from opd_lib.params import RunSpec
 from opd_lib.report import claims, outputs, record, tables
 from opd_lib.report.record import write_atomically
-from opd_lib.run import evidence, execute, plan
+from opd_lib.run import evidence, plan
 from opd_lib.run.compare import registers
 from opd_lib.runspec import MODEL
 
@@ -79,28 +79,6 @@ def replace_folder(source: Path, target: Path, names: Iterable[str]) -> None:
         os.replace(target, old)
     os.replace(new, target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def commit_outputs(experiments: Iterable[Experiment], committed: Path = paths.RESULTS) -> None:
-    """Copy the figures and tables that executed notebooks left, each folder as a whole."""
-    for experiment in experiments:
-        target = committed / experiment.profile / experiment.name
-        for kind in OUTPUTS:
-            replace_folder(
-                experiment.output / kind, target / kind, sorted(p.name for p in (experiment.output / kind).iterdir())
-            )
-
-
-def execute_in_place(experiments: Iterable[Experiment], profile: str, folder: Path = paths.NOTEBOOKS) -> None:
-    """Execute the notebooks on the committed records: in notebooks/ at the default profile, else beside the records."""
-    for experiment in experiments:
-        source = folder / f"{experiment.name}.ipynb"
-        beside = paths.RESULTS / profile / experiment.name
-        if profile == DEFAULT_PROFILE:
-            output, parameters = source, {}
-        else:
-            output, parameters = beside / execute.EXECUTED, {"profile": profile}
-        execute.run_notebook(source, output, parameters, paths.LOCAL / profile / execute.FAILED, execute.CELL_SECONDS)
 
 
 def judge(profile: str, results: Path) -> pd.DataFrame:

@@ -36,11 +36,9 @@ SETTINGS = {
 }
 NOTEBOOK = "04_success_and_failure"
 START_SECONDS, RUN_SECONDS = 60, 240
-BEGAN = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => /\\[[*\\d]/.test(p.textContent))"
-RAN = """() => {
-    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
-    return prompts.length > 0 && prompts.every(text => /\\[\\d+\\]/.test(text));
-}"""
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
+BEGAN = f"() => {PROMPTS}.some(text => /\\[[*\\d]/.test(text))"
+RAN = f"() => {PROMPTS}.length > 0 && {PROMPTS}.every(text => /\\[\\d+\\]/.test(text))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from opd_lib.report.figures.canvas import Chart, save
 from opd_lib.report.figures.clouds import histograms, scatter
 from opd_lib.report.figures.lines import accuracy_panels, beside_paper, curves, panels, sweep
 from opd_lib.report.figures.maps import heat_maps
+from opd_lib.report.figures.plotted import plotted
 
 __all__ = [
     "Chart",
@@ -24,6 +25,7 @@ __all__ = [
     "heat_maps",
     "histograms",
     "panels",
+    "plotted",
     "save",
     "scatter",
     "sweep",
