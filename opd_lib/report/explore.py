@@ -89,8 +89,8 @@ class Explorer:
         if not self.content["runs"]:
             return NONE_KEPT
         names = ", ".join(run["label"] for run in self.content["runs"])
-        n_problems, steps = len(self.content["problems"]), self.content["steps"]
-        return f"Explorer of {names}: {n_problems} problems at steps {', '.join(map(str, steps))}"
+        steps = ", ".join(map(str, self.content["steps"]))
+        return f"Explorer of {names}; prompts: {len(self.content['problems'])}; steps: {steps}"
 
     def _json(self) -> str:
         return json.dumps(self.content, separators=(",", ":"), ensure_ascii=False)
