@@ -46,50 +46,82 @@ def sample(
     place. Rewards are not set here (NaN).
     """
     model.eval()
-    n_rows, limit = uniform_BT.shape
-    weight = next(model.parameters())
-    device, precise = weight.device, torch.promote_types(weight.dtype, torch.float32)
-    uniform_BT = uniform_BT.to(device)
-    response_BT = torch.full((n_rows, limit), tokenizer.pad_token_id, device=device)
-    logp_BT = torch.zeros(n_rows, limit, device=device, dtype=precise)
-    length_B = torch.zeros(n_rows, dtype=torch.long, device=device)
-    finished_B = torch.zeros(n_rows, dtype=torch.bool, device=device)
-    stop = torch.tensor(models.stop_ids(model, tokenizer), device=device)
-
-    def draw(batch: Batch) -> None:
-        """The next token of every response of a batch that is not at its end; who is at its end may leave."""
-        logits_RV = batch.next_logits(model).to(precise)
-        place_R = length_B[batch.row_R].clamp(max=limit - 1)
-        token_R = choose(logits_RV, uniform_BT[batch.row_R, place_R], temperature, top_p)
-        open_R = ~(finished_B | (length_B == limit))[batch.row_R]
-        row_O, token_O = batch.row_R[open_R], token_R[open_R]
-        response_BT[row_O, place_R[open_R]] = token_O
-        logp_BT[row_O, place_R[open_R]] = logits_RV.log_softmax(-1).gather(1, token_R[:, None])[open_R, 0]
-        length_B[row_O] += 1
-        finished_B[row_O] = torch.isin(token_O, stop)
-        batch.go_on(token_R, ~(finished_B | (length_B == limit))[batch.row_R])
-
-    waiting, slots = torch.arange(n_rows, device=device), slots or n_rows
+    device = next(model.parameters()).device
+    written = Written.nothing(model, tokenizer, uniform_BT.to(device), temperature, top_p)
+    waiting, slots = torch.arange(len(prompts), device=device), slots or len(prompts)
     running: Batch | None = None
     while running or len(waiting):
         room = slots - (len(running.row_R) if running else 0)
         if running and (len(waiting) == 0 or 4 * room < slots):  # taking prompts in copies the cache, as leaving does
-            draw(running)
+            written.draw(running, model)
         else:
             taken, waiting = waiting[:room], waiting[room:]
             entering = Batch.of(taken, [prompts[row].token_ids for row in taken.tolist()], tokenizer, model)
-            draw(entering)
+            written.draw(entering, model)
             running = running.joined(entering) if running and len(entering.row_R) else running or entering
         running = running if len(running.row_R) else None
-    longest = int(length_B.max())
+    longest = int(written.length_B.max())
     return Rollouts(
         prompts=tuple(prompts),
-        response_BT=response_BT[:, :longest],
-        length_B=length_B,
-        finished_B=finished_B,
-        reward_B=torch.full((n_rows,), torch.nan),
-        sampler_logp_BT=logp_BT[:, :longest],
+        response_BT=written.response_BT[:, :longest],
+        length_B=written.length_B,
+        finished_B=written.finished_B,
+        reward_B=torch.full((len(prompts),), torch.nan),
+        sampler_logp_BT=written.logp_BT[:, :longest],
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What has been written so far, and how it goes on."""
+
+    uniform_BT: Tensor
+    temperature: float
+    top_p: float
+    stop: Tensor
+    response_BT: Tensor
+    logp_BT: Tensor
+    length_B: Tensor
+    finished_B: Tensor
+
+    @classmethod
+    def nothing(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        uniform_BT: Tensor,
+        temperature: float,
+        top_p: float,
+    ) -> Written:
+        """B empty responses."""
+        device, weights = uniform_BT.device, next(model.parameters()).dtype
+        return cls(
+            uniform_BT=uniform_BT,
+            temperature=temperature,
+            top_p=top_p,
+            stop=torch.tensor(models.stop_ids(model, tokenizer), device=device),
+            response_BT=torch.full(uniform_BT.shape, tokenizer.pad_token_id, device=device),
+            logp_BT=torch.zeros(uniform_BT.shape, device=device, dtype=torch.promote_types(weights, torch.float32)),
+            length_B=torch.zeros(len(uniform_BT), dtype=torch.long, device=device),
+            finished_B=torch.zeros(len(uniform_BT), dtype=torch.bool, device=device),
+        )
+
+    def draw(self, batch: Batch, model: PreTrainedModel) -> None:
+        """The next token of every response of a batch that is not at its end; who is at its end may leave."""
+        limit, row_R = self.uniform_BT.shape[1], batch.row_R
+        logits_RV = batch.next_logits(model).to(self.logp_BT.dtype)
+        place_R = self.length_B[row_R].clamp(max=limit - 1)
+        token_R = choose(logits_RV, self.uniform_BT[row_R, place_R], self.temperature, self.top_p)
+        open_R = self._is_open(row_R)
+        row_O, place_O, token_O = row_R[open_R], place_R[open_R], token_R[open_R]
+        self.response_BT[row_O, place_O] = token_O
+        self.logp_BT[row_O, place_O] = logits_RV.log_softmax(-1).gather(1, token_R[:, None])[open_R, 0]
+        self.length_B[row_O] += 1
+        self.finished_B[row_O] = torch.isin(token_O, self.stop)
+        batch.go_on(token_R, self._is_open(row_R))
+
+    def _is_open(self, row_R: Tensor) -> Tensor:
+        return ~self.finished_B[row_R] & (self.length_B[row_R] < self.uniform_BT.shape[1])
 
 
 def slots(model: PreTrainedModel, tokens: int, size: float) -> int:
