@@ -34,7 +34,7 @@ ARGUMENTS := --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(JOBS),--jo
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-annotate --no-header --no-emit-package torch -c requirements/tested.txt
 
-.PHONY: help setup reproduce test test-vllm bench lab refresh-outputs outputs lock clean FORCE
+.PHONY: help setup reproduce test test-vllm bench lab site refresh-outputs outputs lock clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -78,6 +78,9 @@ bench: $(READY_BENCH) ## training steps beside TRL, Liger and plain torch, in an
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(WITH_PATH) $(BIN)/jupyter lab notebooks
+
+site: $(READY) ## the results as pages in results/local/site: open index.html there, no server and no network needed
+	$(OPD) site
 
 refresh-outputs: $(READY) $(READY_BATCH) ## rewrite the committed results and notebooks (5 seeds); nothing else does
 	$(OPD) refresh --profile tiny --seeds 5 $(if $(JOBS),--jobs $(JOBS))

@@ -8,9 +8,10 @@ import typer
 from typer.core import TyperGroup
 
 from opd_lib import paths
-from opd_lib.bench import command
+from opd_lib.bench.command import bench
 from opd_lib.run import data, options, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
+from opd_lib.site.command import site
 
 
 class Commands(TyperGroup):
@@ -240,11 +241,8 @@ def refresh(
         typer.echo(line)
 
 
-app.command()(command.bench)
-app.command()(data.data)
-app.command()(data.dedup)
-app.command()(data.grade)
-app.command()(track.track)
+for command in (bench, data.data, data.dedup, data.grade, track.track, site):
+    app.command()(command)
 
 if __name__ == "__main__":
     app()

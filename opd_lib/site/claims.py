@@ -1,0 +1,198 @@
+"""The claims page: each statement of the paper with its verdict and interval, and the way to all that it rests on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import pandas as pd
+
+from opd_lib import params, paths
+from opd_lib.params import Experiment
+from opd_lib.report import tables, vocabulary
+from opd_lib.report.claims import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, NOT_RUN
+from opd_lib.report.quantities import MODELS
+from opd_lib.report.register import Claim, Register
+from opd_lib.site.notebooks import PROFILE, Figure, Notebook
+
+VERDICTS = {HOLDS: "holds", DOES_NOT_HOLD: "fails", INCONCLUSIVE: "open", NOT_RUN: "none"}
+"""verdict → class of its colour"""
+WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n"
+"""Before a page whose table needs the room."""
+NUMBERED = re.compile(r"(\d+)([a-z]?)(?: (left|middle|right))?")
+FUNCTION = re.compile(r"\b([a-z_]+)(?=\()")
+WIDTH, HEIGHT, MARGIN = 150, 26, 8  # of an interval's drawing
+
+
+def read() -> pd.DataFrame:
+    """The committed verdicts. Raises ValueError if there are none."""
+    path = paths.RESULTS / PROFILE / "claims.csv"
+    if not path.exists():
+        raise ValueError(f"{path}: not there; `opd claims` writes it from the records")
+    return pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("estimate", "low", "high")})
+
+
+def figures_of(claim: Claim, figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    """The drawings of the paper's figures that a claim names, in its own notebook or another."""
+    stems = []
+    for part in claim.figure.split(","):
+        if numbered := NUMBERED.fullmatch(part.strip()):
+            number, letter, side = numbered.groups()
+            stems.append(f"fig{int(number):02d}{letter}" + (f"_{side}" if side else ""))
+    named = [figure for figure in figures if any(re.match(rf"{stem}(?![0-9a-z])", figure.name) for stem in stems)]
+    own = [figure for figure in named if figure.notebook == claim.notebook]
+    return tuple(own or named)
+
+
+def runs_of(claim: Claim, experiment: Experiment) -> tuple[str, ...]:
+    """NOTEBOOK/ARM of the runs that a claim's quantity names; all of its notebook's if it names none."""
+    words = {word for _, words in vocabulary.calls(claim.quantity) for word in words}
+    mine = [arm for arm in experiment.arms if arm in words]
+    models = params.load(MODELS, PROFILE).arms
+    made = [f"{MODELS}/{model}" for model in models if model in words and model not in mine]
+    found = [experiment.spec(arm, 0).name.rsplit("/", 1)[0] for arm in mine or ([] if made else experiment.arms)]
+    return tuple(dict.fromkeys([*found, *made]))
+
+
+def page(register: Register, notebooks: Sequence[Notebook]) -> str:
+    """The whole page as Markdown with HTML in it."""
+    judged = read().set_index("id")
+    experiments = {name: params.load(name, PROFILE) for name in {claim.notebook for claim in register.claims}}
+    figures = [figure for notebook in notebooks for figure in notebook.figures]
+    bodies = []
+    for notebook in notebooks:
+        of_it = register.of(notebook.name)
+        rows = "".join(_row(claim, judged.loc[claim.id], experiments[claim.notebook], figures) for claim in of_it)
+        if rows:
+            bodies.append(
+                f'<tbody><tr class="group"><th colspan="5" scope="rowgroup"><a href="notebooks/{notebook.name}.html">'
+                f"{escape(notebook.title)}</a></th></tr>{rows}</tbody>"
+            )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Statement", "Paper", "Ours", "Verdict"))
+    return (
+        f"{WIDE}# The claims\n\n{len(register.claims)} statements of {register.paper} (C) and hypotheses that its "
+        "authors left open (H), each a predicate with a bound that was written before the runs. Intervals are at a "
+        f"level that keeps all of them right together with {register.confidence:.0%} confidence. In the drawings the "
+        "shaded side is the claimed one: a claim holds when its whole interval lies there.\n\n"
+        + raw(
+            f"{bar(judged['verdict'])}{_filters(judged['verdict'])}"
+            '<div class="scroll" tabindex="0" role="region" aria-label="Table of claims"><table class="claims">'
+            f"<thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
+        )
+    )
+
+
+def raw(text: str) -> str:
+    """HTML as a block of Markdown."""
+    return f"`````{{raw}} html\n{text}\n`````\n"
+
+
+def badge(verdict: str) -> str:
+    """A verdict as a coloured word."""
+    return f'<span class="verdict {VERDICTS.get(verdict, "none")}">{escape(verdict)}</span>'
+
+
+def tally(verdicts: pd.Series) -> Mapping[str, int]:
+    """How many there are of each verdict, the best first."""
+    counts = verdicts.value_counts()
+    return {name: int(counts[name]) for name in VERDICTS if name in counts}
+
+
+def bar(verdicts: pd.Series) -> str:
+    """The share of each verdict as one coloured bar."""
+    parts = "".join(
+        f'<span class="{VERDICTS[name]}" style="flex:{count}" title="{count} {name}"><b>{count}</b> {name}</span>'
+        for name, count in tally(verdicts).items()
+    )
+    return f'<div class="verdict-bar" role="img" aria-label="{_spoken(verdicts)}">{parts}</div>'
+
+
+def _spoken(verdicts: pd.Series) -> str:
+    return ", ".join(f"{count} {name}" for name, count in tally(verdicts).items())
+
+
+def _filters(verdicts: pd.Series) -> str:
+    buttons = "".join(
+        f'<button type="button" data-verdict="{VERDICTS[name]}" aria-pressed="false">{name} ({count})</button>'
+        for name, count in tally(verdicts).items()
+    )
+    return f'<p class="filters" hidden>Show only: {buttons}</p>'
+
+
+def _row(claim: Claim, found: pd.Series, experiment: Experiment, figures: Sequence[Figure]) -> str:
+    ours = tables.number(found["estimate"], tables.places(found["estimate"]))
+    cells = (
+        f'<th scope="row"><a href="#{claim.id}">{claim.id}</a></th>'
+        f"<td>{escape(claim.statement)}{_evidence(claim, experiment, figures)}</td>"
+        f'<td data-label="paper">{escape(claim.paper.text)}</td>'
+        f'<td data-label="ours">{ours}{interval(found, claim)}</td>'
+        f"<td>{badge(found['verdict'])}</td>"
+    )
+    return f'<tr id="{claim.id}" class="claim" data-verdict="{VERDICTS.get(found["verdict"], "none")}">{cells}</tr>'
+
+
+def _evidence(claim: Claim, experiment: Experiment, figures: Sequence[Figure]) -> str:
+    drawn = figures_of(claim, figures)
+    links = [
+        f'<a href="notebooks/{claim.notebook}.html#verdicts">notebook</a>',
+        *(f'<a class="zoom" href="figures/{f.notebook}/{f.name}.svg">{escape(f.name)}</a>' for f in drawn),
+        f'<a href="params/{claim.notebook}.html">params</a>',
+        f'<a href="tables/{claim.notebook}/verdicts.csv">verdicts.csv</a>',
+    ]
+    records = ", ".join(
+        f'<a href="records/{run.split("/")[0]}.html#{slug(f"run-{run}")}">{escape(run)}</a>'
+        for run in runs_of(claim, experiment)
+    )
+    quantity = FUNCTION.sub(_explained, escape(claim.quantity, quote=False))
+    bound = f"{claim.comparison} {claim.bound(PROFILE):g}"
+    return (
+        f'<span class="links">{" · ".join(links)}</span><details><summary>How it is judged</summary><dl>'
+        f"<dt>Quantity of one seed</dt><dd><code>{quantity}</code> {escape(bound)}</dd>"
+        f"<dt>Interval</dt><dd>over {claim.statistic}; planned for {claim.seeds} seeds</dd>"
+        f"<dt>Restated</dt><dd>{escape(claim.note)}</dd>"
+        f"<dt>The paper's value</dt><dd>{escape(claim.paper.source)}</dd>"
+        f"<dt>Records</dt><dd>{records}</dd>"
+        '<dt>Code</dt><dd><a href="code/report/claims.html">the verdict</a>, '
+        '<a href="code/report/vocabulary.html">the quantity</a>, <a href="params/claims.html">the claims file</a></dd>'
+        "</dl></details>"
+    )
+
+
+def _explained(function: re.Match[str]) -> str:
+    name = function[1]
+    if name not in vocabulary.FUNCTIONS:
+        return name
+    return f'<a href="glossary.html#{slug(f"f-{name}")}">{name}</a>'
+
+
+def slug(text: str) -> str:
+    """A text as an anchor."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def interval(found: pd.Series, claim: Claim) -> str:
+    """The interval as text and drawing: bar and dot, the bound dashed, the claimed side shaded."""
+    numbers = [float(found[name]) for name in ("estimate", "low", "high")]
+    if any(math.isnan(number) for number in numbers):
+        return ""
+    estimate, low, high = numbers
+    bound, digits = claim.bound(PROFILE), tables.places(estimate)
+    left, right = min(low, bound), max(high, bound)
+    scale = (WIDTH - 2 * MARGIN) / ((right - left) or 1.0)
+
+    def at(value: float) -> str:
+        return f"{MARGIN + (value - left) * scale:.1f}"
+
+    from_, to = (float(at(bound)), float(WIDTH)) if claim.comparison == ">" else (0.0, float(at(bound)))
+    text = f"[{tables.number(low, digits)}, {tables.number(high, digits)}]"
+    return (
+        f'<span class="bounds">{text}</span><svg class="interval" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f'aria-label="interval {text}, claimed {escape(found["threshold"])}">'
+        f'<rect class="claimed" x="{from_:.1f}" y="2" width="{to - from_:.1f}" height="{HEIGHT - 4}"/>'
+        f'<line class="bound" x1="{at(bound)}" x2="{at(bound)}" y1="2" y2="{HEIGHT - 2}"/>'
+        f'<line class="range" x1="{at(low)}" x2="{at(high)}" y1="{HEIGHT / 2}" y2="{HEIGHT / 2}"/>'
+        f'<circle cx="{at(estimate)}" cy="{HEIGHT / 2}" r="4"/></svg>'
+    )

@@ -1,0 +1,204 @@
+"""The glossary of metrics: every column of the records with its equation, unit and range.
+
+Units and meanings of training metrics are those of `maths/diagnostics.UNITS`, functions of claims those of
+`report/vocabulary`. What is only said here is the equation and the range, which a test holds against the records.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from opd_lib.maths.diagnostics import UNITS
+from opd_lib.report import vocabulary
+from opd_lib.site.claims import WIDE
+
+INF = math.inf
+KEYS = ("step", "test_set", "problem", "arm", "seed", "batch", "row", "who", "budget", "pair", "depth", "cap")
+"""Columns that say which row it is."""
+AT_K = re.compile(r"_k\d+$")
+SYMBOLS = r"""
+With $p_t$ the student's and $q_t$ the teacher's distribution over the vocabulary $V$ at position $t$ of a response
+that the student wrote, $y_t$ the token it drew, $S^p_t$ and $S^q_t$ the $k$ most likely tokens of each,
+$I_t=S^p_t\cap S^q_t$ the *overlap*, and $\bar p_t,\bar q_t$ the two renormalised on $I_t$. $\mathbb{E}_t$ is the mean
+over all response tokens of a step, $H(p)=-\sum_{v\in V}p(v)\log p(v)$, logarithms are natural. A column that ends in
+`_k16` is measured with $k=16$.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Equation (LaTeX), range and, for what is not in UNITS, unit and meaning; `source` is the paper's equation."""
+
+    equation: str
+    low: float = 0.0
+    high: float = INF
+    source: str = ""
+    unit: str = ""
+    meaning: str = ""
+
+    @property
+    def span(self) -> str:
+        """The range as text."""
+        ends = [
+            ("−" if end < 0 else "") + ("∞" if math.isinf(end) else f"{abs(end):g}") for end in (self.low, self.high)
+        ]
+        return f"{'(' if math.isinf(self.low) else '['}{ends[0]}, {ends[1]}{')' if math.isinf(self.high) else ']'}"
+
+
+OVERLAP_SUM = r"\sum_{v\in I_t}"
+STEPS = {
+    "loss": Metric(r"\frac{1}{N}\sum_t \ell_t", -INF, INF, "Eqs 3–5"),
+    "grad_norm": Metric(r"\lVert\nabla_\theta L\rVert_2"),
+    "n_tokens": Metric(r"N=\sum_i T_i", 1),
+    "response_length": Metric(r"\frac{1}{B}\sum_i T_i"),
+    "truncated_share": Metric(r"\frac{1}{B}\,\lvert\{i: y_i\ \mathrm{was\ cut}\}\rvert", 0, 1),
+    "reward": Metric(r"\frac{1}{B}\,\lvert\{i: y_i\ \mathrm{is\ right}\}\rvert", 0, 1),
+    "sampler_gap": Metric(r"\max_t\lvert\log p^{\mathrm{sampler}}_t(y_t)-\log p_t(y_t)\rvert"),
+    "student_entropy": Metric(r"\mathbb{E}_t[H(p_t)]"),
+    "teacher_entropy": Metric(r"\mathbb{E}_t[H(q_t)]"),
+    "entropy_gap": Metric(r"\mathbb{E}_t\lvert H(q_t)-H(p_t)\rvert", source="Eq. 8"),
+    "entropy_gap_of_means": Metric(r"\lvert\mathbb{E}_t[H(q_t)]-\mathbb{E}_t[H(p_t)]\rvert"),
+    "reverse_kl": Metric(r"\mathbb{E}_t\sum_{v\in V}p_t(v)\log\frac{p_t(v)}{q_t(v)}", source="Eqs 2, 4"),
+    "sampled_reverse_kl": Metric(r"\mathbb{E}_t[\log p_t(y_t)-\log q_t(y_t)]", -INF, INF, "Eq. 3"),
+    "overlap": Metric(r"\mathbb{E}_t\frac{\lvert I_t\rvert}{k}", 0, 1, "Eq. 6"),
+    "student_mass": Metric(rf"\mathbb{{E}}_t{OVERLAP_SUM}p_t(v)", 0, 1, "Eq. 9"),
+    "teacher_mass": Metric(rf"\mathbb{{E}}_t{OVERLAP_SUM}q_t(v)", 0, 1, "Eq. 10"),
+    "student_support_mass": Metric(r"\mathbb{E}_t\sum_{v\in S^p_t}p_t(v)", 0, 1),
+    "advantage_paper": Metric(
+        rf"\mathbb{{E}}_t\frac{{1}}{{\lvert I_t\rvert}}{OVERLAP_SUM}\bar p_t(v)(\log\bar q_t(v)-\log\bar p_t(v))",
+        -INF, 0, "Eq. 7",
+    ),
+    "advantage_reference_code": Metric(
+        rf"\frac{{\sum_t{OVERLAP_SUM}w_t(v)(\log q_t(v)-\log p_t(v))}}{{\sum_t\lvert I_t\rvert}},"
+        r"\quad w_t(v)=\frac{p_t(v)}{\sum_{u\in S^p_t}p_t(u)}",
+        -INF, INF,
+    ),
+    "advantage_verl": Metric(
+        rf"\mathbb{{E}}_t\frac{{1}}{{\lvert I_t\rvert}}{OVERLAP_SUM}q_t(v)(\log p_t(v)-\log q_t(v))", -INF, INF
+    ),
+    "empty_overlap": Metric(r"\frac{1}{N}\,\lvert\{t: I_t=\emptyset\}\rvert", 0, 1),
+    "delta_p": Metric(
+        r"\mathbb{E}_t[p_t(v_t)-q_t(v_t)],"
+        r"\quad v_t=\mathrm{argmax}_{v\in S^p_t}\,w_t(v)\lvert\log q_t(v)-\log p_t(v)\rvert",
+        -1, 1, "Fig. 19",
+    ),
+}  # fmt: skip
+RIGHT, CUT = "answers that are right, mean over the problems of a test set", "answers cut at the length limit"
+EVALS = {
+    "accuracy": Metric(r"\frac{1}{M}\sum_m\frac{c_m}{n}", 0, 1, "avg@n", "share", f"{RIGHT} ($c_m$ of $n$ samples)"),
+    "pass_at_k": Metric(
+        r"\frac{1}{M}\,\lvert\{m: c_m>0\}\rvert", 0, 1, "", "share", "problems with at least one right answer among $n$"
+    ),
+    "truncated_share": Metric("", 0, 1, "", "share", CUT),
+    "no_answer_share": Metric("", 0, 1, "", "share", "answers in which no answer was found"),
+    "response_length": Metric("", 0, INF, "", "tokens", "mean length of the answers"),
+    "n_problems": Metric("M", 1, INF, "", "problems", "problems of the test set"),
+    "n_samples": Metric("n", 1, INF, "", "answers", "answers to each problem"),
+}
+CAPS = {
+    "accuracy": Metric("", 0, 1, "", "share", "answers that are right and had ended within `cap` tokens"),
+    "finished_share": Metric("", 0, 1, "", "share", "answers that had ended within `cap` tokens"),
+}
+PROBLEMS = {
+    "n_correct": Metric("c_m", 0, INF, "", "answers", "right answers to this problem"),
+    "n_samples": Metric("n", 1, INF, "", "answers", "answers to this problem"),
+}
+DEPTH = {
+    "n_tokens": Metric("", 1, INF, "", "tokens", "tokens whose position lies in this bucket"),
+    **{
+        name: STEPS[name] for name in ("student_entropy", "teacher_entropy", "reverse_kl", "overlap", "advantage_paper")
+    },
+}
+COSINE = r"\cos(g_1,g_2)"
+PROBE = {
+    "reward_mean": Metric(
+        r"\frac{1}{T}\sum_t[\log q_t(y_t)-\log p_t(y_t)]", -INF, INF, "§6.2", "nats/token",
+        "mean token reward of one response",
+    ),
+    "correct": Metric("", 0, 1, "", "", "1 if the response is right, else 0"),
+    "length": Metric("T", 1, INF, "", "tokens", "length of the response"),
+    "finished": Metric("", 0, 1, "", "", "1 if the response ended by itself, else 0"),
+    "coherence": Metric(
+        r"\frac{\lVert\sum_t g_t\rVert^2}{\sum_t\lVert g_t\rVert^2}", 0, INF, "", "",
+        "do tokens' gradients of the head weight add up (above 1) or cancel (below)? Depends on their number",
+    ),
+    "mean_cosine": Metric(
+        r"\frac{1}{N(N-1)}\sum_{s\neq t}\cos(g_s,g_t)", -1, 1, "", "", "mean cosine of two tokens' gradients"
+    ),
+    "effective_rank": Metric(
+        r"\frac{(\sum_t\lVert g_t\rVert^2)^2}{\sum_{s,t}\langle g_s,g_t\rangle^2}", 1, INF, "", "",
+        "number of directions over which tokens' gradients are spread",
+    ),
+    "n_tokens": Metric("N", 1, INF, "", "tokens", "tokens that were looked at"),
+    "half_batch_cosine": Metric(COSINE, -1, 1, "", "", "cosine of the gradients of two halves of a batch, all weights"),
+    "against_cosine": Metric(COSINE, -1, 1, "", "", "cosine of the gradients of two objectives, all weights"),
+    "mean_abs_advantage": Metric(
+        r"\mathbb{E}_t\lvert\log q_t(y_t)-\log p_t(y_t)\rvert", 0, INF, "", "nats", "mean size of the token reward"
+    ),
+    "grad_norm": Metric(r"\lVert\nabla_\theta L\rVert_2", 0, INF, "", "", "norm of the batch's gradient, all weights"),
+    "accuracy": Metric("", 0, 1, "Fig. 11b", "share", "continued responses that are right"),
+    "student_accuracy": Metric("", 0, 1, "Fig. 11b", "share", "the same responses, uncut and not continued"),
+    "n": Metric("", 1, INF, "", "responses", "responses that were continued"),
+    "js": Metric(
+        r"\mathbb{E}_t[\tfrac12\mathrm{KL}(a\Vert m)+\tfrac12\mathrm{KL}(b\Vert m)],\quad m=\tfrac12(a+b)",
+        0, math.log(2), "", "nats", "Jensen–Shannon divergence of a pair of models on the student's tokens",
+    ),
+    "kl": Metric(r"\mathbb{E}_t[\mathrm{KL}(a\Vert b)]", 0, INF, "", "nats/token", "the pair, first from second"),
+    "kl_reverse": Metric(r"\mathbb{E}_t[\mathrm{KL}(b\Vert a)]", 0, INF, "", "nats/token", "second from first"),
+    "overlap": STEPS["overlap"],
+}  # fmt: skip
+TABLES = {"steps": STEPS, "evals": EVALS, "depth": DEPTH, "caps": CAPS, "problems": PROBLEMS, "probe": PROBE}
+"""table of a run → column (a trailing _k16 left out) → what it is; KEYS are left out"""
+ABOUT = {
+    "steps": "one row per optimiser step, over the step's own responses",
+    "evals": "one row per evaluation and test set",
+    "depth": "one row per logged step and stretch of positions; the metrics of `steps` on those tokens alone",
+    "caps": "one row per evaluation, test set and cap: what if no answer might be longer?",
+    "problems": "one row per evaluation and problem",
+    "probe": "runs that measure two checkpoints and train nothing; which columns there are depends on the probe",
+}
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    tables = "\n".join(_table(name, metrics) for name, metrics in TABLES.items())
+    functions = "\n".join(_function(name, function) for name, function in vocabulary.FUNCTIONS.items())
+    return (
+        f"{WIDE}# Glossary of metrics\n\n{SYMBOLS}\n{tables}\n## Quantities of claims\n\nA claim's quantity is an "
+        "expression of these functions, one number per seed. In brackets: the table that is read.\n\n" + functions
+    )
+
+
+def _table(name: str, metrics: dict[str, Metric]) -> str:
+    rows = []
+    for column, metric in metrics.items():
+        unit, meaning = (metric.unit, metric.meaning) if metric.meaning else UNITS[column]
+        text = " ".join(re.sub(r"\s*\((?:Eq\.|Fig) \d+\)", "", meaning).split())
+        equation = f"\n\n    $${metric.equation}$$\n" if metric.equation else ""
+        rows.append([f"`{column}`", f"{text}{equation}", metric.source, unit, metric.span])
+    head = ("column", "meaning and equation", "in the paper", "unit", "range")
+    lines = "\n".join("* - " + "\n  - ".join(row) for row in (head, *rows))
+    return (
+        f"(m-{name})=\n## `{name}.csv`\n\n{ABOUT[name].capitalize()}.\n\n"
+        f":::{{list-table}}\n:header-rows: 1\n:class: metrics\n\n{lines}\n:::\n"
+    )
+
+
+def _function(name: str, function: Callable[..., Any]) -> str:
+    plain = vocabulary.PAIRED[name] if isinstance(function, partial) else function
+    _, *arguments = inspect.signature(plain).parameters.values()
+    shown = ", ".join(_argument(argument) for argument in arguments)
+    text = inspect.getdoc(plain) or ""
+    return f"(f-{name})=\n### `{name}({shown})`\n\n{text}\n"
+
+
+def _argument(argument: inspect.Parameter) -> str:
+    if argument.kind is argument.VAR_POSITIONAL:
+        return "…"
+    return argument.name if argument.default is argument.empty else f"[{argument.name}]"

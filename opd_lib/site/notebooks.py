@@ -1,0 +1,124 @@
+"""The committed notebooks as the site reads them: titles, figures with their captions, differences from the paper."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from opd_lib import paths
+
+PROFILE = "tiny"
+"""Whose records the notebooks show."""
+FIGURE = re.compile(r'outputs\.figure\(\s*"([^"]+)"')
+LOOK_FOR = re.compile(r"\*What to look for:\*\s*(.+?)(?:\n\s*\n|\Z)", re.DOTALL)
+DIFFERENCES = "Differences from the paper"
+LIVE = re.compile(r"^application/vnd\.jupyter\.widget")
+"""Outputs that need a running kernel; where a page stands beside them, the page is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a notebook. `heading` is the section it stands in, `caption` what to look for in it."""
+
+    name: str
+    notebook: str
+    heading: str
+    caption: str
+
+    @property
+    def svg(self) -> Path:
+        """The committed drawing."""
+        return paths.RESULTS / PROFILE / self.notebook / "figures" / f"{self.name}.svg"
+
+    def link(self, to_root: str) -> str:
+        """The figure as HTML: a picture that is a link to itself at full size, seen from a page `to_root` away."""
+        address = f"{to_root}figures/{self.notebook}/{self.name}.svg"
+        text = html.escape(f"{self.heading} ({self.name})", quote=True)
+        return f'<a class="zoom" href="{address}" title="Enlarge"><img src="{address}" alt="{text}" loading="lazy"></a>'
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """An executed notebook."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @cached_property
+    def content(self) -> NotebookNode:
+        """Cells and outputs. Raises ValueError if the file cannot be read."""
+        try:
+            found: NotebookNode = nbformat.read(self.path, as_version=4)  # type: ignore[no-untyped-call]
+            return found
+        except (OSError, nbformat.reader.NotJSONError) as error:
+            raise ValueError(f"{self.path}: not readable as a notebook ({error})") from error
+
+    @cached_property
+    def title(self) -> str:
+        """The first heading."""
+        return str(self.content.cells[0].source.splitlines()[0].lstrip("# "))
+
+    @property
+    def short_title(self) -> str:
+        """The title up to its colon."""
+        return self.title.partition(":")[0]
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        """Its figures that are committed as SVG, in order."""
+        found, heading, caption = [], self.title, ""
+        for cell in self.content.cells:
+            if cell.cell_type == "markdown":
+                headings = re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE)
+                heading = headings[-1] if headings else heading
+                looked_for = LOOK_FOR.search(cell.source)
+                caption = " ".join(looked_for[1].split()) if looked_for else ""
+                continue
+            found += [Figure(name, self.name, heading, caption) for name in FIGURE.findall(cell.source)]
+        return tuple(figure for figure in found if figure.svg.exists())
+
+    def section(self, heading: str) -> str:
+        """The Markdown below a heading of the second level, empty if there is none."""
+        for cell in self.content.cells:
+            if cell.cell_type == "markdown":
+                _, found, rest = f"\n{cell.source}".partition(f"\n## {heading}\n")
+                if found:
+                    return re.split(r"^## ", rest, flags=re.MULTILINE)[0].strip()
+        return ""
+
+    def page(self, head: str) -> NotebookNode:
+        """The notebook as a page: `head` below the title, and each committed figure in the place of its pixels."""
+        page: NotebookNode = nbformat.from_dict(self.content)  # type: ignore[no-untyped-call]
+        page.metadata.pop("widgets", None)
+        by_name = {figure.name: figure for figure in self.figures}
+        for cell in page.cells:
+            names = FIGURE.findall(cell.source) if cell.cell_type == "code" else []
+            drawn = [by_name[name].link("../") for name in names if name in by_name]
+            for output in cell.get("outputs", []):
+                _make_static(output, "".join(drawn))
+        heading, _, text = page.cells[0].source.partition("\n")
+        page.cells[0].source = f"{heading}\n\n{head}\n{text}"
+        return page
+
+
+def _make_static(output: NotebookNode, drawn: str) -> None:
+    data = output.get("data", {})
+    if "image/png" in data and drawn:
+        output.data = {"text/html": drawn, "text/plain": ""}
+    elif "text/html" in data:
+        for kind in [kind for kind in data if LIVE.match(kind)]:
+            del data[kind]
+
+
+def read(folder: Path = paths.NOTEBOOKS) -> tuple[Notebook, ...]:
+    """Every notebook of a folder, by name."""
+    return tuple(Notebook(path) for path in sorted(folder.glob("[0-9]*.ipynb")))

@@ -1,0 +1,141 @@
+"""The pages beside the notebooks: the first one, figures, differences from the paper, adding a method."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import pandas as pd
+
+from opd_lib import methods, paths
+from opd_lib.report import claims as verdicts
+from opd_lib.report.register import Register
+from opd_lib.site import claims
+from opd_lib.site.claims import raw
+from opd_lib.site.files import relinked
+from opd_lib.site.notebooks import DIFFERENCES, Figure, Notebook
+
+SHOWN_FIRST = ("04_success_and_failure", "fig06_dynamics")
+"""The figure of the first page: notebook and name."""
+OWN_METHOD = "92_your_own_method"
+DIFFERS = re.compile(r"(?:^|(?<=[.\s]))Differs\b(.*?)(?=\n\s*\n|\Z)", re.DOTALL)
+
+
+def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str, str]) -> str:
+    """The first page: what holds, one figure, a way into each notebook, how to compute it all again."""
+    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    judged = claims.read()
+    figure = next(f for notebook in notebooks for f in notebook.figures if (f.notebook, f.name) == SHOWN_FIRST)
+    cards = raw('<ul class="cards">' + "".join(_card(notebook, judged, register) for notebook in notebooks) + "</ul>")
+    slogan = _between(readme, "**", "**")
+    about = "\n".join(readme.partition(f"**{slogan}**")[2].partition("\n## ")[0].strip().splitlines())
+    commands = _between(readme, "## Two commands\n", "\n## ").strip()
+    return (
+        f"# On-policy distillation, replicated\n\n{{.slogan}}\n{slogan}\n\n{relinked(about, known)}\n\n"
+        "## What holds\n\n"
+        + raw(claims.bar(judged["verdict"]))
+        + f"{verdicts.summary(judged)} [All claims with their evidence](claims.md).\n\n## One figure\n\n"
+        + raw(f"<figure>{figure.link('')}<figcaption>{_caption(figure)}</figcaption></figure>")
+        + f"\n## The notebooks\n\n{cards}\n## Compute it again\n\n"
+        + relinked(commands, known)
+        + "\n\n"
+        + _contents(notebooks)
+    )
+
+
+def _card(notebook: Notebook, judged: pd.DataFrame, register: Register) -> str:
+    ids = [claim.id for claim in register.of(notebook.name)]
+    counts = claims.tally(judged.set_index("id").loc[ids, "verdict"])
+    chips = " ".join(f'<span class="verdict {claims.VERDICTS[v]}">{n} {v}</span>' for v, n in counts.items())
+    picture = f'<img src="figures/{notebook.name}/{notebook.figures[0].name}.svg" alt="">' if notebook.figures else ""
+    name, _, rest = notebook.title.partition(":")
+    return (
+        f'<li><a href="notebooks/{notebook.name}.html"><span class="thumb">{picture}</span>'
+        f"<strong>{escape(name)}</strong> <span>{escape(rest.strip())}</span></a><p>{chips}</p></li>"
+    )
+
+
+def _contents(notebooks: Sequence[Notebook]) -> str:
+    parts = {
+        "Results": ["claims", "figures", "differences"],
+        "Notebooks": [f"{notebook.short_title} <notebooks/{notebook.name}>" for notebook in notebooks],
+        "Reference": ["glossary", "add_a_method", "params/index", "records/index", "code/index"],
+    }
+    lists = (f":caption: {caption}\n:hidden:\n\n" + "\n".join(names) for caption, names in parts.items())
+    return "\n\n".join(f"```{{toctree}}\n{names}\n```" for names in lists)
+
+
+def figures(notebooks: Sequence[Notebook]) -> str:
+    """All figures as a gallery, each with what to look for and its numbers."""
+    parts = ["# Figures\n\nChoose one to enlarge it. Each is drawn from the committed records of five seeds.\n"]
+    for notebook in notebooks:
+        shown = "".join(
+            f"<figure>{f.link('')}<figcaption>{_caption(f)}</figcaption></figure>" for f in notebook.figures
+        )
+        if shown:
+            parts.append(f"## [{notebook.short_title}](notebooks/{notebook.name}.ipynb)\n")
+            parts.append(raw(f'<div class="gallery">{shown}</div>'))
+    return "\n".join(parts)
+
+
+def _caption(figure: Figure) -> str:
+    caption = f" <em>What to look for:</em> {_html(figure.caption)}" if figure.caption else ""
+    table = paths.RESULTS / "tiny" / figure.notebook / "tables" / f"{figure.name}.csv"
+    numbers = f' · <a href="tables/{figure.notebook}/{figure.name}.csv">numbers</a>' if table.exists() else ""
+    notebook = f'<a href="notebooks/{figure.notebook}.html">{figure.notebook}</a>'
+    return f"<strong>{_html(figure.heading)}.</strong>{caption}<small>{notebook}{numbers}</small>"
+
+
+def _html(text: str) -> str:
+    """A line of Markdown as HTML, as far as captions use it: `code` and formulas of one letter."""
+    plain = re.sub(r"\$([^$]+)\$", r"<i>\1</i>", escape(text, quote=False))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", plain)
+
+
+def differences(notebooks: Sequence[Notebook]) -> str:
+    """What notebooks and docstrings say under "Differences from the paper" and "Differs:"."""
+    head = "Collected from the last sections of notebooks, and from what docstrings say after the word Differs."
+    parts = [f"# How we differ from the paper\n\n{head}\n"]
+    parts += [
+        f"## [{notebook.short_title}](notebooks/{notebook.name}.ipynb)\n\n{text}\n"
+        for notebook in notebooks
+        if (text := notebook.section(DIFFERENCES))
+    ]
+    lines = [f"- `{name}`: {text}" for name, text in differing().items()]
+    return "\n".join([*parts, "## In the code\n", *lines])
+
+
+def differing() -> dict[str, str]:
+    """Path of a module → what its docstring says after "Differs", as one line."""
+    found = {}
+    for path in sorted((paths.ROOT / "opd_lib").rglob("*.py")):
+        if told := DIFFERS.search(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""):
+            found[path.relative_to(paths.ROOT).as_posix()] = " ".join(f"Differs{told[1]}".split())
+    return found
+
+
+def add_a_method(known: Mapping[str, str]) -> str:
+    """How to add a method, a task, a probe: CONTRIBUTING.md, the contract of methods, and the methods there are."""
+    text = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## Adding .+?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    there = "\n".join(f"| `opd_lib/methods/{name}.py` | {_first_sentence(name)} |" for name in methods.names())
+    contract = (methods.__doc__ or "").strip()
+    own = "" if not (paths.NOTEBOOKS / f"{OWN_METHOD}.ipynb").exists() else (
+        f"The quickest way is to try it in a cell first: [](notebooks/{OWN_METHOD}.ipynb).\n\n"
+    )  # fmt: skip
+    return (
+        f"# Add a method\n\n{own}" + relinked("".join(sections), known) + "\n\n## The contract of a method\n\n"
+        f"```text\n{contract}\n```\n\n## The methods there are\n\n| file | what it is |\n|---|---|\n{there}\n"
+    )
+
+
+def _first_sentence(method: str) -> str:
+    path = paths.ROOT / "opd_lib" / "methods" / f"{method}.py"
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
+def _between(text: str, begin: str, end: str) -> str:
+    return text.partition(begin)[2].partition(end)[0]
