@@ -129,7 +129,7 @@ def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
     assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 3
 
 
-def test_the_longest_chain_is_started_first() -> None:
+def test_a_job_is_as_urgent_as_the_chain_behind_it_is_long() -> None:
     def job(name: str, needs: tuple[str, ...], steps: int = 1, expected: float | None = None) -> jobs.Job:
         return jobs.Job(
             name=name, is_run=True, needs=needs, done=Path(name), words=(), folder=Path(), steps=steps,
@@ -138,12 +138,9 @@ def test_the_longest_chain_is_started_first() -> None:
 
     short, long = job("short", (), steps=5), job("long", (), steps=20)
     after_short, after_both = job("after short", ("short",), steps=12), job("after both", ("long", "after short"))
-    assert jobs.critical([short, long]) == long
-    assert jobs.critical([short, long, after_short]) == long  # 5 + 12 < 20
-    assert jobs.critical([short, long, after_short, after_both]) == after_both
-    assert (
-        jobs.critical([short, long, after_short, job("elsewhere", ("done before",), expected=30.0)]).name == "elsewhere"
-    )
+    alone = job("alone", ("done before",), expected=7.5)
+    found = jobs.urgency([short, long, after_short, after_both, alone])
+    assert found == {"short": 5 + 12 + 1, "long": 20 + 1, "after short": 12 + 1, "after both": 1, "alone": 7.5}
 
 
 def test_a_job_asks_a_cluster_for_what_its_params_say() -> None:
@@ -210,10 +207,10 @@ def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    assert re.search(rf"^run +{sum(job.is_run for job in todo)}$", said, re.MULTILINE)
-    assert re.search(rf"^notebook +{len(chosen)}$", said, re.MULTILINE)
-    found = re.findall(r"wildcards: name=(\S+)\n +resources: (.*)", said)
-    asked = {name: dict(re.findall(r"(\w+)=([^,]+)", resources)) for name, resources in found}
+    assert re.search(rf"^total +{len(todo) + 1}$", said, re.MULTILINE)
+    names = {"job_" + re.sub(r"\W", "_", job.name): job.name for job in todo}
+    found = re.findall(r"^rule (job_\w+):\n(?:    .*\n)*?    resources: (.*)", said, re.MULTILINE)
+    asked = {names[rule]: dict(re.findall(r"(\w+)=([^,]+)", resources)) for rule, resources in found}
     assert set(asked) == {job.name for job in todo}
     for job in todo:
         expected = {key: str(value) for key, value in jobs.resources(job.machine).items()}

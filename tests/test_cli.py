@@ -159,18 +159,20 @@ def test_evidence_leaves_out_calibration_failures_and_other_parameters(world: Pa
     assert set(found.experiments[micro.MODELS]["steps"]["arm"]) == {"teacher"}
 
 
-def test_readme_table_stands_between_its_markers(tmp_path: Path) -> None:
+def test_readme_tables_stand_between_their_markers(tmp_path: Path) -> None:
     row = {"id": "C1", "figure": "5", "statement": "It falls.", "paper": ".5", "verdict": "holds", "estimate": 0.25}
     judged = pd.DataFrame([row | {"paper_number": "inside", "low": 0.2, "high": 0.3, "threshold": "> 0", "n_seeds": 5}])
     readme = tmp_path / "README.md"
-    readme.write_text("# Title\n")
-    with pytest.raises(ValueError, match="<!-- claims -->"):
-        refresh.write_readme(judged, readme)
-    readme.write_text("# Title\n<!-- claims -->\nOLD TABLE\n<!-- /claims -->\nrest\n")
+    for text, lacking in (("# Title\n", "notebooks"), ("<!-- notebooks -->\n<!-- /notebooks -->\n", "claims")):
+        readme.write_text(text)
+        with pytest.raises(ValueError, match=f"<!-- {lacking} -->"):
+            refresh.write_readme(judged, readme)
+    between = "<!-- notebooks -->\nOLD\n<!-- /notebooks -->\n<!-- claims -->\nOLD TABLE\n<!-- /claims -->\n"
+    readme.write_text(f"# Title\n{between}rest\n")
     for _ in range(2):
         refresh.write_readme(judged, readme)
     text = readme.read_text()
-    assert text.startswith("# Title\n") and text.endswith("rest\n") and "OLD" not in text and text.count("holds") == 1
+    assert text.startswith("# Title\n") and text.endswith("rest\n") and "OLD" not in text and text.count("| holds") == 2
 
 
 def test_claims_are_judged_from_a_results_folder(world: Path) -> None:

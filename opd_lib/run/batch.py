@@ -22,7 +22,7 @@ import psutil
 from opd_lib import paths
 from opd_lib.run import cluster, guard, launch, progress, ready
 from opd_lib.run.cluster import Slurm
-from opd_lib.run.jobs import Job, critical, write_plan
+from opd_lib.run.jobs import Job, write_plan
 from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
 
 LOG = "reproduce.log"
@@ -52,8 +52,7 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
         prepared(() if slurm else jobs, log) as address,
     ):
         plan = write_plan(jobs, root, None if slurm else os.getpid(), address)
-        first = critical(jobs).done.relative_to(root)
-        process = start(command(plan, root, at_a_time, snakemake, slurm, first), log)
+        process = start(command(plan, root, at_a_time, snakemake, slurm), log)
         try:
             running = True
             while running:
@@ -105,19 +104,13 @@ def report(jobs: Sequence[Job], states: dict[str, str], root: Path, code: int) -
     raise ValueError("\n".join(words))
 
 
-def command(
-    plan: Path, root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None, first: Path | None = None
-) -> list[str]:
-    """The call of Snakemake; on this machine ended when this process is gone, for so are its jobs.
-
-    What leads to the output `first` is started before anything else.
-    """
+def command(plan: Path, root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None) -> list[str]:
+    """The call of Snakemake; on this machine ended when this process is gone, for so are its jobs."""
     where = cluster.arguments(slurm, at_a_time) if slurm else ["--cores", str(at_a_time)]
     return [
         *([] if slurm else guarded()),
         *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
         *("--config", f"plan={plan}", *where, "--keep-going", "--nocolor"),
-        *(("--prioritize", str(first)) if first else ()),
         *("--rerun-triggers", "mtime", "--scheduler", "greedy", "--rerun-incomplete"),
         *("--runtime-source-cache-path", str(root / ".snakemake" / "source-cache")),
     ]

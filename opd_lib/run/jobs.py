@@ -129,6 +129,7 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: P
     With the `address` of a process that `run/ready` has prepared, the jobs that suit it are started there.
     """
     content: dict[str, dict[str, Any]] = {"runs": {}, "notebooks": {}}
+    urgent = urgency(jobs)
     for job in jobs:
         words = [*job.words, "--done", str(job.done), *([] if guardian is None else ["--guardian", str(guardian)])]
         if address is not None and ready.suits(job.machine):
@@ -137,6 +138,7 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: P
             "needs": job.needs,
             "done": str(job.done.relative_to(root)),
             "cores": job.cores,
+            "urgency": round(urgent[job.name]),
             "resources": resources(job.machine),
             "command": _command(words, job.log),
         }
@@ -147,13 +149,19 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: P
     return path
 
 
-def critical(jobs: Sequence[Job]) -> Job:
-    """The end of the longest chain of jobs that wait for one another: the batch takes at least as long as that."""
-    after: dict[str, float] = {}
-    for job in jobs:  # parents first
+def urgency(jobs: Sequence[Job]) -> dict[str, float]:
+    """Of each job, how long it and the longest chain of jobs behind it take: expected seconds, or steps if unknown.
+
+    Whoever starts the most urgent job first is done early: the batch takes at least as long as its longest chain.
+    """
+    behind: dict[str, float] = {}
+    found: dict[str, float] = {}
+    for job in reversed(jobs):  # parents stand before their children
         own = job.expected if job.expected is not None else float(job.steps)
-        after[str(job.done)] = own + max((after.get(need, 0.0) for need in job.needs), default=0.0)
-    return max(jobs, key=lambda job: after[str(job.done)])
+        found[job.name] = own + behind.get(str(job.done), 0.0)
+        for need in job.needs:
+            behind[need] = max(behind.get(need, 0.0), found[job.name])
+    return found
 
 
 def resources(machine: Machine | None) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.report import claims, outputs, record, tables
+from opd_lib.report import claims, front, outputs, record, tables
 from opd_lib.report.record import write_atomically
 from opd_lib.run import evidence, plan
 from opd_lib.run.compare import registers
@@ -100,7 +100,9 @@ def write_claims(judged: pd.DataFrame, profile: str, results: Path) -> Path:
 
 
 def write_readme(judged: pd.DataFrame, readme: Path = paths.ROOT / "README.md") -> None:
-    """Replace the claims table of the README. Raises ValueError if its two markers are not there."""
+    """Replace the README's two tables: notebooks and claims. Raises ValueError if their markers are not there."""
+    notebook_of = {claim.id: claim.notebook for register in registers() for claim in register.claims}
+    listed = front.notebooks(judged.assign(notebook=judged["id"].map(notebook_of)), DEFAULT_PROFILE)
+    outputs.put_between(readme, "notebooks", f"{claims.summary(judged)}\n\n{tables.markdown(listed)}")
     table = tables.markdown(tables.verdict_table(judged)[list(README_COLUMNS)])
-    text = f"{claims.summary(judged)}\n\n{table}"
-    outputs.put_between(readme, "claims", text)
+    outputs.put_between(readme, "claims", table)

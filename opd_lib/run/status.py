@@ -148,13 +148,19 @@ def _arm(spec: RunSpec) -> str:
 
 
 def _seconds_of_arm(spec: RunSpec) -> float | None:
-    """Mean seconds of the finished records of an arm, whatever their seed."""
+    """Seconds of an arm's finished record that took least, whatever its seed: others had less of their machine.
+
+    Committed records of these parameters count, too, wherever this run's own folder is.
+    """
     found = []
-    for folder in (place for root in spec.folders for place in sorted(root.parent.glob("seed*"))):
+    committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
+    for folder in (place for own in {*spec.folders, committed} for place in sorted(own.parent.glob("seed*"))):
         try:
             present = record.read(folder)
         except ValueError:
             continue
-        if present is not None and present.status == plan.FINISHED and present.seconds:
+        if present is None or present.status != plan.FINISHED or not present.seconds:
+            continue
+        if not record.differences(present, spec.params.model_dump(mode="json"), present.parents):
             found.append(plan.total_seconds(present.seconds))
-    return mean(found) if found else None
+    return min(found, default=None)
