@@ -49,6 +49,18 @@ def test_with_rollouts_the_tokens_are_those_that_were_sampled() -> None:
     assert SMALL.sequences <= work.produced <= SMALL.tokens and math.isfinite(loss)
 
 
+def test_what_did_other_work_does_not_enter_the_table() -> None:
+    facts = {"objective": "reverse KL", "vocabulary": 60, "tokens": 21, "round": 0}
+    known = [{key: str(value) for key, value in (facts | {"entrant": "ours", "loss": 0.5, "norm": 2.0}).items()}]
+    known.append(known[0] | {"loss": "0.4"})  # its second step
+    theirs = facts | {"entrant": "theirs", "loss": 0.5, "norm": 2.0}
+    compare.require_same_work([theirs | {"norm": 2.00001}], known)
+    compare.require_same_work([theirs | {"loss": 0.6, "vocabulary": 70}], known)
+    for wrong in ({"loss": 0.50002}, {"norm": 1.9}, {"loss": math.nan}):
+        with pytest.raises(ValueError, match=r"theirs, V 60, T 21: .* did not do the same work"):
+            compare.require_same_work([theirs | wrong], known)
+
+
 @linux
 def test_a_step_is_measured_from_equal_weights() -> None:
     before = Workload(SMALL).student.state_dict()

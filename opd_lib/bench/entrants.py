@@ -1,9 +1,9 @@
 """Who takes part: this package, the plain way, and its peers, each computing the loss of the same responses.
 
 Of the same objective (`objective`) all must find the same loss and the same gradient norm, or their times say nothing:
-`speed.agreement` tells. Peers are called at their own loss function, with settings that make it the exact reverse KL
-over the full vocabulary, token mean; where one does more than is asked (logits of the prompt, an entropy), `extra` says
-so.
+`compare.require_same_work` sees to it. Peers are called at their own loss function, with settings that make it the
+exact reverse KL over the full vocabulary, token mean; where one does more than is asked (logits of the prompt, an
+entropy), `extra` says so.
 """
 
 from __future__ import annotations
