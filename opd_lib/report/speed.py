@@ -20,6 +20,7 @@ TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
 OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
 LARGEST = (151_936, 4096)
+LONGEST = (151_936, 16_384)
 TINY = (128, 4096)
 
 
