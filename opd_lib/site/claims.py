@@ -139,7 +139,7 @@ def _evidence(claim: Claim, experiment: Experiment, figures: Sequence[Figure]) -
         f'<a href="notebooks/{claim.notebook}.html#verdicts">notebook</a>',
         *(f'<a class="zoom" href="figures/{f.notebook}/{f.name}.svg">{escape(f.name)}</a>' for f in drawn),
         f'<a href="params/{claim.notebook}.html">params</a>',
-        f'<a href="tables/{claim.notebook}/verdicts.csv">verdicts.csv</a>',
+        f'<a href="tables/{claim.notebook}/verdicts.csv">table</a>',
     ]
     records = ", ".join(
         f'<a href="records/{run.split("/")[0]}.html#{slug(f"run-{run}")}">{escape(run)}</a>'

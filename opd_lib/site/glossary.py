@@ -54,38 +54,38 @@ class Metric:
 OVERLAP_SUM = r"\sum_{v\in I_t}"
 STEPS = {
     "loss": Metric(r"\frac{1}{N}\sum_t \ell_t", -INF, INF, "Eqs 3–5"),
-    "grad_norm": Metric(r"\lVert\nabla_\theta L\rVert_2"),
+    "grad_norm": Metric(r"\left\|\nabla_\theta L\right\|_2"),
     "n_tokens": Metric(r"N=\sum_i T_i", 1),
     "response_length": Metric(r"\frac{1}{B}\sum_i T_i"),
-    "truncated_share": Metric(r"\frac{1}{B}\,\lvert\{i: y_i\ \mathrm{was\ cut}\}\rvert", 0, 1),
-    "reward": Metric(r"\frac{1}{B}\,\lvert\{i: y_i\ \mathrm{is\ right}\}\rvert", 0, 1),
-    "sampler_gap": Metric(r"\max_t\lvert\log p^{\mathrm{sampler}}_t(y_t)-\log p_t(y_t)\rvert"),
+    "truncated_share": Metric(r"\frac{1}{B}\,\left|\{i: y_i\ \mathrm{was\ cut}\}\right|", 0, 1),
+    "reward": Metric(r"\frac{1}{B}\,\left|\{i: y_i\ \mathrm{is\ right}\}\right|", 0, 1),
+    "sampler_gap": Metric(r"\max_t\left|\log p^{\mathrm{sampler}}_t(y_t)-\log p_t(y_t)\right|"),
     "student_entropy": Metric(r"\mathbb{E}_t[H(p_t)]"),
     "teacher_entropy": Metric(r"\mathbb{E}_t[H(q_t)]"),
-    "entropy_gap": Metric(r"\mathbb{E}_t\lvert H(q_t)-H(p_t)\rvert", source="Eq. 8"),
-    "entropy_gap_of_means": Metric(r"\lvert\mathbb{E}_t[H(q_t)]-\mathbb{E}_t[H(p_t)]\rvert"),
+    "entropy_gap": Metric(r"\mathbb{E}_t\left| H(q_t)-H(p_t)\right|", source="Eq. 8"),
+    "entropy_gap_of_means": Metric(r"\left|\mathbb{E}_t[H(q_t)]-\mathbb{E}_t[H(p_t)]\right|"),
     "reverse_kl": Metric(r"\mathbb{E}_t\sum_{v\in V}p_t(v)\log\frac{p_t(v)}{q_t(v)}", source="Eqs 2, 4"),
     "sampled_reverse_kl": Metric(r"\mathbb{E}_t[\log p_t(y_t)-\log q_t(y_t)]", -INF, INF, "Eq. 3"),
-    "overlap": Metric(r"\mathbb{E}_t\frac{\lvert I_t\rvert}{k}", 0, 1, "Eq. 6"),
+    "overlap": Metric(r"\mathbb{E}_t\frac{\left| I_t\right|}{k}", 0, 1, "Eq. 6"),
     "student_mass": Metric(rf"\mathbb{{E}}_t{OVERLAP_SUM}p_t(v)", 0, 1, "Eq. 9"),
     "teacher_mass": Metric(rf"\mathbb{{E}}_t{OVERLAP_SUM}q_t(v)", 0, 1, "Eq. 10"),
     "student_support_mass": Metric(r"\mathbb{E}_t\sum_{v\in S^p_t}p_t(v)", 0, 1),
     "advantage_paper": Metric(
-        rf"\mathbb{{E}}_t\frac{{1}}{{\lvert I_t\rvert}}{OVERLAP_SUM}\bar p_t(v)(\log\bar q_t(v)-\log\bar p_t(v))",
+        rf"\mathbb{{E}}_t\frac{{1}}{{\left| I_t\right|}}{OVERLAP_SUM}\bar p_t(v)(\log\bar q_t(v)-\log\bar p_t(v))",
         -INF, 0, "Eq. 7",
     ),
     "advantage_reference_code": Metric(
-        rf"\frac{{\sum_t{OVERLAP_SUM}w_t(v)(\log q_t(v)-\log p_t(v))}}{{\sum_t\lvert I_t\rvert}},"
+        rf"\frac{{\sum_t{OVERLAP_SUM}w_t(v)(\log q_t(v)-\log p_t(v))}}{{\sum_t\left| I_t\right|}},"
         r"\quad w_t(v)=\frac{p_t(v)}{\sum_{u\in S^p_t}p_t(u)}",
         -INF, INF,
     ),
     "advantage_verl": Metric(
-        rf"\mathbb{{E}}_t\frac{{1}}{{\lvert I_t\rvert}}{OVERLAP_SUM}q_t(v)(\log p_t(v)-\log q_t(v))", -INF, INF
+        rf"\mathbb{{E}}_t\frac{{1}}{{\left| I_t\right|}}{OVERLAP_SUM}q_t(v)(\log p_t(v)-\log q_t(v))", -INF, INF
     ),
-    "empty_overlap": Metric(r"\frac{1}{N}\,\lvert\{t: I_t=\emptyset\}\rvert", 0, 1),
+    "empty_overlap": Metric(r"\frac{1}{N}\,\left|\{t: I_t=\emptyset\}\right|", 0, 1),
     "delta_p": Metric(
         r"\mathbb{E}_t[p_t(v_t)-q_t(v_t)],"
-        r"\quad v_t=\mathrm{argmax}_{v\in S^p_t}\,w_t(v)\lvert\log q_t(v)-\log p_t(v)\rvert",
+        r"\quad v_t=\mathrm{argmax}_{v\in S^p_t}\,w_t(v)\left|\log q_t(v)-\log p_t(v)\right|",
         -1, 1, "Fig. 19",
     ),
 }  # fmt: skip
@@ -93,7 +93,12 @@ RIGHT, CUT = "answers that are right, mean over the problems of a test set", "an
 EVALS = {
     "accuracy": Metric(r"\frac{1}{M}\sum_m\frac{c_m}{n}", 0, 1, "avg@n", "share", f"{RIGHT} ($c_m$ of $n$ samples)"),
     "pass_at_k": Metric(
-        r"\frac{1}{M}\,\lvert\{m: c_m>0\}\rvert", 0, 1, "", "share", "problems with at least one right answer among $n$"
+        r"\frac{1}{M}\,\left|\{m: c_m>0\}\right|",
+        0,
+        1,
+        "",
+        "share",
+        "problems with at least one right answer among $n$",
     ),
     "truncated_share": Metric("", 0, 1, "", "share", CUT),
     "no_answer_share": Metric("", 0, 1, "", "share", "answers in which no answer was found"),
@@ -125,23 +130,23 @@ PROBE = {
     "length": Metric("T", 1, INF, "", "tokens", "length of the response"),
     "finished": Metric("", 0, 1, "", "", "1 if the response ended by itself, else 0"),
     "coherence": Metric(
-        r"\frac{\lVert\sum_t g_t\rVert^2}{\sum_t\lVert g_t\rVert^2}", 0, INF, "", "",
+        r"\frac{\left\|\sum_t g_t\right\|^2}{\sum_t\left\| g_t\right\|^2}", 0, INF, "", "",
         "do tokens' gradients of the head weight add up (above 1) or cancel (below)? Depends on their number",
     ),
     "mean_cosine": Metric(
         r"\frac{1}{N(N-1)}\sum_{s\neq t}\cos(g_s,g_t)", -1, 1, "", "", "mean cosine of two tokens' gradients"
     ),
     "effective_rank": Metric(
-        r"\frac{(\sum_t\lVert g_t\rVert^2)^2}{\sum_{s,t}\langle g_s,g_t\rangle^2}", 1, INF, "", "",
+        r"\frac{(\sum_t\left\| g_t\right\|^2)^2}{\sum_{s,t}\langle g_s,g_t\rangle^2}", 1, INF, "", "",
         "number of directions over which tokens' gradients are spread",
     ),
     "n_tokens": Metric("N", 1, INF, "", "tokens", "tokens that were looked at"),
     "half_batch_cosine": Metric(COSINE, -1, 1, "", "", "cosine of the gradients of two halves of a batch, all weights"),
     "against_cosine": Metric(COSINE, -1, 1, "", "", "cosine of the gradients of two objectives, all weights"),
     "mean_abs_advantage": Metric(
-        r"\mathbb{E}_t\lvert\log q_t(y_t)-\log p_t(y_t)\rvert", 0, INF, "", "nats", "mean size of the token reward"
+        r"\mathbb{E}_t\left|\log q_t(y_t)-\log p_t(y_t)\right|", 0, INF, "", "nats", "mean size of the token reward"
     ),
-    "grad_norm": Metric(r"\lVert\nabla_\theta L\rVert_2", 0, INF, "", "", "norm of the batch's gradient, all weights"),
+    "grad_norm": Metric(r"\left\|\nabla_\theta L\right\|_2", 0, INF, "", "", "norm of the gradient, all weights"),
     "accuracy": Metric("", 0, 1, "Fig. 11b", "share", "continued responses that are right"),
     "student_accuracy": Metric("", 0, 1, "Fig. 11b", "share", "the same responses, uncut and not continued"),
     "n": Metric("", 1, INF, "", "responses", "responses that were continued"),
@@ -181,8 +186,8 @@ def _table(name: str, metrics: dict[str, Metric]) -> str:
         unit, meaning = (metric.unit, metric.meaning) if metric.meaning else UNITS[column]
         text = " ".join(re.sub(r"\s*\((?:Eq\.|Fig) \d+\)", "", meaning).split())
         equation = f"\n\n    $${metric.equation}$$\n" if metric.equation else ""
-        rows.append([f"`{column}`", f"{text}{equation}", metric.source, unit, metric.span])
-    head = ("column", "meaning and equation", "in the paper", "unit", "range")
+        rows.append([f"`{column}`", f"{text}{equation}", metric.source, f"{unit} {metric.span}"])
+    head = ("column", "meaning and equation", "in the paper", "unit and range")
     lines = "\n".join("* - " + "\n  - ".join(row) for row in (head, *rows))
     return (
         f"(m-{name})=\n## `{name}.csv`\n\n{ABOUT[name].capitalize()}.\n\n"

@@ -14,12 +14,13 @@ from opd_lib.report import claims as verdicts
 from opd_lib.report.register import Register
 from opd_lib.site import claims
 from opd_lib.site.claims import raw
-from opd_lib.site.files import relinked
+from opd_lib.site.files import COMMITTED, relinked
 from opd_lib.site.notebooks import DIFFERENCES, Figure, Notebook
 
 SHOWN_FIRST = ("04_success_and_failure", "fig06_dynamics")
 """The figure of the first page: notebook and name."""
 OWN_METHOD = "92_your_own_method"
+PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\s*")
 DIFFERS = re.compile(r"(?:^|(?<=[.\s]))Differs\b(.*?)(?=\n\s*\n|\Z)", re.DOTALL)
 
 
@@ -30,7 +31,7 @@ def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str,
     figure = next(f for notebook in notebooks for f in notebook.figures if (f.notebook, f.name) == SHOWN_FIRST)
     cards = raw('<ul class="cards">' + "".join(_card(notebook, judged, register) for notebook in notebooks) + "</ul>")
     slogan = _between(readme, "**", "**")
-    about = "\n".join(readme.partition(f"**{slogan}**")[2].partition("\n## ")[0].strip().splitlines())
+    about = PICTURE.sub("", _between(readme, f"**{slogan}**", "\n## ")).strip()
     commands = _between(readme, "## Two commands\n", "\n## ").strip()
     return (
         f"# On-policy distillation, replicated\n\n{{.slogan}}\n{slogan}\n\n{relinked(about, known)}\n\n"
@@ -82,8 +83,12 @@ def figures(notebooks: Sequence[Notebook]) -> str:
 
 def _caption(figure: Figure) -> str:
     caption = f" <em>What to look for:</em> {_html(figure.caption)}" if figure.caption else ""
-    table = paths.RESULTS / "tiny" / figure.notebook / "tables" / f"{figure.name}.csv"
-    numbers = f' · <a href="tables/{figure.notebook}/{figure.name}.csv">numbers</a>' if table.exists() else ""
+    kinds = {"table": f"tables/{figure.name}.csv", "plotted numbers": f"figures/{figure.name}.json"}
+    numbers = "".join(
+        f' · <a href="{path.partition("/")[0]}/{figure.notebook}/{path.partition("/")[2]}">{kind}</a>'
+        for kind, path in kinds.items()
+        if (COMMITTED / figure.notebook / path).exists()
+    )
     notebook = f'<a href="notebooks/{figure.notebook}.html">{figure.notebook}</a>'
     return f"<strong>{_html(figure.heading)}.</strong>{caption}<small>{notebook}{numbers}</small>"
 
