@@ -54,7 +54,7 @@ help: ## this text
 	@echo '  Before anything large: $(BIN)/opd reproduce --profile paper --dry-run prints hours, memory, disk and starts nothing.'
 	@echo '  On a Slurm cluster: $(BIN)/opd reproduce --profile paper --cluster slurm [--partition P] [--account A]'
 	@echo
-	@echo '  Disk: 2.3 GB with the CPU torch (.venv 2.0, with uv 1.6; .venv-batch 0.3, with uv 0.2), about 5 GB more with a CUDA torch;'
+	@echo '  Disk: 2.6 GB with the CPU torch (.venv 2.3, .venv-batch 0.3; less with uv), about 5 GB more with a CUDA torch;'
 	@echo '  results/local comes on top (make clean removes it all). First set-up: 2 minutes with pip, 10 s with uv and a warm cache.'
 
 setup: $(READY) ## the environment alone

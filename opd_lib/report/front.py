@@ -30,7 +30,7 @@ def notebooks(judged: pd.DataFrame, profile: str, folder: Path = paths.NOTEBOOKS
         name = path.stem
         title, where = _first_cell(path)
         has_params = paths.params_file(name, profile).exists()
-        has_records = (paths.RESULTS / profile / name).exists()
+        has_records = {path.name for path in (paths.RESULTS / profile / name).glob("*")} - {"figures", "tables"}
         found = [int(counts.get((name, verdict), 0)) for verdict in VERDICTS]
         rows.append(
             {
