@@ -24,16 +24,16 @@ from typing import Any
 
 import pandas as pd
 
+from opd_lib import arms as per_arm
 from opd_lib import paths
+from opd_lib.arms import ARMS, SAME_AS
 from opd_lib.report.record import RUN_PREFIX, flatten, made_by_run
 from opd_lib.runspec import RunSpec as RunSpec
 from opd_lib.runspec import determining, identity
 from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.validate import check_file, check_seeds, read, replace_at, validate
 
-SAME_AS = "same_as"
 SEED_MARK = "@"  # between a run and the seed that it always has: run:NOTEBOOK/ARM@SEED
-ARMS = "arms."  # what an override of one arm, or a new one, begins with
 DATA = "task.data"  # where a task's data lies: an override of it holds for the runs that make the models, too
 
 
@@ -144,7 +144,8 @@ def load(
     """The experiment of a notebook at a profile. Raises ValueError naming file, line, key, value and remedy.
 
     `overrides` maps dotted paths to values, e.g. {"train.steps": 20}, for every arm; {"arms.mine": {"method.k": 4}}
-    says what the one arm `mine` changes, which the file need not have. `seeds` replaces the file's.
+    says what the one arm `mine` changes, a new arm or, beside what the file says of it, one of the file's own (but not
+    one that is another notebook's run). `seeds` replaces the file's.
     `results` is the folder of records; without it, committed records are read and missing ones computed in
     results/local (arms that overrides change: in a folder of their own, so that nothing is mixed up).
     """
@@ -159,12 +160,12 @@ def load(
     everywhere = {path: value for path, value in (overrides or {}).items() if not path.startswith(ARMS)}
     arms, shared = {}, {}
     earlier = lru_cache(lambda notebook: load(notebook, profile, everywhere, seeds, results, root))
-    for arm, changes in (_arms(raw) | _asked(overrides or {}, source)).items():
+    for arm, changes in per_arm.asked(raw, overrides or {}, source).items():
         if SAME_AS in changes:
             owner, owned = _owner(changes, name, arm, source, earlier)
             arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
         else:
-            arms[arm] = _resolved(raw, changes | everywhere, arm, source)
+            arms[arm] = _resolved(raw, per_arm.merged(changes, everywhere), arm, source)
     chosen = tuple(raw["seeds"] if seeds is None else seeds)
     check_seeds(chosen, source)
     return Experiment(
@@ -179,20 +180,6 @@ def load(
         varied=_varied(raw, arms, shared, source) if overrides else frozenset(),
         source=source,
     )
-
-
-def _arms(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """arm → what it changes, as the file says."""
-    return {str(arm): dict(changes) for arm, changes in raw["arms"].items()}
-
-
-def _asked(overrides: Mapping[str, Any], source: Path) -> dict[str, dict[str, Any]]:
-    """arm → what it changes, as overrides say. Raises ValueError for what is no mapping."""
-    asked = {path.removeprefix(ARMS): changes for path, changes in overrides.items() if path.startswith(ARMS)}
-    for arm, changes in asked.items():
-        if not arm or not isinstance(changes, dict):
-            raise ValueError(f"{source}: overrides: {ARMS}{arm}: {changes!r}: write a mapping of dotted keys to values")
-    return asked
 
 
 def _resolved(raw: Mapping[str, Any], changes: Mapping[str, Any], arm: str, source: Path) -> RunParams:
@@ -210,7 +197,7 @@ def _varied(
     source: Path,
 ) -> frozenset[str]:
     """The arms whose parameters are not those that the file gives them."""
-    written = {arm: changes for arm, changes in _arms(raw).items() if SAME_AS not in changes}
+    written = {arm: changes for arm, changes in per_arm.written(raw).items() if SAME_AS not in changes}
     plain = {arm: _resolved(raw, changes, arm, source) for arm, changes in written.items()}
     owned = {arm for arm, (owner, name) in shared.items() if name in owner.varied}
     return frozenset(owned | {arm for arm, found in arms.items() if arm not in shared and plain.get(arm) != found})

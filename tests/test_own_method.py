@@ -172,6 +172,23 @@ def test_overrides_may_add_an_arm_and_reach_it_together_with_all_others(world: P
         micro.load(world, micro.OPD, overrides={"arms.mine": {"method.kk": 3}})
 
 
+def test_an_override_of_an_arm_keeps_what_the_file_says_of_it_besides(world: Path) -> None:
+    k4 = params.load("10_support_size", overrides={"arms.k4": {"train.lr": 1e-4}})
+    assert (k4.arms["k4"].method["k"], k4.arms["k4"].train.lr) == (4, 1e-4) and k4.varied == {"k4"}
+    micro.change_arm(world, micro.OPD, "plain", {"method.k": 8, "train.lr": 0.5})
+    other = micro.load(world, micro.OPD).arms["sampled"].method | {"k": 5}
+    found = micro.load(world, micro.OPD, overrides={"arms.plain": {"method": other}}).arms["plain"]
+    assert found.method["k"] == 5 and found.train.lr == 0.5, "a replaced mapping takes what stood below it along"
+
+
+def test_an_arm_that_is_another_notebooks_run_is_not_changed_under_its_name() -> None:
+    asked = {"train.lr": 1e-4}
+    with pytest.raises(ValueError, match=r"arms\.failure: .*02_new_knowledge/distill-large.*choose a new one, such as"):
+        params.load("04_success_and_failure", overrides={"arms.failure": asked})
+    added = params.load("04_success_and_failure", overrides={"arms.failure-mine": asked})
+    assert added.varied == {"failure-mine"} and set(added.shared) >= {"success", "failure"}
+
+
 def test_a_run_trains_on_a_text_and_passes_the_gates(world: Path) -> None:
     micro.teach(world)
     for arm in ("student", "teacher"):
