@@ -34,11 +34,14 @@ SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page
 }
-NOTEBOOK = "04_success_and_failure"
-START_SECONDS, RUN_SECONDS = 60, 240
+NOTEBOOK, EXPLORER = "04_success_and_failure", "91_explore"
+READS = {NOTEBOOK: (NOTEBOOK,), EXPLORER: (NOTEBOOK, "06_cold_start", "09_reward_geometry")}
+WIDGET = 'explore.tokens(pair, ["success", "failure"]).widget()'
+START_SECONDS, RUN_SECONDS = 120, 240
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
-BEGAN = f"() => {PROMPTS}.some(text => /\\[[*\\d]/.test(text))"
-RAN = f"() => {PROMPTS}.length > 0 && {PROMPTS}.every(text => /\\[\\d+\\]/.test(text))"
+QUEUED = f"() => {PROMPTS}.some(text => text.includes('*'))"
+ERROR = ".jp-OutputArea-output[data-mime-type*=error]"
+RAN = f"() => document.querySelector('{ERROR}') !== null || {PROMPTS}.every(text => /\\[\\d+\\]/.test(text))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,8 @@ class Lab:
     token: str
 
     def address(self, notebook: str) -> str:
-        return f"{self.url}/lab/tree/{notebook}.ipynb?token={self.token}"
+        """A workspace for each: another would show the notebooks of the last page, too."""
+        return f"{self.url}/lab/workspaces/{notebook}/tree/{notebook}.ipynb?token={self.token}"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     root = tmp_path_factory.mktemp("lab")
     folder = root / "notebooks"
     folder.mkdir()
-    copy_notebook(NOTEBOOK, folder, root / "results")
+    for name in READS:
+        copy_notebook(name, folder, root / "results")
     for name, settings in SETTINGS.items():
         file = root / "settings" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +96,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def copy_notebook(name: str, folder: Path, results: Path) -> None:
     """A notebook without outputs whose parameters name `results`, a folder of links to the committed records."""
-    redraw.link(redraw.finished(params.load(name)), results)
+    for experiment in READS[name]:
+        redraw.link(redraw.finished(params.load(experiment)), results)
     notebook = nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -99,6 +105,8 @@ def copy_notebook(name: str, folder: Path, results: Path) -> None:
         if "parameters" in cell.metadata.get("tags", []):
             assert "\nresults = None" in cell.source
             cell.source = cell.source.replace("\nresults = None", f"\nresults = {str(results)!r}")
+    if name == EXPLORER:
+        notebook.cells.append(nbformat.v4.new_code_cell(WIDGET))
     nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
@@ -147,17 +155,19 @@ def run_all(lab: Lab, browser: Any, name: str) -> Ran:
     page.goto(lab.address(name))
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=START_SECONDS * 1000)
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=START_SECONDS * 1000)
-    for _ in range(10):  # before the kernel is connected, Run All Cells does nothing
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    end = time.monotonic() + RUN_SECONDS
+    while not page.evaluate(RAN):
+        assert time.monotonic() < end, f"not done after {RUN_SECONDS} s"
+        if not page.evaluate(QUEUED):  # before the kernel is connected, Run All Cells is forgotten
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_timeout(1000)
-        if page.evaluate(BEGAN):
-            break
-    page.wait_for_function(RAN, timeout=RUN_SECONDS * 1000)
-    page.keyboard.press("Control+s")
+    assert page.locator(ERROR).all_inner_texts() == []
     path = lab.folder / f"{name}.ipynb"
     while any(cell.execution_count is None for cell in code_cells(path)):
-        page.wait_for_timeout(200)
+        assert time.monotonic() < end, "not saved"
+        page.locator(".jp-NotebookPanel-toolbar [data-command='docmanager:save']").click()
+        page.wait_for_timeout(1000)
     outside = [url for url in requests if not url.startswith((lab.url, "data:", "blob:"))]
     return Ran(page=page, errors=errors, outside=outside, cells=code_cells(path))
 
@@ -193,6 +203,42 @@ def test_every_picture_is_shown_and_nothing_else_happens(ran: Ran) -> None:
     shown = ran.page.evaluate("() => [...document.querySelectorAll('.jp-OutputArea img')].map(i => i.naturalWidth)")
     assert len(shown) == pictures > 0 and min(shown) > 300
     assert ran.page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
-    assert ran.page.locator(".jp-OutputArea-output[data-mime-type*=error]").count() == 0
     assert ran.page.locator(".jp-Dialog").count() == 0
     assert ran.errors == [] and ran.outside == []
+
+
+@pytest.fixture(scope="module")
+def explored(lab: Lab, browser: Any) -> Ran:
+    return run_all(lab, browser, EXPLORER)
+
+
+def test_the_explorers_are_the_committed_ones(explored: Ran) -> None:
+    *cells, widget = explored.cells
+    committed = code_cells(paths.NOTEBOOKS / f"{EXPLORER}.ipynb")
+    shown = [[comparable(output) for output in cell.outputs] for cell in cells]
+    assert shown == [[comparable(output) for output in cell.outputs] for cell in committed]
+    assert ["application/vnd.jupyter.widget-view+json" in output.data for output in widget.outputs] == [True]
+    assert explored.errors == [] and explored.outside == []
+
+
+@pytest.mark.parametrize("text", ['explore.tokens(pair, ["success", "failure"])', WIDGET], ids=["page", "widget"])
+def test_the_slider_recolours_the_tokens(explored: Ran, text: str) -> None:
+    number = [cell.source for cell in explored.cells].index(text)
+    explorer = explored.page.locator(".jp-CodeCell").nth(number)
+    explorer.scroll_into_view_if_needed()  # what is far away is not drawn
+    slider = explorer.get_by_role("slider")
+    slider.wait_for()
+    first, colours = slider.get_attribute("aria-valuetext"), colours_of(explorer)
+    assert first.startswith("step ") and len(set(colours)) > 2
+    slider.focus()
+    explored.page.keyboard.press("End")
+    assert slider.get_attribute("aria-valuetext") != first
+    assert colours_of(explorer) != colours
+
+
+def colours_of(explorer: Any) -> list[str]:
+    """The background of every token that is shown."""
+    tokens = explorer.locator("[role=option]:not([hidden])")
+    tokens.first.wait_for()
+    found: list[str] = tokens.evaluate_all("tokens => tokens.map(token => getComputedStyle(token).backgroundColor)")
+    return found
