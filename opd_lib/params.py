@@ -94,7 +94,8 @@ class Experiment:
     @property
     def output(self) -> Path:
         """Where this experiment's figures and tables go: never among the committed results."""
-        return self._roots(bool(self.varied))[-1] / self.profile / self.name
+        separate = self.results is not None or self.varied
+        return (self._roots(True)[-1] if separate else paths.LOCAL) / self.profile / self.name
 
     @property
     def teachers(self) -> dict[str, str]:
@@ -114,12 +115,13 @@ class Experiment:
         return pd.DataFrame(rows).fillna("").set_index("parameter")
 
     def _roots(self, varied: bool) -> tuple[Path, ...]:
+        """Where records are looked for, in this order; the last is where they are written."""
         if self.results is not None:
             return (self.results,)
         if varied:
             digest = hashlib.sha256(json.dumps(self.overrides, sort_keys=True).encode()).hexdigest()[:8]
             return (paths.LOCAL / "variants" / digest,)
-        return (paths.RESULTS, paths.LOCAL)
+        return (paths.RESULTS, paths.LOCAL, paths.LAB)
 
     def _parent(self, reference: str, seed: int, ancestors: tuple[str, ...]) -> RunSpec:
         name, _, place = reference.removeprefix(RUN_PREFIX).partition("/")
@@ -146,8 +148,9 @@ def load(
     `overrides` maps dotted paths to values, e.g. {"train.steps": 20}, for every arm; {"arms.mine": {"method.k": 4}}
     says what the one arm `mine` changes, a new arm or, beside what the file says of it, one of the file's own (but not
     one that is another notebook's run). `seeds` replaces the file's.
-    `results` is the folder of records; without it, committed records are read and missing ones computed in
-    results/local (arms that overrides change: in a folder of their own, so that nothing is mixed up).
+    `results` is the folder of records: nothing else is read. Without it, committed records are read, then those of
+    results/local; what is missing may start from committed weights, so it is computed in results/local/lab, where
+    `make reproduce` does not look (arms that overrides change: in results/local/variants, a folder for each change).
     """
     if results is not None and Path(results).resolve() == paths.RESULTS:
         raise ValueError(

@@ -13,6 +13,8 @@ CLAIMS = PARAMS / "claims"
 RESULTS = ROOT / "results"
 LOCAL = RESULTS / "local"
 """What this machine computes; ignored by git, same shape as RESULTS."""
+LAB = LOCAL / "lab"
+"""Runs that may start from committed weights, or from records of LOCAL: never read by what trains from nothing."""
 REFERENCE = RESULTS / "reference"
 """The papers' own numbers."""
 

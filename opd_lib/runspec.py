@@ -19,6 +19,8 @@ FINISHED = "finished"
 """The status of a record whose run has come to its end."""
 MODEL = "model"
 """The folder of a run's final checkpoint, beside its record."""
+ROLLOUTS = "rollouts"
+"""The folder of the responses that a probe of this kind stores, beside its record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +61,19 @@ class RunSpec:
 
         Committed checkpoints come first. Raises ValueError for a corrupt record.
         """
+        return self.made(MODEL)
+
+    def made(self, name: str) -> Path | None:
+        """A folder that stands beside a finished record of this run, the first one found; None if there is none.
+
+        Raises ValueError for a corrupt record.
+        """
         for folder in self.folders:
             present = record.read(folder)
             if present is None or (present.status, present.identity) != (FINISHED, self.identity):
                 continue
-            if (folder / MODEL).is_dir():
-                return folder / MODEL
+            if (folder / name).is_dir():
+                return folder / name
         return None
 
     @property

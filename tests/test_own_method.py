@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import micro
@@ -22,8 +23,8 @@ from opd_lib import methods, params, paths
 from opd_lib.engine import models, train
 from opd_lib.methods import own
 from opd_lib.report import record, versus
-from opd_lib.run import check, plan, redraw, refresh
-from opd_lib.runspec import MODEL
+from opd_lib.run import check, evidence, plan, redraw, refresh
+from opd_lib.runspec import MODEL, ROLLOUTS, RunSpec
 
 NOTEBOOK = "92_your_own_method"
 CELLS = json.loads((paths.NOTEBOOKS / f"{NOTEBOOK}.ipynb").read_text())["cells"]
@@ -265,6 +266,47 @@ def test_with_a_results_folder_of_its_own_nothing_is_taken_from_the_committed(tm
     assert names == [f"00_models/{arm}/seed0" for arm in ("base-small", "distill-small", "justrl-small")] + [
         "92_your_own_method/paper/seed0"
     ]
+
+
+def test_what_started_from_committed_weights_is_not_taken_by_what_trains_from_nothing(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = world / "committed"
+    for name, place in (("RESULTS", committed), ("LOCAL", committed / "local"), ("LAB", committed / "local" / "lab")):
+        monkeypatch.setattr(paths, name, place)
+    for spec in micro.load(world).runs():
+        shipped = replace(spec, folders=(paths.run_folder("tiny", micro.MODELS, spec.arm, 0, committed),))
+        micro.write_record(shipped)
+        shipped.model_folder.mkdir()
+    by_default = params.load(micro.OPD, root=world / "params").spec("plain", 0)
+    from_nothing = params.load(micro.OPD, results=paths.LOCAL, root=world / "params").spec("plain", 0)
+    assert plan.missing([by_default]) == (by_default,) and by_default.folder.is_relative_to(paths.LAB)
+    micro.write_record(by_default)
+    by_default.model_folder.mkdir()
+    assert plan.missing([by_default]) == () and plan.trained(by_default)
+    assert [spec.name for spec in plan.missing([from_nothing])] == [
+        *(parent.name for parent in from_nothing.parents.values()),
+        from_nothing.name,
+    ]
+    assert plan.finished(from_nothing) is None and from_nothing.weights is None
+    assert not any(evidence.records(profile, paths.LOCAL) for profile in ("tiny", "lab"))
+    micro.write_record(from_nothing)
+    found = plan.finished(by_default)
+    assert found is not None and found.folder == from_nothing.folder, "what was trained from nothing comes first"
+
+
+@pytest.mark.parametrize("kind", ["rollouts", "reward"])
+def test_a_finished_probe_is_found_where_it_stands(world: Path, kind: str) -> None:
+    plain = micro.load(world, micro.OPD).spec("plain", 0)
+    probe = SimpleNamespace(kind=kind)
+    places = (world / "first", world / "last")
+    spec: Any = SimpleNamespace(params=SimpleNamespace(probe=probe), folders=places, folder=places[-1])
+    spec.identity, spec.made = plain.identity, lambda name: RunSpec.made(spec, name)
+    assert not plan.trained(spec)
+    micro.write_record(replace(plain, folders=places[:1]))
+    assert plan.trained(spec) == (kind != "rollouts"), "stored responses are not committed with their record"
+    (places[0] / ROLLOUTS).mkdir()
+    assert plan.trained(spec) and RunSpec.made(spec, ROLLOUTS) == places[0] / ROLLOUTS
 
 
 def test_every_shipped_checkpoint_is_the_one_that_committed_runs_started_from() -> None:

@@ -179,8 +179,9 @@ def test_an_identity_covers_seed_and_parents_and_leaves_the_machine_out(world: P
 def test_committed_records_are_read_and_variants_have_a_folder_of_their_own(world: Path) -> None:
     plain = params.load("01_opd", root=world / "params").spec("plain", 0)
     variant = params.load("01_opd", overrides={"train.steps": 3}, root=world / "params").spec("plain", 0)
-    assert plain.folders == tuple(root / "tiny/01_opd/plain/seed0" for root in (paths.RESULTS, paths.LOCAL))
-    assert plain.model_folder.is_relative_to(paths.LOCAL)
+    assert plain.folders == tuple(root / "tiny/01_opd/plain/seed0" for root in (paths.RESULTS, paths.LOCAL, paths.LAB))
+    assert plain.model_folder.is_relative_to(paths.LAB)
+    assert params.load("01_opd", root=world / "params").output == paths.LOCAL / "tiny" / "01_opd"
     assert variant.folder.is_relative_to(paths.LOCAL / "variants")
     assert variant.parents["teacher"].folders == plain.parents["teacher"].folders
 

@@ -92,6 +92,12 @@ def needs_recompute(spec: RunSpec) -> bool:
     return memory.require(spec, shapes, least)
 
 
+def shelf(spec: RunSpec) -> stored.Stored | None:
+    """The responses that an earlier run has stored, None for a run that learns from others."""
+    written = spec.parents.get("rollouts")
+    return stored.Stored(written.made(stored.FOLDER) or written.folder / stored.FOLDER) if written else None
+
+
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
     """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
     params, machine = spec.params, spec.params.machine
@@ -139,7 +145,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         optimizer=optimizer,
         writer=writer,
         sample=sampler(spec, student[0]),
-        shelf=stored.Stored(written.folder / stored.FOLDER) if (written := spec.parents.get("rollouts")) else None,
+        shelf=shelf(spec),
     )
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids

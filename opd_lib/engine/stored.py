@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import models
+from opd_lib.runspec import ROLLOUTS
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Row = dict[str, Any]
-FOLDER = "rollouts"
+FOLDER = ROLLOUTS
 PROMPT = ("id", "source", "question", "rendered", "answer", "token_ids")
 VOCABULARY = b"vocabulary"  # a part's metadata: the digest of the vocabulary its ids belong to
 

@@ -120,9 +120,9 @@ def run(
     from opd_lib.run import single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
-    if single.train(spec, spawned):
+    if folder := single.train(spec, spawned):
         options.write_done(done, spec.identity)
-        typer.echo(f"finished: {(spec.weights or spec.model_folder).parent}")
+        typer.echo(f"finished: {folder}")
 
 
 @app.command(name="execute")

@@ -18,7 +18,10 @@ Profile = Annotated[
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the records.")]
 Records = Annotated[
-    Path | None, typer.Option(help="Folder of the records. Default: results/local, and the committed ones.")
+    Path | None,
+    typer.Option(
+        help="Folder of the records. Default: the committed ones, results/local, results/local/lab for new ones."
+    ),
 ]
 Only = Annotated[
     str | None, typer.Option(help="Notebooks, separated by commas; `reproduce` also trains what they need.")

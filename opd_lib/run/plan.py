@@ -14,6 +14,7 @@ from opd_lib.params import Experiment, RunSpec, load
 from opd_lib.report import record
 from opd_lib.report.record import RunRecord
 from opd_lib.runspec import FINISHED as FINISHED
+from opd_lib.runspec import MODEL, ROLLOUTS
 
 
 def finished(spec: RunSpec) -> RunRecord | None:
@@ -31,17 +32,19 @@ def finished(spec: RunSpec) -> RunRecord | None:
 
 
 def trained(spec: RunSpec) -> bool:
-    """True if a finished record has what it makes beside it: the weights, ready to be loaded; a probe makes none.
+    """True if a finished record has what it makes beside it, ready to be loaded: weights, or stored responses.
 
-    Raises ValueError as `finished` does.
+    Other probes make nothing but their record. Raises ValueError as `finished` does.
     """
-    if spec.params.probe is None and spec.weights is not None:
+    probe = spec.params.probe
+    if probe is not None and probe.kind != ROLLOUTS:
+        return finished(spec) is not None
+    if spec.made(MODEL if probe is None else ROLLOUTS) is not None:
         return True
     present = record.read(spec.folder)
-    if present is None:
-        return False
-    require_same(present, spec)
-    return present.status == FINISHED and spec.params.probe is not None
+    if present is not None:
+        require_same(present, spec)
+    return False
 
 
 def require_same(present: RunRecord, spec: RunSpec) -> None:
