@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 from ruamel.yaml import YAML
 
@@ -29,6 +31,13 @@ def real_data(request: pytest.FixtureRequest) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data sets in {folder} (pytest's ini option real_data names another folder)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, one for each file of tests."""
+    with chromium.started() as started:
+        yield started
 
 
 def logits(model: Any, rollouts: Any, rows: Any) -> Any:
@@ -161,7 +170,6 @@ ORDER = (
     "test_own_method", "test_probes", "test_training", "test_rollout_vllm", "test_distribution",
     "test_prognosis", "test_launch", "test_live", "test_track", "test_redraw", "test_reexecute", "test_outputs",
     "test_by_hand", "test_notebooks_at_paper", "test_cli", "test_batch", "test_smoke", "test_site", "test_lab",
-    "test_live_lab",
 )  # fmt: skip
 """Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from opd_lib.report.record import RunRecord
 WORDS = [*"0123456789", "+", "*", "=", ";", "<ans>", "<eos>", *(f"w{i:02d}" for i in range(40))]
 SETS = ("chain-3", "chain-4", "chain-5")
 LISTED = 6
+PAYLOAD = re.compile(r'mountAll\("[0-9a-f]+", "([A-Za-z0-9+/=]+)"\);')
+"""Where a page of the explorer has its content; the bytes depend on the version of zlib."""
 
 
 def response(chance: np.random.Generator, n: int, teacher: bool = True, words: Sequence[str] = WORDS) -> dict[str, Any]:
@@ -70,6 +75,14 @@ def record(folder: Path, arm: str, found: Sequence[dict[str, Any]] | None, seed:
         folder=place, experiment="04_x", profile="tiny", arm=arm, seed=seed, status="finished", identity=arm,
         params={}, parents={},
     )  # fmt: skip
+
+
+def unpacked(html: str) -> dict[str, Any]:
+    """What a page of the explorer holds, read from the page."""
+    found = PAYLOAD.search(html)
+    assert found
+    content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(found[1])))
+    return content
 
 
 def plant_coherence(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

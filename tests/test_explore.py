@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import shutil
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,14 +30,6 @@ def runs(tmp_path: Path) -> list[RunRecord]:
     return [kept.record(tmp_path, arm, None, seed=1) for arm in kept_rows] + first
 
 
-def unpacked(explorer: Explorer) -> dict[str, Any]:
-    """What a page of the explorer holds, read from the page."""
-    found = re.search(r'mountAll\("([0-9a-f]+)", "([A-Za-z0-9+/=]+)"\);', explorer.html)
-    assert found
-    content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(found[2])))
-    return content
-
-
 def close(whole: list[int], asked: list[float]) -> bool:
     """Numbers in parts of PARTS are those of the record."""
     return len(whole) == len(asked) and all(
@@ -49,7 +38,7 @@ def close(whole: list[int], asked: list[float]) -> bool:
 
 
 def test_what_is_embedded_is_what_the_records_say(runs: list[RunRecord]) -> None:
-    content = unpacked(explore.tokens(runs, ["success", "failure"]))
+    content = kept.unpacked(explore.tokens(runs, ["success", "failure"]).html)
     keys = [each["key"] for each in content["quantities"]]
     by_place = {(row["run"], row["problem"], row["step"]): row for row in content["rows"]}
     assert len(by_place) == len(content["rows"]) == 2 * len(STEPS) * len(kept.SETS)
@@ -80,7 +69,7 @@ def test_derived_quantities_are_computed_from_the_record(runs: list[RunRecord]) 
 def test_an_unknown_number_stays_unknown(tmp_path: Path) -> None:
     rows = kept.rows(1, steps=(0,))
     rows[0]["teacher_entropy"][3] = None
-    content = unpacked(explore.tokens([kept.record(tmp_path, "a", rows)]))
+    content = kept.unpacked(explore.tokens([kept.record(tmp_path, "a", rows)]).html)
     keys = [each["key"] for each in content["quantities"]]
     for key in ("teacher_entropy", "entropy_gap"):
         assert [v is None for v in content["rows"][0]["values"][keys.index(key)]] == [t == 3 for t in range(30)]
@@ -211,18 +200,6 @@ def test_explorers_of_committed_notebooks_are_small_and_of_this_module(path: Pat
 # What follows is seen by a browser.
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium on this machine's path; a browser is not downloaded for a test")
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that may speak to nobody; what goes wrong on it fails the test."""
@@ -231,7 +208,7 @@ def page(browser: Any) -> Iterator[Any]:
     opened.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
-    opened.set_default_timeout(10_000)
+    opened.set_default_timeout(120_000)
     yield opened
     context.close()
     assert wrong == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from io import StringIO
@@ -24,9 +25,11 @@ MARK = ".buildinfo"  # which Sphinx leaves in what it built
 def build(output: Path, folder: Path = paths.NOTEBOOKS) -> Path:
     """The site in `output`, whose old pages are replaced; returns the first page.
 
-    Raises ValueError if `output` holds anything but a site, or if a page cannot be made without a warning.
+    Raises ValueError if `output` is a file or holds anything but a site, or if a page cannot be made without a warning.
     """
     output = output.resolve()
+    if output.is_file():
+        raise ValueError(f"{output}: is a file; name a folder with --output")
     if output.exists() and any(output.iterdir()) and not (output / MARK).exists():
         raise ValueError(f"{output}: holds files that are no site; name an empty folder with --output")
     found = notebooks.read(folder)
@@ -92,10 +95,12 @@ def render(source: Path, made: Path, judged_by: Register, found: Sequence[Notebo
         "opd_claims": frozenset(claim.id for claim in judged_by.claims),
     }
     said = StringIO()
+    processes = 1 if sys.platform == "darwin" else 2  # Sphinx forks, which macOS's libraries do not survive
     try:
         app = Sphinx(
-            source, None, made, made.with_name("doctrees"), "html", settings, status=None, warning=said, parallel=2
-        )
+            source, None, made, made.with_name("doctrees"), "html", settings,
+            status=None, warning=said, parallel=processes,
+        )  # fmt: skip
         app.build()
     except SphinxError as error:
         raise ValueError(f"the site cannot be built: {error}\n{said.getvalue()}") from error

@@ -70,7 +70,7 @@ def _contents(notebooks: Sequence[Notebook]) -> str:
 
 def figures(notebooks: Sequence[Notebook]) -> str:
     """All figures as a gallery, each with what to look for and its numbers."""
-    parts = ["# Figures\n\nChoose one to enlarge it. Each is drawn from the committed records of five seeds.\n"]
+    parts = ["# Figures\n\nChoose one to enlarge it. Each is drawn from the committed records.\n"]
     for notebook in notebooks:
         shown = "".join(
             f"<figure>{f.link('')}<figcaption>{_caption(f)}</figcaption></figure>" for f in notebook.figures

@@ -1,0 +1,33 @@
+"""The browser that tests drive: a Chromium that is on this machine; none is downloaded for a test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+APPLICATION = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+
+
+def find() -> str | None:
+    """Its program: of NAMES the first on the path, or macOS's application."""
+    on_path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    return on_path or (str(APPLICATION) if APPLICATION.exists() else None)
+
+
+@contextmanager
+def started() -> Iterator[Any]:
+    """Playwright's browser; the test is skipped where there is none."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    program = find()
+    if program is None:
+        pytest.skip(f"no {', '.join(NAMES)} on the path and no {APPLICATION.name} among the applications")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
