@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t as student
 from test_methods_exact import close, draw, score
 from test_params import edit
 
@@ -393,6 +394,32 @@ def test_one_seed_decides_nothing_over_seeds_and_more_tries_widen_every_interval
     assert (often["high"] - often["low"] > once["high"] - once["low"])[by_seed].all()
     with pytest.raises(ValueError, match="nobody and theirs have no seed in common"):
         versus.versus(answers(0.1), "nobody", "theirs")
+
+
+@pytest.mark.parametrize("tries", [1, 5])
+def test_all_four_intervals_of_all_tries_hold_together_with_95_percent(tries: int) -> None:
+    """Each has the level 1 − 0.05 / (4 · tries): Student's t by its formula, and quantiles of draws made here."""
+    problems = answers(0.02, noise=0.05)
+    found = versus.versus(problems, "mine", "theirs", tries=tries).set_index(["quantity", "interval over"])
+    tail = 0.05 / (4 * tries) / 2
+    accuracy = problems.assign(accuracy=problems["n_correct"] / 1000).query("step > 0")
+    pairs = accuracy.pivot_table(index="problem", columns=["arm", "seed"], values="accuracy")
+    difference = pairs["mine"] - pairs["theirs"]
+    by_seed = difference.mean()
+    half = student.ppf(1 - tail, df=4) * by_seed.std(ddof=1) / math.sqrt(5)
+    row = found.loc[("on the way", "seeds")]
+    assert np.allclose([row["low"], row["high"]], [by_seed.mean() - half, by_seed.mean() + half], rtol=1e-9)
+    by_problem = difference.mean(axis=1).to_numpy()
+    drawn = by_problem[np.random.default_rng(7).integers(0, 40, (200_000, 40))].mean(axis=1)
+    expected, row = np.quantile(drawn, [tail, 1 - tail]), found.loc[("on the way", "problems")]
+    assert np.allclose([row["low"], row["high"]], expected, rtol=0, atol=0.03 * (expected[1] - expected[0]))
+
+
+@pytest.mark.parametrize("spoil", ["arm == 'mine' and step == 40", "arm == 'mine' and seed == 3 and step == 10"])
+def test_arms_that_were_not_evaluated_at_the_same_steps_are_not_compared(spoil: str) -> None:
+    problems = answers(0.1)
+    with pytest.raises(ValueError, match=r"mine/seed\d was evaluated at .*theirs/seed0|mine/seed0.* mine/seed3 at"):
+        versus.versus(problems.drop(problems.query(spoil).index), "mine", "theirs")
 
 
 # --- drawn again without a kernel ------------------------------------------------------------------------------------
