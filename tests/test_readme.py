@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from opd_lib import paths
@@ -17,6 +18,8 @@ TREE = re.search(r"## The tree\n\n```\n(.*?)```", (paths.ROOT / "README.md").rea
 
 
 METHOD = "method"  # the tag of the one cell that may define something: an objective, as one function
+CLOCK = re.compile(r"\b[0-2]\d:[0-5]\d:[0-5]\d\b|\b20[2-9]\d-[01]\d-[0-3]\d\b")
+NOTEBOOK_MIB, ALL_NOTEBOOKS_MIB = 2.5, 14
 
 
 def tree_paths() -> list[str]:
@@ -103,6 +106,29 @@ def test_a_notebook_carries_no_times_or_paths_and_checks_every_table(path: Path)
         if "outputs.table(" in source:
             assert source.startswith("# NBVAL_CHECK_OUTPUT")
     assert "parameters" in [tag for cell in code_cells(path) for tag in cell["metadata"].get("tags", [])]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_differs_from_its_last_execution_only_in_what_it_shows(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    assert [cell.id for cell in notebook.cells] == [f"cell-{number}" for number in range(len(notebook.cells))]
+    assert {key for cell in notebook.cells for key in cell.metadata} <= {"tags"}
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        data = output.get("data", {"text/plain": output.get("text", "")})
+        assert data.keys() <= {"text/plain", "text/html", "image/png"}, "a live widget is another one each time"
+        shown = "".join(text for kind, text in data.items() if kind != "image/png")
+        assert not CLOCK.search(shown), "a time of day or a date"
+
+
+def test_the_notebooks_stay_small() -> None:
+    sizes = {path.stem: path.stat().st_size / 2**20 for path in NOTEBOOKS}
+    assert {name: size for name, size in sizes.items() if size > NOTEBOOK_MIB} == {}
+    assert sum(sizes.values()) < ALL_NOTEBOOKS_MIB
 
 
 def test_no_committed_text_names_a_path_of_one_machine() -> None:
