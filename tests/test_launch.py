@@ -22,7 +22,7 @@ from opd_lib.run.status import pace, status
 TABLES = ("steps.csv", "evals.csv", "problems.csv", "rollouts.jsonl")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import micro
+import psutil
 import pytest
+from test_launch import wait_for
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
@@ -35,9 +37,10 @@ app()
 def test_trackers_have_names_and_are_installed(world: Path) -> None:
     with pytest.raises(ValueError, match="no such tracker; choose from trackio, tensorboard, wandb"):
         track.place("mlflow", None)
-    assert track.place("trackio", None) == paths.LOCAL / "trackio"
     with pytest.raises(ValueError, match="no such tracker"):
         launch.run(micro.load(world), tracker="mlflow")
+    pytest.importorskip("trackio")
+    assert track.place("trackio", None) == paths.LOCAL / "trackio"
 
 
 def test_no_setting_of_the_user_leads_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -62,6 +65,39 @@ def test_rows_are_given_in_order_and_evaluations_wait_for_their_step(world: Path
     assert [row[:2] for row in follower.rows(spec.folder, given, finished=True)] == [("evals", 2), ("evals", 4)]
 
 
+def test_what_was_given_is_noted_before_the_next_wait(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = pytest.importorskip("opd_lib.run.follower")
+    steps: list[int] = []
+
+    class Tracker:
+        def log(self, values: dict[str, float], step: int) -> None:
+            steps.append(step)
+
+        def init_trackers(self, *arguments: Any, **options: Any) -> None: ...
+
+    def killed() -> bool:
+        raise SystemExit
+
+    monkeypatch.setattr(follower, "Accelerator", lambda **options: Tracker())
+    spec = recorded(world, "running")
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            follower.Follower("tensorboard", world / "seen").run([spec], killed)
+    assert steps == [0, 1, 2, 2]
+
+
+def test_a_stop_waits_a_moment_for_the_tracker(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trackio")
+    (world / "results").mkdir()
+    started = world / "results" / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    monkeypatch.setattr(launch, "OPD", (sys.executable, "-c", code))
+    monkeypatch.setattr(track, "STOP_PATIENCE", 0.1)
+    with track.following(micro.load(world), "trackio", lambda: True):
+        wait_for(lambda: started.exists() and bool(started.read_text()))
+    assert not psutil.pid_exists(int(started.read_text()))
+
+
 @pytest.mark.process
 def test_trackio_holds_what_the_records_hold_and_writes_nowhere_else(world: Path) -> None:
     pytest.importorskip("trackio")
@@ -81,8 +117,9 @@ def test_trackio_holds_what_the_records_hold_and_writes_nowhere_else(world: Path
 
 
 @pytest.mark.process
-def test_a_launch_gives_its_rows_to_a_tracker(world: Path) -> None:
+def test_a_launch_gives_its_rows_to_a_tracker(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trackio")
+    monkeypatch.setattr(track, "PATIENCE", 300.0)
     specs = micro.load(world).runs()
     for spec in specs:
         micro.write_record(spec)

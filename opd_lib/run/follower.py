@@ -26,7 +26,11 @@ Row = tuple[str, int, dict[str, float]]
 
 
 class Follower:
-    """Gives every row of the records to a tracker, once."""
+    """Gives every row of the records to a tracker, once.
+
+    What was given is noted at once: rows never come twice, and those of a follower that is killed within the second in
+    which the tracker writes them are left out.
+    """
 
     def __init__(self, tracker: str, folder: Path) -> None:
         self._tracker, self._folder = tracker, folder
@@ -36,15 +40,11 @@ class Follower:
         self._noted = self._read()
 
     def run(self, specs: Sequence[RunSpec], wait: Callable[[], bool]) -> int:
-        """How many rows were new. As long as `wait` returns True, or until interrupted, it looks again, then once more.
-
-        `wait` takes longer than a tracker needs to write what it was given: some seconds.
-        """
+        """How many rows were new. While `wait` returns True, and until interrupted, it looks again, then once more."""
         count = 0
         with suppress(KeyboardInterrupt):
             count += self.give(specs)
             while wait():
-                self._note()
                 count += self.give(specs)
         count += self.give(specs)
         self.close()
@@ -52,13 +52,18 @@ class Follower:
 
     def give(self, specs: Sequence[RunSpec]) -> int:
         """Give the rows that are new by now. Returns how many."""
-        return sum(self._give(spec) for spec in specs)
+        count = 0
+        for spec in specs:
+            new = self._give(spec)
+            if new:
+                self._note()
+            count += new
+        return count
 
     def close(self) -> None:
-        """Let the tracker write all it was given, and note that it has."""
+        """Let the tracker write all it was given."""
         for name in list(self._open):
             self._end(name)
-        self._note()
 
     def _give(self, spec: RunSpec) -> int:
         present = growing.place(spec)

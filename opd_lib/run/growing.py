@@ -59,7 +59,14 @@ def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:
 def sizes(specs: Iterable[RunSpec]) -> tuple[int, ...]:
     """How many bytes the tables of each run have: equal when nothing was written in between."""
     paths = [folder / f"{table}.csv" for spec in specs for folder in spec.folders for table in (STEPS, EVALS)]
-    return tuple(path.stat().st_size if path.exists() else 0 for path in paths)
+    return tuple(_size(path) for path in paths)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a resumed run may remove a table at any moment, and write it again
+        return 0
 
 
 def _curve(folder: Path) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from opd_lib.run import guard, plan, progress
 from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
 
 if TYPE_CHECKING:
-    from opd_lib.run.live import Training
+    from opd_lib.run.background import Training
 
 LOG = "log.txt"
 POLL = 0.2

@@ -1,9 +1,8 @@
 """Runs that train in the background of a notebook: curves that grow, a stop and a resume button.
 
-A thread starts and watches the child processes; each run trains in one of its own and dies with the kernel. The picture
-is drawn in the kernel's main thread between two cells, or while `Training.runs` waits, so that nothing of a cell that
-draws is disturbed; a cell that takes long holds the picture still and nothing else. What is shown is read from the
-records, as they grow.
+The picture is drawn in the kernel's main thread between two cells, or while `Training.runs` waits, so that nothing of a
+cell that draws is disturbed; a cell that takes long holds the picture still and nothing else. What is shown is read
+from the records, as they grow.
 """
 
 from __future__ import annotations
@@ -11,22 +10,16 @@ from __future__ import annotations
 import asyncio
 import html
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from opd_lib.params import Experiment, RunSpec
+from opd_lib.params import Experiment
 from opd_lib.report import figures
-from opd_lib.run import growing, launch, plan, progress, track
-from opd_lib.run.launch import Runs
+from opd_lib.run import growing, launch, plan
+from opd_lib.run.background import DONE, GOING, Training
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-GOING, STOPPED, FAILED, DONE = "training", "stopped", "failed", "done"
 PACE = 2.0
 """Seconds between two pictures, at least."""
 SHARE = 5
@@ -34,94 +27,6 @@ SHARE = 5
 FIRST = ("accuracy", "overlap_k", "entropy_gap", "reward", "loss")
 """What is drawn unless something else is chosen: the first PANELS of these (or that begin so) that have values."""
 PANELS = 3
-
-
-class Training:
-    """The runs of an experiment while they train in the background; `state` is training, stopped, failed or done."""
-
-    def __init__(self, experiment: Experiment, jobs: int, tracker: str | None = None) -> None:
-        self.specs = experiment.runs()
-        self.todo: tuple[RunSpec, ...] = ()
-        self.error = ""
-        self.started: Callable[[], None] = lambda: None  # called when a training begins or goes on
-        self.refresh: Callable[[], None] = lambda: None  # called now and then while `runs` waits
-        self._experiment, self._jobs, self._tracker = experiment, jobs, tracker
-        self._pool, self._thread, self._stop = launch.Pool(()), threading.Thread(), threading.Event()
-        self._meter = progress.Meter(tasks=(), jobs=jobs)
-
-    @property
-    def state(self) -> str:
-        """One of training, stopped (some runs are not finished), failed, done."""
-        if self._thread.is_alive():
-            return GOING
-        if self.error:
-            return FAILED
-        return STOPPED if self._pool.is_busy() else DONE
-
-    def resume(self) -> None:
-        """Train what is missing, from the last checkpoints; nothing if it is going on or all is there.
-
-        Raises ValueError if a folder holds a corrupt record or a run of other parameters.
-        """
-        if self.state == GOING:
-            return
-        self.todo, self.error = plan.missing(self.specs), ""
-        self._pool, self._meter = launch.Pool(self.todo), progress.meter_of(self.todo, self._jobs)
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._train, args=(self._pool,), name="training", daemon=True)
-        self._thread.start()
-        self.started()
-
-    def stop(self) -> None:
-        """End every process and wait until none is left. The runs go on from their last checkpoints with `resume`."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def runs(self) -> Runs:
-        """The finished runs, once they are; interrupting the wait leaves the training going on.
-
-        Raises ValueError naming each run that failed, its error and its log, or if the training was stopped.
-        """
-        while self.state == GOING:
-            self.refresh()
-            time.sleep(launch.POLL)
-        self.refresh()
-        if self.error:
-            raise ValueError(self.error)
-        if self.state == STOPPED:
-            raise ValueError("the training was stopped: call resume() or press the button, then runs() again")
-        return launch.complete(self.specs, self._jobs)
-
-    def curves(self) -> pd.DataFrame:
-        """One row per run and step of what is recorded; as long as no run has begun, of the models they start from."""
-        own = growing.curves(self.specs)
-        return own if len(own) else growing.curves(self.todo)
-
-    def text(self) -> str:
-        """How far the runs are: a line for each that trains, and one for the whole."""
-        if self.state == FAILED:
-            return self.error
-        if self.state == DONE:
-            return f"done: {len(self.specs)} runs"
-        if self.state == STOPPED:
-            left = sum(state in (progress.WAITING, progress.RUNNING) for state in self._pool.states.values())
-            return f"stopped: {left} runs to go, from their last checkpoints"
-        lines = self._meter.lines(dict(self._pool.states))
-        return progress.picture(lines, self._meter.remaining(lines))
-
-    def _train(self, pool: launch.Pool) -> None:
-        try:
-            with track.following(self._experiment, self._tracker):
-                try:
-                    while pool.is_busy() and not self._stop.is_set():
-                        pool.advance(self._jobs)
-                        self._stop.wait(launch.POLL)
-                finally:
-                    pool.stop()
-            self.error = pool.failures()
-        except (ValueError, OSError) as error:
-            self.error = str(error)
 
 
 class View:
@@ -142,10 +47,15 @@ class View:
         self._picture = widgets.Image(format="png", layout={"max_width": "100%", "display": "none"})
         buttons = widgets.HBox([self._stop, self._resume, self._chosen])
         self.box = widgets.VBox([buttons, self._text, self._picture])
-        self._stop.on_click(lambda _: training.stop())
-        self._resume.on_click(lambda _: training.resume())
+        self._stop.on_click(lambda _: self._press(lambda: training.stop(wait=False)))
+        self._resume.on_click(lambda _: self._press(training.resume))
         self._chosen.observe(lambda _: self.follow(), "value")
         training.started, training.refresh = self.follow, self.refresh
+
+    def close(self) -> None:
+        """Disable the buttons for good: another training has these folders."""
+        self.training.replaced = True
+        self.follow()
 
     def follow(self) -> None:
         """Bring everything up to date soon, and again between cells until the training ends.
@@ -161,12 +71,16 @@ class View:
         if state == GOING and time.monotonic() < self._due:
             return
         began = time.thread_time()
-        self._stop.disabled, self._resume.disabled = state != GOING, state in (GOING, DONE)
-        self._text.value = f"<pre style='line-height: 1.3'>{html.escape(self.training.text())}</pre>"
-        written = growing.sizes((*self.training.specs, *self.training.todo))
-        if written != self._drawn:
-            self._drawn = written
-            self.draw()
+        self._stop.disabled = state != GOING or self.training.is_stopping
+        self._resume.disabled = state in (GOING, DONE) or self.training.replaced
+        try:
+            self._say(self.training.text())
+            written = growing.sizes((*self.training.specs, *self.training.todo))
+            if written != self._drawn:
+                self.draw()
+                self._drawn = written
+        except (ValueError, OSError) as error:  # of a record: the training goes on, and so does this
+            self._say(str(error))
         self._due = time.monotonic() + max(PACE, SHARE * (time.thread_time() - began))
 
     def draw(self) -> None:
@@ -180,6 +94,16 @@ class View:
         chart = figures.panels(frame, shown, shown, [""] * len(shown))
         self._picture.value = chart.png()
         self._picture.layout.display = None
+
+    def _press(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+            self.follow()
+        except (ValueError, OSError) as error:
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        self._text.value = f"<pre style='line-height: 1.3'>{html.escape(text)}</pre>"
 
     def _begin(self) -> None:
         if self._task is None or self._task.done():
@@ -206,7 +130,7 @@ def show(experiment: Experiment, jobs: int, tracker: str | None = None) -> Train
     """Start training and show it: what `launch.run(..., live=True)` does.
 
     Outside Jupyter, or without ipywidgets, the runs are trained here and now with plain progress, and a line says so.
-    A cell that is run again shows the training that is going on.
+    A cell that is run again goes on with its training. Raises ValueError if another one is training some of the runs.
     """
     reason = what_is_missing()
     if reason:
@@ -215,18 +139,37 @@ def show(experiment: Experiment, jobs: int, tracker: str | None = None) -> Train
         return Training(experiment, jobs)
     from IPython import display
 
-    key = tuple(spec.folder for spec in experiment.runs())
-    view = _views.get(key)
-    if view is None or view.training.state != GOING:
-        _views[key] = view = View(Training(experiment, jobs, tracker))
+    view = view_of(experiment, jobs, tracker)
     view.training.resume()
     publish: Any = display.publish_display_data
     publish({**view.box._repr_mimebundle_(), "text/plain": f"live training of {experiment.name}"})
     return view.training
 
 
-_views: dict[tuple[Path, ...], View] = {}
-"""What this kernel shows, by the folders of its runs."""
+def view_of(experiment: Experiment, jobs: int, tracker: str | None) -> View:
+    """The view of these runs, a new one if there is none; others that could start one of them are closed.
+
+    Raises ValueError if one of those is training.
+    """
+    specs = experiment.runs()
+    missing = {spec.folder for spec in plan.missing(specs)}
+    for view in [view for view in _views if view.training.specs != specs]:
+        if missing.isdisjoint(spec.folder for spec in view.training.todo):
+            continue
+        if view.training.state == GOING:
+            raise ValueError("another cell trains some of these runs: wait for it, or stop it first")
+        view.close()
+        _views.remove(view)
+    same = next((view for view in _views if view.training.specs == specs), None)
+    if same is None:
+        _views.append(same := View(Training(experiment, jobs, tracker)))
+    elif same.training.state != GOING:
+        same.training.jobs, same.training.tracker = jobs, tracker
+    return same
+
+
+_views: list[View] = []
+"""What this kernel shows and can be resumed."""
 
 
 def what_is_missing() -> str:

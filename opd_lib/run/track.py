@@ -5,7 +5,8 @@ profile and sampler is tracked alike, no run can fail because of it, and finishe
 lands in one local folder; no account, no network.
 
 A project is a notebook at a profile, a run of it `ARM-seedS-IDENTITY`. A row is given once: what a resumed run writes
-again after its checkpoint is what was there before.
+again after its checkpoint is what was there before. A follower that is killed within a second of giving rows, before
+the tracker has written them, leaves them out; without the tracker's folder all is given again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,8 @@ PACE = 2.0
 """Seconds between two looks at the records."""
 PATIENCE = 60.0
 """Seconds in which a follower gives its last rows."""
+STOP_PATIENCE = 10.0
+"""The same where the training was stopped: what it did not give it gives when the training goes on."""
 
 Tracker = Annotated[str, typer.Option(help=f"Which one: {', '.join(VIEWERS)}.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on with what is being trained until interrupted.")]
@@ -88,8 +91,13 @@ def place(tracker: str, results: Path | None) -> Path:
 
 
 @contextmanager
-def following(experiment: Experiment, tracker: str | None) -> Iterator[None]:
-    """Inside, a process gives the experiment's rows to a tracker (None: nothing); at the end it has given all."""
+def following(
+    experiment: Experiment, tracker: str | None, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Inside, a process gives the experiment's rows to a tracker (None: nothing).
+
+    At the end it has given all, unless `stopped()`: then what it manages in a few seconds, and the rest another time.
+    """
     if tracker is None:
         yield
         return
@@ -110,14 +118,14 @@ def following(experiment: Experiment, tracker: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _finish(child, folder / launch.LOG)
+        _finish(child, folder / launch.LOG, STOP_PATIENCE if stopped() else PATIENCE)
 
 
-def _finish(child: subprocess.Popen[bytes], log: Path) -> None:
+def _finish(child: subprocess.Popen[bytes], log: Path, patience: float) -> None:
     if child.stdin is not None:
         child.stdin.close()
     try:
-        child.wait(PATIENCE)
+        child.wait(patience)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
