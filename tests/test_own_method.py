@@ -99,6 +99,12 @@ def test_a_batch_may_be_scored_in_parts_also_of_one_token() -> None:
         (loss_of(FULL, "7"), r"counts 7 tokens of 4; count every one"),
         (loss_of("c.teacher_logp_NC.sum()"), r"does not depend on the student's log-probabilities"),
         ("def loss(scores, params):\n    return 0.5\n", r"loss returned 0\.5"),
+        (loss_of("(c.student_logp_NC @ c.student_logp_NC).sum()"), r"RuntimeError: .*read what .*TokenScores"),
+        (loss_of("c.student_logp_NC[:, 99].sum()"), r"IndexError: "),
+        (loss_of("1 / 0 * " + FULL), r"ZeroDivisionError: "),
+        (loss_of("__import__('nowhere').x * " + FULL), r"ModuleNotFoundError: "),
+        ("x = 1 / 0\n" + loss_of(FULL), r"ZeroDivisionError: "),
+        (loss_of(FULL) + "del loss\n", r"KeyError: 'loss'"),
         (
             "import nowhere\ndef loss(scores, params):\n    return 0\n",
             r"ModuleNotFoundError: No module named 'nowhere'",
@@ -112,10 +118,27 @@ def test_a_loss_that_breaks_the_contract_is_one_error(text: str, message: str) -
         own.loss(scores, own.Params(source=text, k=3, options={}))
 
 
+def test_halves_that_cancel_are_rounded_as_large_sums_are() -> None:
+    large = torch.tensor(1e4)
+    own.require_sum(torch.tensor(0.004), [large, -large])
+    own.require_sum(torch.tensor(math.inf), [torch.tensor(math.inf), large])
+    for whole, halves in ((0.004, (0.002, -0.002)), (1e4, (1e4, 1e4)), (1.0, (math.nan, 1.0))):
+        with pytest.raises(ValueError, match="of its two halves"):
+            own.require_sum(torch.tensor(whole), [torch.tensor(half) for half in halves])
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_text() -> None:
+    student_NV, teacher_NV, token_N = draw()
+    text = "def loss(scores, params):\n    import torch\n    raise torch.OutOfMemoryError('full')\n"
+    with pytest.raises(torch.OutOfMemoryError):
+        own.loss(score(student_NV, teacher_NV, token_N, 3), own.Params(source=text, k=3, options={}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"source": "def loss(scores, params)\n    return 0\n"}, r"method\.source, line 1: expected ':'"),
+        ({"source": loss_of(FULL) + "return 3\n"}, r"method\.source, line 5: 'return' outside function: 'return 3'"),
         ({"source": "def lose(scores, params):\n    return 0\n"}, r"defines no function loss"),
         ({"source": "def loss(scores):\n    return 0\n"}, r"loss takes 1 arguments; take \(scores, params\)"),
         ({"k": 129}, r"method\.k: 129: the vocabulary has 128 tokens"),

@@ -148,6 +148,13 @@ def test_what_cannot_be_drawn_is_one_message(drawn: Path, prepare: Any, said: li
     assert "Traceback" not in result.output
 
 
+def test_an_error_names_the_cell_as_the_notebook_counts_it_also_after_one_that_is_left_out(drawn: Path) -> None:
+    put(drawn, "raise ValueError('no such thing')")
+    put(drawn, "raise RuntimeError('a checkpoint was loaded')", (redraw.MEASURES,))
+    result = figures(drawn, "--only", micro.OPD)
+    assert result.exit_code == 1 and "01_opd.ipynb, cell [2]: ValueError: no such thing" in result.stderr
+
+
 def test_nothing_is_drawn_while_any_record_is_missing(drawn: Path) -> None:
     remove(drawn, micro.OPD)
     assert figures(drawn).exit_code == 1

@@ -118,14 +118,14 @@ def execute(source: Path, parameters: Mapping[str, Any]) -> None:
     Raises ValueError naming the cell that is no plain Python, does not take the parameters, or refuses its data; any
     other error of a cell comes with its traceback, in which the cell is named as the file.
     """
-    cells = [cell for cell in json.loads(source.read_text())["cells"] if is_drawn(cell)]
-    texts = ["".join(cell["source"]) for cell in cells]
-    codes = [plain_python(text, f"{source}, cell [{number}]") for number, text in enumerate(texts, 1)]
-    inputs = [number for number, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
+    numbered = enumerate((c for c in json.loads(source.read_text())["cells"] if c["cell_type"] == "code"), 1)
+    cells = {number: cell for number, cell in numbered if MEASURES not in tags(cell)}
+    codes = {n: plain_python("".join(cell["source"]), f"{source}, cell [{n}]") for n, cell in cells.items()}
+    inputs = [number for number, cell in cells.items() if "parameters" in tags(cell)]
     if len(inputs) != 1:
         raise ValueError(f"{source}: {len(inputs)} cells have the tag `parameters`; give it to the one that sets them")
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, code in enumerate(codes):
+    for number, code in codes.items():
         with contextlib.redirect_stdout(io.StringIO()):
             run_cell(code, namespace)
         if number in inputs:
@@ -135,9 +135,9 @@ def execute(source: Path, parameters: Mapping[str, Any]) -> None:
             namespace.update(parameters)
 
 
-def is_drawn(cell: Mapping[str, Any]) -> bool:
-    """Whether it is a code cell that takes part."""
-    return cell["cell_type"] == "code" and MEASURES not in cell["metadata"].get("tags", [])
+def tags(cell: Mapping[str, Any]) -> list[str]:
+    """The tags of a notebook's cell."""
+    return list(cell["metadata"].get("tags", []))
 
 
 def plain_python(text: str, cell: str) -> CodeType:
