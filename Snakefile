@@ -18,12 +18,12 @@ rule all:
         [job["done"] for job in JOBS.values()],
 
 
-for name, job in JOBS.items():
+for number, (name, job) in enumerate(JOBS.items()):
     asked = job["resources"]
 
     rule:
         name:
-            "job_" + re.sub(r"\W", "_", name)
+            f"job_{number}_" + re.sub(r"\W", "_", name)
         input:
             job["needs"],
         output:

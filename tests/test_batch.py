@@ -208,13 +208,28 @@ def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert re.search(rf"^total +{len(todo) + 1}$", said, re.MULTILINE)
-    names = {"job_" + re.sub(r"\W", "_", job.name): job.name for job in todo}
+    names = {f"job_{number}_" + re.sub(r"\W", "_", job.name): job.name for number, job in enumerate(todo)}
     found = re.findall(r"^rule (job_\w+):\n(?:    .*\n)*?    resources: (.*)", said, re.MULTILINE)
     asked = {names[rule]: dict(re.findall(r"(\w+)=([^,]+)", resources)) for rule, resources in found}
     assert set(asked) == {job.name for job in todo}
     for job in todo:
         expected = {key: str(value) for key, value in jobs.resources(job.machine).items()}
         assert asked[job.name].items() >= (expected | {"slurm_partition": "gpu"}).items(), job.name
+
+
+@needs_snakemake
+def test_arms_whose_names_differ_in_a_sign_alone_are_two_jobs(world: Path) -> None:
+    for arm in ("a-b", "a_b"):
+        micro.change_arm(world, micro.OPD, arm, {"train.lr": 0.002 if arm == "a-b" else 0.003})
+    micro.write_notebook(world, micro.OPD)
+    chosen = plan.experiments((micro.OPD,), "tiny", world / "results", None, world / "params")
+    todo = jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")
+    path, program = jobs.write_plan(todo, world / "results", guardian=None), snakemake()
+    assert program is not None
+    words = batch.command(path, world / "results", 1, program, None)
+    done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
+    assert done.returncode == 0, done.stderr
+    assert len(set(re.findall(r"^(?:local)?rule (job_\d+_01_opd_a_b_seed0):", done.stdout, re.MULTILINE))) == 2
 
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch does not survive a fork")
