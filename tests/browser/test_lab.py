@@ -5,31 +5,27 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import conftest
 import drawing
+import kept
 import nbformat
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.run import redraw
+from opd_lib.run import guard, redraw
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed (extra lab)")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on PATH"),
-]
+pytestmark = pytest.mark.browser
 SETTINGS = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page
@@ -37,7 +33,7 @@ SETTINGS = {
 NOTEBOOK, EXPLORER = "04_success_and_failure", "91_explore"
 READS = {NOTEBOOK: (NOTEBOOK,), EXPLORER: (NOTEBOOK, "06_cold_start", "09_reward_geometry")}
 WIDGET = 'explore.tokens(pair, ["success", "failure"]).widget()'
-START_SECONDS, RUN_SECONDS = 120, 240
+START_SECONDS, RUN_SECONDS = 180, 240
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
 QUEUED = f"() => {PROMPTS}.some(text => text.includes('*'))"
 ERROR = ".jp-OutputArea-output[data-mime-type*=error]"
@@ -58,7 +54,7 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab on copies of the notebooks, with settings, workspaces and results of its own.
 
     The user's own kernel named python3 is another, broken one: the notebooks must get the one of this environment.
@@ -75,23 +71,31 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     kernel = root / "data" / "kernels" / "python3" / "kernel.json"
     kernel.parent.mkdir(parents=True)
     kernel.write_text(json.dumps({"argv": ["false"], "display_name": "of another project", "language": "python"}))
-    port, token = free_port(), secrets.token_hex(16)
+    port, token = 20_000 + secrets.randbelow(20_000), secrets.token_hex(16)  # the server takes another if it is in use
     names = ("config", "data", "runtime")
     places = {f"JUPYTER_{name.upper()}_DIR": str(root / name) for name in names}
     places |= {f"JUPYTERLAB_{name.upper()}_DIR": str(root / name) for name in ("settings", "workspaces")}
     command = [sys.executable, "-m", "jupyterlab", str(folder), "--no-browser", f"--port={port}", "--allow-root"]
-    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    command += [f"--IdentityProvider.token={token}"]
     with (root / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command, env=os.environ | places | {"IPYTHONDIR": str(root / "ipython")}, stdout=log, stderr=log
         )
-    started = Lab(folder=folder, url=f"http://127.0.0.1:{port}", token=token)
     try:
-        wait_until_it_answers(started, process, root / "log.txt")
-        yield started
+        yield Lab(folder=folder, url=address_once_it_answers(root, token, process), token=token)
     finally:
-        process.terminate()  # ends its kernels, too
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server, which ends its kernels; what is left of them after 30 s is killed."""
+    kernels = guard.descendants(process.pid)
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
         process.wait(30)
+    process.kill()
+    process.wait()
+    guard.end(kernels)
 
 
 def copy_notebook(name: str, folder: Path, results: Path) -> None:
@@ -110,29 +114,17 @@ def copy_notebook(name: str, folder: Path, results: Path) -> None:
     nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_it_answers(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
+def address_once_it_answers(root: Path, token: str, process: subprocess.Popen[bytes]) -> str:
+    """Where the server says that it listens."""
+    told = root / "runtime" / f"jpserver-{process.pid}.json"
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{lab.url}/api/status?token={lab.token}", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
+        with suppress(OSError, json.JSONDecodeError):
+            url = f"http://127.0.0.1:{json.loads(told.read_text())['port']}"
+            with urllib.request.urlopen(f"{url}/api/status?token={token}", timeout=5):
+                return url
+        time.sleep(0.2)
+    raise AssertionError(f"JupyterLab did not start:\n{(root / 'log.txt').read_text()[-2000:]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +140,14 @@ class Ran:
 def run_all(lab: Lab, browser: Any, name: str) -> Ran:
     """Open a notebook, run all of it, wait until every cell has a number, save it."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(START_SECONDS * 1000)
     errors: list[str] = []
     requests: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(lab.address(name))
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=START_SECONDS * 1000)
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=START_SECONDS * 1000)
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     end = time.monotonic() + RUN_SECONDS
     while not page.evaluate(RAN):
         assert time.monotonic() < end, f"not done after {RUN_SECONDS} s"
@@ -189,12 +182,15 @@ def test_tables_and_pictures_are_the_committed_ones(ran: Ran) -> None:
 
 
 def comparable(output: Any) -> Any:
-    """What two executions must have in common; the bytes of a picture where the drawing program is the same."""
+    """What two executions must have in common: of a picture the bytes where the drawing program is the same."""
     if output.output_type == "stream":
         return output.name, output.text
     data = dict(output.data)
     if "image/png" in data and not drawing.same_program():
         data["image/png"] = "a picture"
+    if kept.PAYLOAD.search(data.get("text/html", "")):
+        page = data["text/html"]
+        data["text/html"] = kept.PAYLOAD.sub("", page), kept.unpacked(page)
     return output.output_type, data
 
 
@@ -242,3 +238,35 @@ def colours_of(explorer: Any) -> list[str]:
     tokens.first.wait_for()
     found: list[str] = tokens.evaluate_all("tokens => tokens.map(token => getComputedStyle(token).backgroundColor)")
     return found
+
+
+# A training is watched: the picture grows, buttons stop it and let it go on, other cells run meanwhile.
+
+LIVE = """import sys; sys.path[:0] = [{tests!r}, {root!r}]
+from pathlib import Path
+import micro
+from opd_lib.run import launch
+experiment = micro.load(Path({world!r}), overrides={{"train.steps": 3000}})
+training = launch.run(experiment, jobs=2, live=True)"""
+PICTURE = "[...document.querySelectorAll('img.widget-image')].map(image => image.naturalWidth + ' ' + image.src).join()"
+
+
+def test_a_training_is_watched_stopped_and_resumed(lab: Lab, browser: Any, tmp_path: Path) -> None:
+    world = conftest.make_world(tmp_path)
+    cells = [LIVE.format(tests=str(paths.ROOT / "tests"), root=str(paths.ROOT), world=str(world)), "print(6 * 7)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    nbformat.write(notebook, lab.folder / "live.ipynb")
+    ran = run_all(lab, browser, "live")
+    assert ran.cells[1].outputs[0]["text"] == "42\n"
+    ran.page.set_default_timeout(RUN_SECONDS * 1000)
+    ran.page.wait_for_function(f"() => !/^(0 |$)/.test({PICTURE})")
+    first = ran.page.evaluate(PICTURE)
+    ran.page.wait_for_function(f"before => {PICTURE} !== before", arg=first)
+    ran.page.get_by_role("button", name="Stop").last.click()
+    ran.page.get_by_text("stopped: 3 runs to go").wait_for()
+    ran.page.get_by_role("button", name="Resume").last.click()
+    ran.page.get_by_text("2 running").wait_for()
+    ran.page.get_by_role("button", name="Stop").last.click()
+    ran.page.get_by_text("stopped: 3 runs to go").wait_for()
+    assert ran.errors == [] and ran.outside == []

@@ -176,6 +176,7 @@ def page(browser: Any) -> Iterator[Any]:
     """A page; whatever it complains of, cannot load or asks of another origin fails the test."""
     context = browser.new_context(viewport=DESK)
     opened, wrong = context.new_page(), []
+    opened.set_default_timeout(120_000)
     own = ("http://127.0.0.1:", "file://", "data:", "blob:")
     opened.on("console", lambda m: wrong.append(f"{opened.url}: {m.text}") if m.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: wrong.append(f"{opened.url}: {error}"))
