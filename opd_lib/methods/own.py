@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 NEEDS: frozenset[str] = frozenset({"teacher"})
 FUNCTION = "loss"
 KEY = "method.source"
+MISTAKES = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError, SyntaxError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What goes wrong in a function that somebody has just written."""
 
 
 class Params(BaseModel):
@@ -82,15 +87,15 @@ def loss(scores: TokenScores, params: Params) -> Loss:
 
 
 def evaluated(scores: TokenScores, params: Params) -> object:
-    """What the function returns. Raises ValueError for whatever goes wrong in it, but for a lack of memory."""
+    """What the function returns. Raises ValueError for MISTAKES in it, but for a lack of memory."""
     import torch
 
     defined = function(params.source)
     try:
         return defined(scores, params)
-    except (MemoryError, torch.OutOfMemoryError):
+    except torch.OutOfMemoryError:
         raise
-    except Exception as error:
+    except MISTAKES as error:
         raise ValueError(
             f"{KEY}: {type(error).__name__}: {error}; a run knows the function's text alone: import inside it, and "
             "read what opd_lib/types.TokenScores and method.options have"
@@ -161,6 +166,6 @@ def function(source: str) -> Callable[[TokenScores, Params], object]:
     try:
         exec(compile(source, KEY, "exec"), namespace)
         found: Callable[[TokenScores, Params], object] = namespace[FUNCTION]
-    except Exception as error:
+    except MISTAKES as error:
         raise ValueError(f"{KEY}: {type(error).__name__}: {error}") from error
     return found
