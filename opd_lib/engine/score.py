@@ -204,13 +204,6 @@ def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str
     rows = []
     for row in sorted(set(scores.row_N.tolist()))[:n]:
         mine_N = scores.row_N == row
-        columns = {
-            "student_logp": scores.student_logp_N,
-            "teacher_logp": scores.teacher_logp_N,
-            "student_entropy": scores.student_entropy_N,
-            "teacher_entropy": scores.teacher_entropy_N,
-            "reverse_kl": scores.reverse_kl_N,
-        }
         rows.append(
             {
                 "step": step,
@@ -219,6 +212,18 @@ def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str
                 "reward": float(rollouts.reward_B[row]),
                 "tokens": [words[token] for token in scores.token_N[mine_N].tolist()],
             }
-            | {name: [round(x, 4) for x in v[mine_N].tolist()] for name, v in columns.items() if v is not None}
+            | {name: [round(x, 4) for x in v[mine_N].tolist()] for name, v in per_token(scores).items()}
         )
     return rows
+
+
+def per_token(scores: TokenScores) -> dict[str, Tensor]:
+    """What is known of the sampled tokens (N), under the names that records have for it."""
+    columns = {
+        "student_logp": scores.student_logp_N,
+        "teacher_logp": scores.teacher_logp_N,
+        "student_entropy": scores.student_entropy_N,
+        "teacher_entropy": scores.teacher_entropy_N,
+        "reverse_kl": scores.reverse_kl_N,
+    }
+    return {name: value_N for name, value_N in columns.items() if value_N is not None}

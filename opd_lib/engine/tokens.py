@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, score, served, sources
+from opd_lib.engine import models, score, served, setup, sources
 from opd_lib.maths import diagnostics
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None)
     A response is cut where prompt and response have more tokens than train.micro_tokens.
     """
     assert run.teacher is not None
-    words: list[str] = run.student[1].convert_ids_to_tokens(range(len(run.student[1])))
+    words = setup.words(run)
     k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(words)))
     read = score.beginnings(rollouts, run.spec.params.train.micro_tokens)
     found: dict[int, Row] = {}
@@ -92,17 +92,11 @@ def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None)
 
 def per_token(scores: TokenScores, k: int) -> dict[str, Tensor]:
     """The quantities that a token may be coloured by; overlap and advantage (Eqs 6, 7) with lists of length k."""
-    columns = {
-        "student_logp": scores.student_logp_N,
-        "teacher_logp": scores.teacher_logp_N,
-        "student_entropy": scores.student_entropy_N,
-        "teacher_entropy": scores.teacher_entropy_N,
-        "reverse_kl": scores.reverse_kl_N,
-    }
+    columns = score.per_token(scores)
     if scores.candidates is not None:
         metrics = diagnostics.at_k(scores, k)
         columns |= {"overlap": metrics["overlap"][0], "advantage": metrics["advantage_paper"][0]}
-    return {name: value_N for name, value_N in columns.items() if value_N is not None}
+    return columns
 
 
 def most_likely(candidates: Candidates, words: Sequence[str]) -> list[list[tuple[str, float, float]]]:

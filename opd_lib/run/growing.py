@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.params import RunSpec
-from opd_lib.report import record
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan
 
@@ -22,12 +21,7 @@ KEYS = ("arm", "seed", "step")
 
 def place(spec: RunSpec) -> RunRecord | None:
     """The record of a run, finished or not; None if there is none. Raises ValueError if it is corrupt."""
-    for folder in spec.folders:
-        present = record.read(folder)
-        is_place = folder == spec.folder or (present is not None and present.status == plan.FINISHED)
-        if present is not None and is_place and present.identity == spec.identity:
-            return present
-    return None
+    return next((present for present in plan.standing(spec) if present.identity == spec.identity), None)
 
 
 def rows(folder: Path, table: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from typing import Any
 
 from opd_lib.params import Experiment
 from opd_lib.report import figures
-from opd_lib.run import growing, launch, plan
+from opd_lib.run import growing, launch, plan, progress
 from opd_lib.run.background import DONE, GOING, Training
 
 PACE = 2.0
@@ -174,7 +174,6 @@ _views: list[View] = []
 
 def what_is_missing() -> str:
     """Why nothing can be shown live here; empty if it can."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if type(shell).__name__ != "ZMQInteractiveShell":
+    if not progress.in_jupyter():
         return "not in Jupyter"
     return "" if find_spec("ipywidgets") else "ipywidgets is not installed"

@@ -6,7 +6,7 @@ needs its weights; few are committed (`refresh.SHIPPED`), and without them it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from opd_lib import paths
@@ -17,18 +17,27 @@ from opd_lib.runspec import FINISHED as FINISHED
 from opd_lib.runspec import MODEL, ROLLOUTS
 
 
+def standing(spec: RunSpec) -> Iterator[RunRecord]:
+    """The records in a run's folders: finished ones, and whatever stands where it writes, which comes last.
+
+    They may be of another identity. Raises ValueError for a corrupt one.
+    """
+    for folder in spec.folders:
+        present = record.read(folder)
+        if present is not None and (present.status == FINISHED or folder == spec.folder):
+            yield present
+
+
 def finished(spec: RunSpec) -> RunRecord | None:
     """The finished record of a run, None if there is none.
 
     Raises ValueError naming the differing keys if a folder where it belongs holds a run of other parameters.
     """
-    for folder in spec.folders:
-        present = record.read(folder)
-        if present is not None and (present.status == FINISHED or folder == spec.folder):
-            require_same(present, spec)
-            if present.status == FINISHED:
-                return present
-    return None
+    present = next(standing(spec), None)
+    if present is None:
+        return None
+    require_same(present, spec)
+    return present if present.status == FINISHED else None
 
 
 def trained(spec: RunSpec) -> bool:

@@ -113,10 +113,15 @@ class Display(Protocol):
 
 def display() -> Display:
     """The display that fits where this process runs: Jupyter, terminal, or log file (standard error)."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if type(shell).__name__ == "ZMQInteractiveShell":
+    if in_jupyter():
         return JupyterDisplay()
     return TerminalDisplay() if sys.stderr.isatty() else LogDisplay(sys.stderr)
+
+
+def in_jupyter() -> bool:
+    """Whether this process is a notebook's kernel."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class TerminalDisplay:

@@ -34,7 +34,7 @@ def train(spec: RunSpec, spawned: bool) -> Path | None:
         from opd_lib.engine import train as engine
 
         engine.train(spec)
-    if spec.weights is not None:
-        return spec.weights.parent
+    if weights := spec.weights:
+        return weights.parent
     found = plan.finished(spec) if plan.trained(spec) else None
     return None if found is None else found.folder

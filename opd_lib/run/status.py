@@ -99,21 +99,19 @@ def _row(spec: RunSpec, expected: Mapping[str, float]) -> dict[str, Any]:
 
 def _state(spec: RunSpec) -> tuple[str, RunRecord | None, str]:
     """(state, record, note) of a run."""
-    for folder in spec.folders:
-        try:
-            present = record.read(folder)
-        except ValueError as error:
-            return FAILED, None, str(error)
-        if present is None or (present.status != plan.FINISHED and folder != spec.folder):
-            continue
-        if present.identity != spec.identity:
-            return STALE, present, "; ".join(plan.changes(present, spec)) or "seed"
-        if present.status == plan.FINISHED:
-            return DONE, present, "; ".join(provenance_differences(present))
-        if present.status == FAILED:
-            return FAILED, present, present.error
-        return (RUNNING if is_locked(folder) else INTERRUPTED), present, ""
-    return MISSING, None, ""
+    try:
+        present = next(plan.standing(spec), None)
+    except ValueError as error:
+        return FAILED, None, str(error)
+    if present is None:
+        return MISSING, None, ""
+    if present.identity != spec.identity:
+        return STALE, present, "; ".join(plan.changes(present, spec)) or "seed"
+    if present.status == plan.FINISHED:
+        return DONE, present, "; ".join(provenance_differences(present))
+    if present.status == FAILED:
+        return FAILED, present, present.error
+    return (RUNNING if is_locked(present.folder) else INTERRUPTED), present, ""
 
 
 def provenance_differences(present: RunRecord) -> list[str]:
