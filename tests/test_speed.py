@@ -149,6 +149,40 @@ def test_against_itself_time_is_proportional_and_memory_knows_no_vocabulary() ->
     assert speed.against_itself(pd.concat([steps(), wide]), whole)["met"].tolist() == ["no", "no", "no"]
 
 
+def test_what_nobody_can_leave_out_bounds_the_missed_ratios(tmp_path: Path) -> None:
+    rows = [
+        ("ours, published objective", "published", speed.LARGEST, 9.0, 3000.0, 1200.0),
+        (speed.NAIVE_PUBLISHED, "published", speed.LARGEST, 9.0, 9000.0, 7000.0),
+        (speed.TRL, "reverse KL", speed.LARGEST, 9.0, 8000.0, 6000.0),
+        ("ours", "reverse KL", speed.TINY, 3.0, 1.0, 1.0),
+        ("naive", "reverse KL", speed.TINY, 2.0, 1.0, 1.0),
+        ("ours, Eq. 5", "Eq. 5", speed.TINY, 1.0, 1.0, 1.0),
+        ("ours, with rollout", speed.OWN_RESPONSES, speed.TINY, 4.0, 1.0, 1.0),
+        ("TRL, with rollout", speed.OWN_RESPONSES, speed.TINY, 5.0, 1.0, 1.0),
+    ]
+    named = [
+        {
+            "entrant": entrant, "objective": objective, "vocabulary": size[0], "tokens": size[1], "produced": size[1],
+            "hidden": "256, 512", "round": 0, "cpu_s": seconds, "wall_s": seconds, "peak_mib": peak, "step_mib": step,
+        }
+        for entrant, objective, size, seconds, peak, step in rows
+    ]  # fmt: skip
+    growing = steps().assign(hidden="8, 8")
+    pd.concat([pd.DataFrame(named), growing, growing.assign(vocabulary=200)]).to_csv(tmp_path / speed.STEPS)
+    pd.DataFrame({"measure": ["wall"], "seconds": [1200.0]}).to_csv(tmp_path / speed.WHOLE)
+    stages = {"notebook": "a", "stage": ["score", "rollout"], "seconds": [1440.0, 720.0]}
+    pd.DataFrame(stages).to_csv(tmp_path / speed.STAGES)
+    peak, whole, minutes = speed.bounds(tmp_path).to_dict("records")
+    assert peak["amount"] == pytest.approx(1800 + 2 * 151_936 * 256 * 4 / 2**20) and peak["theirs"] == 9000
+    assert (whole["ratio"], whole["reached"], whole["target"]) == pytest.approx((2 / 5, 4 / 5, 1 / 3))
+    assert (minutes["amount"], minutes["ratio"], minutes["reached"]) == pytest.approx((18.0, 18 / 15, 20 / 15))
+
+
+def test_in_the_committed_benchmark_no_bound_is_above_what_was_reached() -> None:
+    found = speed.bounds(speed.place("tiny", None))
+    assert (found["ratio"] < found["reached"]).all() and (found["reached"] > found["target"]).all()
+
+
 def test_other_work_shows_in_the_table_of_agreement() -> None:
     frame = steps()
     frame.loc[(frame["entrant"] == "TRL") & (frame["tokens"] == 2000), "norm"] = 2.02

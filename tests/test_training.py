@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.engine import checkpoint, memory, models, score, train
+from opd_lib.engine import checkpoint, memory, models, rollout_compiled, score, train
 from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.writer import RunWriter
@@ -285,6 +285,21 @@ def test_two_processes_make_the_same_steps_as_one(trained: Path) -> None:
     exact = ["loss", "grad_norm", "overlap_k16", "reverse_kl", "student_entropy", "reward", "response_length"]
     pd.testing.assert_frame_equal(one[exact].head(1), two[exact].head(1), rtol=1e-6, atol=1e-9)
     pd.testing.assert_frame_equal(one[exact], two[exact], rtol=1e-3, atol=1e-5)
+
+
+def test_a_compiled_sampler_makes_the_same_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train.train(distil(trained))
+    settings = {"backend": "eager", "dynamic": False, "fullgraph": True}  # captured, not compiled
+    monkeypatch.setattr(rollout_compiled, "COMPILED", settings)
+    micro.change_arm(trained, micro.OPD, "plain", {"machine.sampler": "compiled"})
+    train.train(distil(trained, "compiled"))
+    for name in ("steps.csv", "evals.csv", "problems.csv"):
+        plain, compiled = (
+            pd.read_csv(trained / results / "tiny" / micro.OPD / "plain" / "seed0" / name)
+            for results in ("results", "compiled")
+        )
+        seconds = [column for column in plain if "second" in column or column == "sampler_gap"]
+        pd.testing.assert_frame_equal(plain.drop(columns=seconds), compiled.drop(columns=seconds), rtol=1e-4, atol=1e-6)
 
 
 def test_a_process_count_that_was_not_started_is_refused(trained: Path) -> None:

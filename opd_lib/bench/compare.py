@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Condition, Lock
 from typing import Any
@@ -48,8 +48,11 @@ def of(vocabulary: int, sequences: int, response: int) -> Size:
 
 TINY = Size(vocabulary=128, sequences=64, prompt=20, response=64, layers=2, student=48, teacher=80)
 """The tiny world's models and batch."""
-WHOLE_STEPS = tuple(name for name, entrant in ENTRANTS.items() if entrant.objective == WHOLE)
-UPDATES = tuple(name for name in ENTRANTS if name not in WHOLE_STEPS)
+WIDER = replace(TINY, sequences=256)
+"""Four times the batch: here those take part who compile."""
+COMPILED = ("naive, compiled", "ours, with compiled rollout")
+WHOLE_STEPS = tuple(name for name, entrant in ENTRANTS.items() if entrant.objective == WHOLE and name not in COMPILED)
+UPDATES = tuple(name for name in ENTRANTS if name not in (*WHOLE_STEPS, *COMPILED))
 TWICE_ALL_LOGITS = ("TRL GKDTrainer", "TRL GOLDTrainer")
 """At V = 151,936 and 4,096 response tokens they need 26 GB."""
 AT_4K = tuple(name for name in UPDATES if name not in TWICE_ALL_LOGITS)
@@ -70,6 +73,7 @@ STAGES = (
     Stage(size=of(8_192, 16, 512), entrants=GROWING, rounds=1, steps=3),
     Stage(size=of(151_936, 2, 512), entrants=UPDATES, rounds=1, steps=2),
     Stage(size=of(151_936, 16, 1024), entrants=AT_16K, rounds=5, steps=1),
+    Stage(size=WIDER, entrants=(*WHOLE_STEPS, "ours", "naive", *COMPILED), rounds=5, steps=4, warm=2),
 )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from opd_lib import methods
 from opd_lib.bench import peers
 from opd_lib.bench.workload import LossOf, Size, Workload, word_tokenizer
-from opd_lib.engine import rollout, score
+from opd_lib.engine import rollout, rollout_compiled, score
 from opd_lib.maths import footprint
 
 K = 16
@@ -95,19 +95,34 @@ def published(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
     return (advantage_NK * (1 + logp_NK - logp_NK.detach())).sum(-1)
 
 
-def our_whole_step(work: Workload) -> LossOf:
-    """Sampling the responses as well."""
-    own, size, words = ours("reverse KL"), work.size, word_tokenizer(work.size.vocabulary)
+def our_whole_step(compiled: bool = False) -> Callable[[Workload], LossOf]:
+    """Sampling the responses as well, by a compiled pass or by the model as it is."""
 
-    def loss() -> tuple[float, Callable[[], None]]:
-        uniform_BT = torch.rand(size.sequences, size.response)
-        drawn = rollout.sample(work.student, words, work.rollouts.prompts, uniform_BT, 1.0, 1.0)
-        work.student.train()
-        sampled = copy(work)
-        sampled.rollouts, work.produced = drawn, int(drawn.length_B.sum())
-        return own(sampled)()
+    def make(work: Workload) -> LossOf:
+        own, size, words = ours("reverse KL"), work.size, word_tokenizer(work.size.vocabulary)
+        sample: rollout.Sample = rollout.sample
+        if compiled:
+            longest = size.prompt + size.response
+            sample = rollout_compiled.Sampler(work.student, work.student.dtype, footprint.GIB, longest).sample
 
-    return loss
+        def loss() -> tuple[float, Callable[[], None]]:
+            uniform_BT = torch.rand(size.sequences, size.response)
+            drawn = sample(work.student, words, work.rollouts.prompts, uniform_BT, 1.0, 1.0)
+            work.student.train()
+            sampled = copy(work)
+            sampled.rollouts, work.produced = drawn, int(drawn.length_B.sum())
+            return own(sampled)()
+
+        return loss
+
+    return make
+
+
+def compiled_bodies(work: Workload) -> LossOf:
+    """Plain torch, the bodies of both models compiled."""
+    for model in (work.student, work.teacher):
+        model.model.compile(dynamic=False)
+    return plain(reverse_kl)(work)
 
 
 ENTRANTS = {
@@ -130,7 +145,9 @@ ENTRANTS = {
             name="TRL GOLDTrainer", objective="reverse KL", make=peers.gold, extra="logits of the prompt", logits=44
         ),
         Entrant(name="Liger fused JSD", objective="reverse KL", make=peers.liger, extra="cross-entropy"),
-        Entrant(name="ours, with rollout", objective=WHOLE, make=our_whole_step),
+        Entrant(name="naive, compiled", objective="reverse KL", make=compiled_bodies, logits=24),
+        Entrant(name="ours, with rollout", objective=WHOLE, make=our_whole_step()),
+        Entrant(name="ours, with compiled rollout", objective=WHOLE, make=our_whole_step(compiled=True)),
         Entrant(name="TRL, with rollout", objective=WHOLE, make=peers.whole_step_of_trl, extra="student entropy"),
     )
 }

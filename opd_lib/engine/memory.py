@@ -77,6 +77,7 @@ def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recom
         writer=writer,
         engine=engine,
         sleeps=machine.device == "cuda",
+        compiled=machine.sampler == "compiled",
         cache=machine.sampler_cache_gib * footprint.GIB if engine else own_cache(params, writer, number),
     )
 
@@ -120,6 +121,7 @@ def own_cache(params: RunParams, model: Shape, number: int) -> float:
         share = -(-source.prompts_per_step // processes) * source.per_prompt
         rows = max(rows, share * (prompt_tokens(params) + source.longest))
         longest = max(longest, source.longest)
+    rows *= 2 if params.machine.sampler == "compiled" else 1  # its batches are as wide as the next power of two
     one = (prompt_tokens(params) + longest) * model.kv_bytes(number)
     return min(float(rows * model.kv_bytes(number)), max(params.machine.sampler_cache_gib * footprint.GIB, one))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn.functional import pad
@@ -60,15 +60,19 @@ def sample(
             written.draw(entering, model)
             running = running.joined(entering) if running and len(entering.row_R) else running or entering
         running = running if len(running.row_R) else None
-    longest = int(written.length_B.max())
-    return Rollouts(
-        prompts=tuple(prompts),
-        response_BT=written.response_BT[:, :longest],
-        length_B=written.length_B,
-        finished_B=written.finished_B,
-        reward_B=torch.full((len(prompts),), torch.nan),
-        sampler_logp_BT=written.logp_BT[:, :longest],
-    )
+    return written.rollouts(prompts)
+
+
+class Running(Protocol):
+    """Responses on their way: which they are, and what knows their next logits."""
+
+    row_R: Tensor
+
+    def next_logits(self, model: PreTrainedModel) -> Tensor:
+        """Logits (R, V) of the next token, after reading what is to be read."""
+
+    def go_on(self, token_R: Tensor, open_R: Tensor) -> None:
+        """Read these tokens next; who is not open is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,30 +110,52 @@ class Written:
             finished_B=torch.zeros(len(uniform_BT), dtype=torch.bool, device=device),
         )
 
-    def draw(self, batch: Batch, model: PreTrainedModel) -> None:
-        """The next token of every response of a batch that is not at its end; who is at its end may leave."""
+    def draw(self, batch: Running, model: PreTrainedModel) -> None:
+        """The next token of every response of a batch that is not at its end; who is at its end may leave.
+
+        Nothing here waits for the device.
+        """
         limit, row_R = self.uniform_BT.shape[1], batch.row_R
         logits_RV = batch.next_logits(model).to(self.logp_BT.dtype)
-        place_R = self.length_B[row_R].clamp(max=limit - 1)
+        open_R, place_R = self.is_open(row_R), self.length_B[row_R].clamp(max=limit - 1)
         token_R = choose(logits_RV, self.uniform_BT[row_R, place_R], self.temperature, self.top_p)
-        open_R = self._is_open(row_R)
-        row_O, place_O, token_O = row_R[open_R], place_R[open_R], token_R[open_R]
-        self.response_BT[row_O, place_O] = token_O
-        self.logp_BT[row_O, place_O] = logits_RV.log_softmax(-1).gather(1, token_R[:, None])[open_R, 0]
-        self.length_B[row_O] += 1
-        self.finished_B[row_O] = torch.isin(token_O, self.stop)
-        batch.go_on(token_R, self._is_open(row_R))
+        logp_R = logits_RV.log_softmax(-1).gather(1, token_R[:, None])[:, 0]
+        self.response_BT[row_R, place_R] = token_R.where(open_R, self.response_BT[row_R, place_R])
+        self.logp_BT[row_R, place_R] = logp_R.where(open_R, self.logp_BT[row_R, place_R])
+        self.length_B[row_R] += open_R
+        self.finished_B[row_R] |= open_R & torch.isin(token_R, self.stop)
+        batch.go_on(token_R, self.is_open(row_R))
 
-    def _is_open(self, row_R: Tensor) -> Tensor:
+    def is_open(self, row_R: Tensor) -> Tensor:
+        """Of these responses, whether they go on."""
         return ~self.finished_B[row_R] & (self.length_B[row_R] < self.uniform_BT.shape[1])
+
+    def rollouts(self, prompts: Sequence[Prompt]) -> Rollouts:
+        """The responses to these prompts, which have the first rows, without rewards (NaN)."""
+        count = len(prompts)
+        longest = int(self.length_B[:count].max())
+        return Rollouts(
+            prompts=tuple(prompts),
+            response_BT=self.response_BT[:count, :longest],
+            length_B=self.length_B[:count],
+            finished_B=self.finished_B[:count],
+            reward_B=torch.full((count,), torch.nan),
+            sampler_logp_BT=self.logp_BT[:count, :longest],
+        )
 
 
 def slots(model: PreTrainedModel, tokens: int, size: float) -> int:
     """How many sequences of so many tokens a key-value cache of `size` bytes holds, in float32; at least one."""
+    layers, heads, width = cache_shape(model)
+    return max(1, int(size // (4 * 2 * layers * heads * width * tokens)))
+
+
+def cache_shape(model: PreTrainedModel) -> tuple[int, int, int]:
+    """Layers, heads of each, and numbers of each head that a key-value cache keeps as keys, and again as values."""
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return max(1, int(size // (4 * 2 * config.num_hidden_layers * heads * width * tokens)))
+    return config.num_hidden_layers, heads, width
 
 
 @dataclass

@@ -160,10 +160,15 @@ def sampler(spec: RunSpec, student: PreTrainedModel) -> rollout.Sample:
     params = spec.params
     if params.machine.sampler == "transformers":
         return sharding.sampler(params.machine)
+    limits = [params.evaluate.max_new_tokens, *([params.source.longest] if isinstance(params.source, Sampled) else [])]
+    longest = memory.prompt_tokens(params) + max(limits)
+    if params.machine.sampler == "compiled":
+        from opd_lib.engine import rollout_compiled  # imports torch's compiler
+
+        return rollout_compiled.for_run(student, params.machine, longest)
     from opd_lib.engine import rollout_vllm  # takes seconds, and its package is an extra
 
-    limits = [params.evaluate.max_new_tokens, *([params.source.longest] if isinstance(params.source, Sampled) else [])]
-    return rollout_vllm.for_run(student, params.machine, memory.prompt_tokens(params) + max(limits))
+    return rollout_vllm.for_run(student, params.machine, longest)
 
 
 def connect(params: RunParams, place: str) -> sources.Model:

@@ -35,8 +35,8 @@ class Setting:
     `frozen`: the models that score, each with True if it is spread over the processes. `number`: bytes of a number in
     the passes. `trained`: it has gradients; `moments`: and an optimiser. `tokens`: of the largest micro-batch; `chunk`:
     how many of them have their logits at the same time (None: all). `k`: candidates per token. `writer`: the largest
-    model that samples; `engine`: in an engine of its own, which `sleeps` in between or does not. `cache`: bytes of the
-    key-value cache.
+    model that samples; `engine`: in an engine of its own, which `sleeps` in between or does not; or `compiled`, with a
+    cache that stays. `cache`: bytes of the key-value cache.
     """
 
     student: Shape
@@ -53,6 +53,7 @@ class Setting:
     writer: Shape
     engine: bool
     sleeps: bool
+    compiled: bool
     cache: float
 
 
@@ -137,7 +138,7 @@ def memory(setting: Setting) -> Memory:
     """What one process holds."""
     s, share = setting, setting.processes if setting.shard else 1
     own = FLOAT32 * s.student.parameters / share
-    own_copy = s.engine or s.shard  # in process, whole weights are sampled from as they are
+    own_copy = s.engine or s.shard or (s.compiled and s.number != FLOAT32)  # else whole weights serve as they are
     chunk = min(s.tokens, s.chunk or s.tokens)
     autocast = s.number != FLOAT32 and not s.shard
     return Memory(
@@ -150,7 +151,7 @@ def memory(setting: Setting) -> Memory:
         logits=logits(s.student.vocabulary, chunk, 1 + len(s.frozen), s.k),
         sampler=float(s.number * s.writer.parameters) if own_copy else 0.0,
         cache=s.cache,
-        together=s.engine and not s.sleeps,
+        together=s.compiled or (s.engine and not s.sleeps),
     )
 
 

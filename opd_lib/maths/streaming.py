@@ -53,7 +53,11 @@ class Stream:
     def scores(self) -> TokenScores:
         """Everything but a gradient."""
         with torch.no_grad(), torch.autocast(self.token_N.device.type, enabled=False):
-            return _join([_kept(self.score(self.student.logits(part), part)) for part in self.parts])
+            whole: TokenScores | None = None
+            for part in self.parts:
+                whole = self._stored(whole, _kept(self.score(self.student.logits(part), part)), part)
+        assert whole is not None
+        return whole
 
     def loss(
         self,
@@ -65,13 +69,17 @@ class Stream:
 
         `watch` is shown, for each chunk, the gradient (n, V) of the scaled loss at its logits.
         """
-        gradient = Gradient(self.student)
+        gradient, parts, whole, n_tokens = Gradient(self.student), list(self.parts), None, 0
+        precise = torch.promote_types(self.student.dtype, torch.float32)
+        totals = torch.empty(len(parts), dtype=precise, device=self.token_N.device)
         with torch.autocast(self.token_N.device.type, enabled=False):
-            done = [self._chunk(part, objective, scale, gradient, watch) for part in self.parts]
-        losses, pieces = zip(*done, strict=True)
-        total = torch.stack([loss.total for loss in losses]).sum()
-        known = gradient.attached(total * scale)
-        return known, Loss(total=total, n_tokens=sum(loss.n_tokens for loss in losses)), _join(pieces)
+            for i, part in enumerate(parts):
+                loss, scores = self._chunk(part, objective, scale, gradient, watch)
+                totals[i], n_tokens = loss.total, n_tokens + loss.n_tokens
+                whole = self._stored(whole, scores, part)
+        assert whole is not None
+        total = totals.sum()
+        return gradient.attached(total * scale), Loss(total=total, n_tokens=n_tokens), whole
 
     def _chunk(
         self,
@@ -96,6 +104,21 @@ class Stream:
             watch(part, delta_NX)
         gradient.add(part, delta_NX, id_NC)
         return Loss(total=loss.total.detach(), n_tokens=loss.n_tokens), _kept(scores)
+
+    def _stored(self, whole: TokenScores | None, scores: TokenScores, part: slice) -> TokenScores:
+        """The scores of all tokens, with those of a chunk put in.
+
+        What is kept of a chunk has its place beforehand. Small tensors that stay, made while the chunk before has left
+        its place, would take a bit of that, and the next chunk's large ones would need another: at every chunk again.
+        """
+        n = len(self.token_N)
+        if len(scores.token_N) == n:
+            return scores
+        if whole is None:
+            whole = _map(lambda tensors: tensors[0].new_empty((n, *tensors[0].shape[1:])), [scores])
+        _map(lambda tensors: tensors[0][part].copy_(tensors[1]), [whole, scores])
+        assert whole is not None
+        return whole
 
     @property
     def parts(self) -> Iterator[slice]:
@@ -169,12 +192,6 @@ def _kept(scores: TokenScores) -> TokenScores:
     """What may outlive a chunk: constants, no distributions."""
     kept: TokenScores = _map(lambda tensors: tensors[0].detach(), [replace(scores, distributions=None)])
     return kept
-
-
-def _join(pieces: Sequence[TokenScores]) -> TokenScores:
-    """One record of the pieces' tensors, one below the other."""
-    joined: TokenScores = pieces[0] if len(pieces) == 1 else _map(torch.cat, pieces)
-    return joined
 
 
 def _map(join: Callable[[list[Tensor]], Tensor], pieces: Sequence[Any]) -> Any:

@@ -21,7 +21,7 @@ OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
 LARGEST = (151_936, 4096)
 LONGEST = (151_936, 16_384)
-TINY = (128, 4096)
+TINY, WIDER = (128, 4096), (128, 16_384)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,11 +185,12 @@ def _numbered(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def growth(frame: pd.DataFrame) -> pd.DataFrame:
     """How time and memory grow with response tokens, by vocabulary and entrant: between the two largest sizes.
 
+    Without the tiny world, whose head is nothing.
     `exponent`: log of the ratio of CPU seconds over log of the ratio of tokens, 1 where time is proportional.
     `seconds_per_1000`: processor time that a thousand further tokens take; `kib_per_token`: memory that each takes.
     """
     rows = []
-    for vocabulary in sorted(frame["vocabulary"].unique()):
+    for vocabulary in sorted(set(frame["vocabulary"]) - {TINY[0]}):
         for entrant, group in growing(frame, vocabulary).groupby("series", sort=False):
             found = group.groupby("tokens")[[CPU, MEMORY]].median()
             (less, more), (small, large) = found.index[-2:], (found.iloc[-2], found.iloc[-1])
@@ -206,6 +207,39 @@ def targets(folder: Path) -> pd.DataFrame:
     """All that was promised: beside peers, then against itself."""
     measured = read(folder)
     return pd.concat([ratios(measured), against_itself(measured, pd.read_csv(folder / WHOLE))], ignore_index=True)
+
+
+def bounds(folder: Path) -> pd.DataFrame:
+    """What the missed ratios come to if all that is ours to shorten took nothing: columns as below, a row each.
+
+    `counted` is what remains whoever does the step, `amount` what it takes, `theirs` what the peer's whole takes.
+    """
+    measured, promised = read(folder), targets(folder).set_index("measure")
+    largest, here = medians(measured, LARGEST), _of_size(measured, LARGEST)
+    ours = largest.loc["ours, published objective"]
+    width = int(here["hidden"].iloc[0].split(",")[0])
+    gradients = 2 * LARGEST[0] * width * 4 / 2**20  # of embedding and head alone, in float32
+    updates = _of_size(measured, TINY)
+    fastest = updates[updates["objective"] == "reverse KL"].groupby("entrant")["cpu_per_token"].median().min()
+    remaining = {
+        "peak of the process, published objective": (
+            "framework, weights, moments, gradients; no activation, no logit",
+            ours[PEAK] - ours[MEMORY] + gradients,
+        ),
+        "CPU ms per token, whole step of the tiny world": ("the fastest update of any entrant; no rollout", fastest),
+        "minutes for one seed of everything, two cores": (
+            "seconds inside the runs, halved; no import, no notebook, no idle core",
+            stages(folder)["seconds"].sum() / 2 / 60,
+        ),
+    }
+    rows = []
+    for measure, (counted, amount) in remaining.items():
+        goal = promised.loc[[measure]].sort_values("target").iloc[0]  # the stricter of several
+        rows.append({
+            "measure": measure, "counted": counted, "amount": amount, "theirs": goal["theirs"],
+            "ratio": amount / goal["theirs"], "target": goal["target"], "reached": goal["ratio"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def stages(folder: Path) -> pd.DataFrame:

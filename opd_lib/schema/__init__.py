@@ -113,8 +113,9 @@ class Machine(Strict):
     `diagnose_every`: entropies, exact KL and overlaps are measured at every so many steps, at the first and where the
     student is evaluated; training does not change. `kept_problems`: of each test set so many are answered at each
     evaluation and kept token by token (engine/tokens). `logits_gib`: the logits of so many tokens exist at a time as
-    this holds (GiB; see maths/streaming). `sampler_cache_gib`: the sampler's key-value cache (GiB);
-    what does not fit waits until a response is finished.
+    this holds (GiB; see maths/streaming). `sampler`: the model's own forward pass (transformers), the same compiled
+    (on an accelerator into CUDA graphs; for models that one process holds), or an engine for models that answer at
+    length (vllm). `sampler_cache_gib`: its key-value cache (GiB); what does not fit waits until a response is finished.
     `max_sampler_gap` (nats): the run stops if the mean |log-probability of the sampler − of the trainer| of a step's
     tokens is larger.
     `teacher_url`: the vLLM server that has the teacher, as http://HOST:8000; null keeps it in the run's own processes.
@@ -126,7 +127,7 @@ class Machine(Strict):
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     keep_checkpoints: Count
-    sampler: Literal["transformers", "vllm"]
+    sampler: Literal["transformers", "compiled", "vllm"]
     diagnose_every: Count
     kept_problems: Annotated[int, Field(ge=0)]
     logits_gib: Positive

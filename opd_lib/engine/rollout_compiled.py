@@ -1,0 +1,244 @@
+"""Prompts → responses by a compiled pass: `rollout.sample` where starting a kernel takes longer than running it.
+
+Each response has a slot: a row of a key-value cache that is allocated once and never moves. The pass that reads one
+token of every slot then has the same shapes and addresses each time. It is compiled once for each width, on an NVIDIA
+GPU into a CUDA graph that is replayed without Python, in the precision of the passes. Widths are powers of two, so
+that they are few.
+
+Who is done is looked for every few tokens only, because looking waits for the device. Prompts that wait take the slots
+of finished responses; when none waits and half of the slots are free, the batch halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._dynamo.exc import TorchDynamoException
+from torch.nn.functional import pad
+from transformers import AutoModelForCausalLM
+from transformers.cache_utils import Cache, StaticLayer
+
+from opd_lib.engine import rollout, sharding
+from opd_lib.maths import footprint
+from opd_lib.types import Prompt, Rollouts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from opd_lib.schema import Machine
+
+LOOK = 8  # tokens from one look at who is done to the next
+NARROWEST = 16  # slots; halving further would save nothing
+CACHED: dict[str, Any] = {"recompile_limit": 64, "isolate_recompiles": True}  # graphs of each model, for itself
+COMPILED: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False, "fullgraph": True}
+Step = Callable[["PreTrainedModel", "Slots"], "Tensor"]
+
+
+class Layer(StaticLayer):  # type: ignore[misc]  # transformers says nothing of its types there
+    """Keys and values of one layer: row s is slot s, whose next token goes to `place_S[s]`."""
+
+    def __init__(self, keys_SKLD: Tensor, values_SKLD: Tensor, place_S: Tensor) -> None:
+        super().__init__(max_cache_len=keys_SKLD.shape[2])
+        self.keys, self.values, self.place_S = keys_SKLD, values_SKLD, place_S
+        self.slot_S = torch.arange(len(place_S), device=place_S.device)
+        self.is_initialized = True
+        for tensor in (self.keys, self.values, self.place_S, self.slot_S):
+            torch._dynamo.mark_static_address(tensor)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *arguments: Any, **settings: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keep one token of every slot; all that is kept."""
+        self.keys[self.slot_S, :, self.place_S] = key_states[:, :, 0]
+        self.values[self.slot_S, :, self.place_S] = value_states[:, :, 0]
+        return self.keys, self.values
+
+
+class Slots:
+    """S responses on their way, as a `rollout.Batch` of fixed width: which they are, their next tokens and places."""
+
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor], width: int, step: Step) -> None:
+        """The first `width` rows of each layer's keys and values (slots, heads, length, size)."""
+        self.row_R, self.token_S, self.place_S = torch.zeros(3, width, dtype=torch.long, device=keys[0].device)
+        self.cache = Cache(
+            layers=[Layer(key[:width], value[:width], self.place_S) for key, value in zip(keys, values, strict=True)]
+        )
+        self.step = step
+
+    def next_logits(self, model: PreTrainedModel) -> Tensor:
+        """Logits (S, V) of the next token of every slot, whether anybody wants it or not."""
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        try:
+            return self.step(model, self)
+        except TorchDynamoException as error:
+            raise ValueError(
+                f"machine.sampler: torch.compile failed ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "machine.sampler: transformers does without it"
+            ) from error
+
+    def go_on(self, token_S: Tensor, open_S: Tensor) -> None:
+        """Read these tokens next; what is done stays where it is, and reads on at its last place for nothing."""
+        self.token_S.copy_(token_S)
+        self.place_S.copy_((self.place_S + 1).clamp(max=self.cache.layers[0].max_cache_len - 1))
+
+    def enter(self, batch: rollout.Batch, free_F: Tensor) -> None:
+        """Give the responses of a batch, which have a token to be read next, the first of these slots."""
+        at_R = free_F[: len(batch.row_R)]
+        length_R = batch.mask_RL.sum(1) - 1
+        for mine, theirs in zip(self.cache.layers, batch.cache.layers, strict=True):
+            mine.keys[at_R, :, : theirs.keys.shape[2]] = _left_to_right(theirs.keys, length_R)
+            mine.values[at_R, :, : theirs.values.shape[2]] = _left_to_right(theirs.values, length_R)
+        self.row_R[at_R], self.token_S[at_R], self.place_S[at_R] = batch.row_R, batch.token_RL[:, 0], length_R
+
+    def take(self, wide: Slots, slot_S: Tensor) -> None:
+        """Go on with these slots of a wider batch, which has its keys and values in the same tensors."""
+        for mine, theirs in zip(self.cache.layers, wide.cache.layers, strict=True):
+            mine.keys.copy_(theirs.keys[slot_S])
+            mine.values.copy_(theirs.values[slot_S])
+        for mine, theirs in ((self.row_R, wide.row_R), (self.token_S, wide.token_S), (self.place_S, wide.place_S)):
+            mine.copy_(theirs[slot_S])
+
+
+class Sampler:
+    """Samples from one model; `sample` means what `rollout.sample` means."""
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype, cache_bytes: float, longest: int) -> None:
+        """It computes in `dtype`, and at most `cache_bytes` are keys and values (in float32).
+
+        `longest`: tokens of prompt and response together, as a rule; more are more memory and new graphs.
+
+        Raises ValueError for models it is not for.
+        """
+        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+        if sharding.is_sharded(model) or kinds != {"full_attention"}:
+            raise ValueError(
+                "machine.sampler: compiled needs whole weights (machine.shard: false) and attention to everything "
+                f"before a token (this model: {', '.join(sorted(kinds))}); use vllm or transformers"
+            )
+        self.model, self.dtype, self.cache_bytes = model, dtype, cache_bytes
+        self.copy = None if model.dtype == dtype else _empty_copy(model, dtype)
+        self.step: Step = torch.compile(next_logits, **CACHED | COMPILED)
+        self.longest, self.width = longest, 0
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self.slots: dict[int, Slots] = {}
+
+    @torch.no_grad()
+    def sample(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        prompts: Sequence[Prompt],
+        uniform_BT: Tensor,
+        temperature: float,
+        top_p: float,
+    ) -> Rollouts:
+        """One response per prompt, at most T tokens each, from the model's weights as they are now.
+
+        Raises ValueError if torch.compile fails.
+        """
+        model.eval()
+        self._make_room(max(len(prompt.token_ids) for prompt in prompts) + uniform_BT.shape[1], len(prompts))
+        writer = self._refreshed(model)
+        device, count = next(model.parameters()).device, len(prompts)
+        nobody = pad(uniform_BT.to(device), (0, 0, 0, 1))  # a row for the slots that nobody has
+        written = rollout.Written.nothing(model, tokenizer, nobody, temperature, top_p)
+        written.finished_B[count] = True
+        slots, waiting = self._of(min(_at_least(count), self.width)), torch.arange(count, device=device)
+        slots.row_R.fill_(count)
+        while True:
+            open_S = written.is_open(slots.row_R)
+            free_F, width = (~open_S).nonzero()[:, 0], len(open_S)
+            if len(waiting) and 4 * len(free_F) >= width:
+                taken, waiting = waiting[: len(free_F)], waiting[len(free_F) :]
+                ids = [prompts[row].token_ids for row in taken.tolist()]
+                entering = rollout.Batch.of(taken, ids, tokenizer, writer)
+                written.draw(entering, writer)
+                slots.enter(entering, free_F)
+                continue
+            if len(free_F) == width:
+                return written.rollouts(prompts)
+            if not len(waiting) and 2 * len(free_F) >= width > NARROWEST:
+                wide, slots = slots, self._of(width // 2)
+                slots.take(wide, open_S.int().argsort(descending=True, stable=True)[: width // 2])
+            for _ in range(LOOK):
+                written.draw(slots, writer)
+
+    def _refreshed(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The model to sample from, with the weights as they are now."""
+        assert model is self.model
+        if self.copy is None:
+            return model
+        for mine, theirs in zip(self.copy.parameters(), model.parameters(), strict=True):
+            mine.copy_(theirs)
+        return self.copy
+
+    def _make_room(self, length: int, count: int) -> None:
+        """Have a cache for so many tokens of so many responses, or of as many as the bytes are enough for."""
+        longest = max(length, self.longest)
+        width = min(_at_least(count), _at_most(rollout.slots(self.model, longest, self.cache_bytes)))
+        if longest == self.longest and width <= self.width:
+            return
+        self.longest, self.width = longest, width
+        self.keys, self.values, self.slots = [], [], {}  # gone before others come
+        layers, heads, size = rollout.cache_shape(self.model)
+        shape, device = (width, heads, longest, size), next(self.model.parameters()).device
+        self.keys = [torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(layers)]
+        self.values = [torch.zeros_like(key) for key in self.keys]
+
+    def _of(self, width: int) -> Slots:
+        if width not in self.slots:
+            self.slots[width] = Slots(self.keys, self.values, width, self.step)
+        return self.slots[width]
+
+
+def for_run(student: PreTrainedModel, machine: Machine, longest: int) -> rollout.Sample:
+    """What samples in a run: slots for the student now, and for each other model when it is first asked."""
+    dtype, cache_bytes = sharding.compute_dtype(machine), machine.sampler_cache_gib * footprint.GIB
+    samplers = {id(student): Sampler(student, dtype, cache_bytes, longest)}
+
+    def sample(model: PreTrainedModel, *arguments: Any) -> Rollouts:
+        if id(model) not in samplers:
+            samplers[id(model)] = Sampler(model, dtype, cache_bytes, longest)
+        return samplers[id(model)].sample(model, *arguments)
+
+    return sample
+
+
+def next_logits(model: PreTrainedModel, slots: Slots) -> Tensor:
+    """Read one token of every slot; logits (S, V) of the next."""
+    place_S = slots.place_S
+    seen_SL = torch.arange(slots.cache.layers[0].max_cache_len, device=place_S.device) <= place_S[:, None]
+    out = model(
+        input_ids=slots.token_S[:, None],
+        attention_mask=seen_SL[:, None, None],
+        position_ids=place_S[:, None],
+        past_key_values=slots.cache,
+        logits_to_keep=1,
+    )
+    logits_SV: Tensor = out.logits[:, -1]
+    return logits_SV
+
+
+def _left_to_right(value_RKLD: Tensor, length_R: Tensor) -> Tensor:
+    """Rows that are padded on the left, moved to begin at 0; behind them is what nobody reads."""
+    length = value_RKLD.shape[2]
+    index_RL = (torch.arange(length, device=length_R.device) + (length - length_R)[:, None]) % length
+    return value_RKLD.gather(2, index_RL[:, None, :, None].expand_as(value_RKLD))
+
+
+def _empty_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of the same shape whose weights nobody has filled in."""
+    copy: PreTrainedModel = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
+    return copy.eval().requires_grad_(False).to(next(model.parameters()).device)
+
+
+def _at_least(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+def _at_most(number: int) -> int:
+    return 1 << (number.bit_length() - 1)
