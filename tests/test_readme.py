@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from opd_lib import paths
-from opd_lib.report import claims, speed, tables
+from opd_lib.report import claims, speed, tables, targets
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TREE = re.search(r"## The tree\n\n```\n(.*?)```", (paths.ROOT / "README.md").read_text(), re.DOTALL)
@@ -66,7 +66,7 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
 
 
 def test_the_readme_has_the_committed_ratios() -> None:
-    found = speed.targets(speed.place("tiny", None))
+    found = targets.table(speed.place("tiny", None))
     table = tables.markdown(found.drop(columns=["ours", "theirs"]), digits=2)
     assert table in (paths.ROOT / "README.md").read_text()
 

@@ -12,7 +12,7 @@ import torch
 
 from opd_lib.bench import compare, entrants, stages, worker
 from opd_lib.bench.workload import Size, Workload
-from opd_lib.report import speed
+from opd_lib.report import speed, targets
 
 linux = pytest.mark.skipif(not worker.STATUS.exists(), reason="memory is read from Linux's /proc")
 SMALL = Size(vocabulary=60, sequences=3, prompt=4, response=7, layers=2, student=16, teacher=24)
@@ -116,17 +116,17 @@ def steps(**changes: float) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(cpu_per_token=1.0, **changes)
 
 
-TARGET = speed.Target(measure="time", column="cpu_s", ours="ours", peers=("nobody", "TRL"), at=(50, 4000), target=0.5)
+TARGET = targets.Target(measure="time", column="cpu_s", ours="ours", peers=("nobody", "TRL"), at=(50, 4000), target=0.5)
 
 
 def test_a_ratio_is_of_medians_with_the_rounds_spread() -> None:
-    (row,) = speed.ratios(steps(), [TARGET]).to_dict("records")
+    (row,) = targets.ratios(steps(), [TARGET]).to_dict("records")
     assert row["ours"] == pytest.approx(4 * 2.15) and row["theirs"] == pytest.approx(4 * 4.15) and row["peer"] == "TRL"
     assert row["ratio"] == pytest.approx(2.15 / 4.15) and row["met"] == "no"
     assert row["spread"] == f"{2.05 / 4.05:.2f} to {2.25 / 4.25:.2f}"
-    (met,) = speed.ratios(steps(), [replace(TARGET, target=0.52)]).to_dict("records")
+    (met,) = targets.ratios(steps(), [replace(TARGET, target=0.52)]).to_dict("records")
     assert met["met"] == "yes"
-    assert speed.ratios(steps(), [replace(TARGET, peers=("nobody",))]).empty
+    assert targets.ratios(steps(), [replace(TARGET, peers=("nobody",))]).empty
 
 
 def test_growth_is_between_the_two_largest_sizes() -> None:
@@ -134,26 +134,29 @@ def test_growth_is_between_the_two_largest_sizes() -> None:
     assert (ours["from"], ours["to"]) == (2000, 4000)
     assert ours["exponent"] == pytest.approx(1.0) and ours["seconds_per_1000"] == pytest.approx(2.15)
     assert ours["kib_per_token"] == pytest.approx(102.4) and theirs["kib_per_token"] == pytest.approx(409.6)
+    wide = steps(vocabulary=200)
+    found = speed.growth_by_vocabulary(pd.concat([steps(), wide[wide["entrant"] == "ours"]]))
+    assert found[["series", "vocabulary"]].to_numpy().tolist() == [["ours", 50], ["ours", 200]]
 
 
 def test_against_itself_time_is_proportional_and_memory_knows_no_vocabulary() -> None:
     wide = steps(vocabulary=200)
     wide["cpu_s"] *= 4
     whole = pd.DataFrame({"measure": ["wall", "cpu"], "seconds": [960.0, 1.0]})
-    found = speed.against_itself(pd.concat([steps(), wide]), whole)
+    found = targets.against_itself(pd.concat([steps(), wide]), whole)
     assert found["met"].tolist() == ["yes", "yes", "no"] and found["ratio"].tolist() == pytest.approx(
         [1.0, 1.0, 16 / 15]
     )
     wide["step_mib"] *= 1.2
     wide["cpu_s"] **= 1.3
-    assert speed.against_itself(pd.concat([steps(), wide]), whole)["met"].tolist() == ["no", "no", "no"]
+    assert targets.against_itself(pd.concat([steps(), wide]), whole)["met"].tolist() == ["no", "no", "no"]
 
 
 def test_what_nobody_can_leave_out_bounds_the_missed_ratios(tmp_path: Path) -> None:
     rows = [
         ("ours, published objective", "published", speed.LARGEST, 9.0, 3000.0, 1200.0),
-        (speed.NAIVE_PUBLISHED, "published", speed.LARGEST, 9.0, 9000.0, 7000.0),
-        (speed.TRL, "reverse KL", speed.LARGEST, 9.0, 8000.0, 6000.0),
+        (targets.NAIVE_PUBLISHED, "published", speed.LARGEST, 9.0, 9000.0, 7000.0),
+        (targets.TRL, "reverse KL", speed.LARGEST, 9.0, 8000.0, 6000.0),
         ("ours", "reverse KL", speed.TINY, 3.0, 1.0, 1.0),
         ("naive", "reverse KL", speed.TINY, 2.0, 1.0, 1.0),
         ("ours, Eq. 5", "Eq. 5", speed.TINY, 1.0, 1.0, 1.0),
@@ -172,14 +175,14 @@ def test_what_nobody_can_leave_out_bounds_the_missed_ratios(tmp_path: Path) -> N
     pd.DataFrame({"measure": ["wall"], "seconds": [1200.0]}).to_csv(tmp_path / speed.WHOLE)
     stages = {"notebook": "a", "stage": ["score", "rollout"], "seconds": [1440.0, 720.0]}
     pd.DataFrame(stages).to_csv(tmp_path / speed.STAGES)
-    peak, whole, minutes = speed.bounds(tmp_path).to_dict("records")
+    peak, whole, minutes = targets.bounds(tmp_path).to_dict("records")
     assert peak["amount"] == pytest.approx(1800 + 2 * 151_936 * 256 * 4 / 2**20) and peak["theirs"] == 9000
     assert (whole["ratio"], whole["reached"], whole["target"]) == pytest.approx((2 / 5, 4 / 5, 1 / 3))
     assert (minutes["amount"], minutes["ratio"], minutes["reached"]) == pytest.approx((18.0, 18 / 15, 20 / 15))
 
 
 def test_in_the_committed_benchmark_no_bound_is_above_what_was_reached() -> None:
-    found = speed.bounds(speed.place("tiny", None))
+    found = targets.bounds(speed.place("tiny", None))
     assert (found["ratio"] < found["reached"]).all() and (found["reached"] > found["target"]).all()
 
 

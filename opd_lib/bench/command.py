@@ -20,12 +20,12 @@ def bench(
     readme: Annotated[bool, typer.Option("--readme", help="Only write the committed ratios into README.md.")] = False,
 ) -> None:
     """Measure training steps beside TRL, Liger and plain torch (`make bench`); go on where it was interrupted."""
-    from opd_lib.report import speed, tables
+    from opd_lib.report import speed, tables, targets
 
     if readme:
         from opd_lib.report.outputs import put_between
 
-        table = speed.targets(speed.place("tiny", None)).drop(columns=["ours", "theirs"])
+        table = targets.table(speed.place("tiny", None)).drop(columns=["ours", "theirs"])
         put_between(paths.ROOT / "README.md", "speed", tables.markdown(table, digits=2))
         return
     if stages_of is not None:
@@ -38,4 +38,4 @@ def bench(
     compare.carry_out(compare.STAGES, results / speed.STEPS, jobs)
     measured = speed.read(results)
     typer.echo(tables.show(speed.agreement(measured)))
-    typer.echo(tables.show(speed.ratios(measured), digits=2))
+    typer.echo(tables.show(targets.ratios(measured), digits=2))

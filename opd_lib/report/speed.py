@@ -1,13 +1,8 @@
-"""What `opd bench` measured, as tables: who is how fast, in how much memory, and whether the targets are met.
-
-A ratio is ours divided by theirs, of medians over all steps of one size, measured in turns; below 1 is better for us.
-"""
+"""What `opd bench` measured, as tables: who is how fast, in how much memory, and how that grows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,47 +11,11 @@ from opd_lib import paths
 
 FOLDER, STEPS, STAGES, WHOLE = "90_speed", "steps.csv", "stages.csv", "whole.csv"
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
-TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
 OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
 LARGEST = (151_936, 4096)
 LONGEST = (151_936, 16_384)
 TINY, WIDER = (128, 4096), (128, 16_384)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A ratio that was promised. `peers`: compared with the best of these; `at`: vocabulary and response tokens."""
-
-    measure: str
-    column: str
-    ours: str
-    peers: tuple[str, ...]
-    at: tuple[int, int]
-    target: float
-
-
-FULL_PEERS = (TRL, "TRL GKDTrainer", "TRL GOLDTrainer", "Liger fused JSD", "naive")
-TARGETS = (
-    *(
-        Target(
-            measure=f"{what}, published objective", column=column, ours="ours, published objective",
-            peers=(peer,), at=LARGEST, target=bound,
-        )
-        for what, column in (("memory of a step", MEMORY), ("peak of the process", PEAK))
-        for peer, bound in ((TRL, 0.7), (NAIVE_PUBLISHED, 0.25))
-    ),
-    Target(measure="CPU seconds, reverse KL", column=CPU, ours="ours", peers=(TRL,), at=LARGEST, target=0.9),
-    Target(measure="memory of a step, reverse KL", column=MEMORY, ours="ours", peers=(TRL,), at=LARGEST, target=1.0),
-    Target(
-        measure="CPU seconds, Eq. 5 against the fastest full-vocabulary peer", column=CPU, ours="ours, Eq. 5",
-        peers=FULL_PEERS, at=LARGEST, target=0.6,
-    ),
-    Target(
-        measure="CPU ms per token, whole step of the tiny world", column="cpu_per_token", ours="ours, with rollout",
-        peers=("TRL, with rollout",), at=TINY, target=1 / 3,
-    ),
-)  # fmt: skip
 
 
 def place(profile: str, results: str | Path | None) -> Path:
@@ -93,71 +52,16 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 def medians(frame: pd.DataFrame, at: tuple[int, int]) -> pd.DataFrame:
     """Medians over the steps of one size, by entrant."""
-    return _of_size(frame, at).groupby("entrant", sort=False)[[CPU, "wall_s", MEMORY, PEAK, "cpu_per_token"]].median()
-
-
-def ratios(frame: pd.DataFrame, targets: Sequence[Target] = TARGETS) -> pd.DataFrame:
-    """measure, peer, ours, theirs, ratio, spread, target, met; the peer is the best of those named that took part.
-
-    `spread`: the lowest and highest ratio of single rounds.
-    """
-    rows = []
-    for target in targets:
-        found = medians(frame, target.at)[target.column]
-        there = found[[name for name in target.peers if name in found.index]]
-        if target.ours not in found.index or there.empty:
-            continue
-        peer = str(there.idxmin())
-        low, high = spread(frame, target, peer)
-        values = (found[target.ours], there[peer], target.target)
-        rows.append(_row(target.measure, peer, *values, f"{low:.2f} to {high:.2f}"))
-    return pd.DataFrame(rows)
-
-
-def against_itself(frame: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """The targets without a peer, in the same columns: growth with response tokens, and the time of one seed.
-
-    Time should grow in proportion: an exponent of 1 ± .1. Memory should grow by the same bytes per token whatever the
-    vocabulary: those are the bodies' activations. `whole`: columns measure and seconds, of one seed from nothing.
-    """
-    found = growth(frame)
-    found = found[found["entrant"].str.startswith("ours")].set_index(["V", "entrant"])
-    narrow, wide = sorted(found.index.unique("V"))[:2]
-    rows = []
-    for entrant in found.index.unique("entrant"):
-        exponent = found["exponent"][wide, entrant]
-        rows.append(_row(f"exponent of time in tokens, {entrant}", "proportional", exponent, 1.0, 1.1))
-        rows[-1]["met"] = "yes" if abs(exponent - 1.0) <= 0.1 else "no"
-    for entrant in found.index.unique("entrant"):
-        slopes = found["kib_per_token"][wide, entrant], found["kib_per_token"][narrow, entrant]
-        rows.append(_row(f"KiB per further token, {entrant}", f"V = {narrow} for {wide}", *slopes, 1.1))
-    minutes = float(whole.set_index("measure")["seconds"]["wall"]) / 60
-    rows.append(_row("minutes for one seed of everything, two cores", "15 minutes", minutes, 15.0, 1.0))
-    return pd.DataFrame(rows)
-
-
-def _row(measure: str, peer: str, ours: float, theirs: float, target: float, spread: str = "") -> dict[str, object]:
-    ratio = ours / theirs
-    return {
-        "measure": measure, "peer": peer, "ours": ours, "theirs": theirs, "ratio": ratio, "spread": spread,
-        "target": target, "met": "yes" if ratio <= target else "no",
-    }  # fmt: skip
-
-
-def spread(frame: pd.DataFrame, target: Target, peer: str) -> tuple[float, float]:
-    """The lowest and the highest ratio of the rounds' medians."""
-    here = _of_size(frame, target.at)
-    by_round = here.pivot_table(index="round", columns="entrant", values=target.column, aggfunc="median")
-    found = by_round[target.ours] / by_round[peer]
-    return float(found.min()), float(found.max())
+    return of_size(frame, at).groupby("entrant", sort=False)[[CPU, "wall_s", MEMORY, PEAK, "cpu_per_token"]].median()
 
 
 def at(frame: pd.DataFrame, size: tuple[int, int]) -> pd.DataFrame:
     """The steps at one vocabulary and number of response tokens, as figures want them: arm, seed and the quantities."""
-    return _numbered(_of_size(frame, size).rename(columns={"entrant": "arm"}), ["arm"])
+    return _numbered(of_size(frame, size).rename(columns={"entrant": "arm"}), ["arm"])
 
 
-def _of_size(frame: pd.DataFrame, size: tuple[int, int]) -> pd.DataFrame:
+def of_size(frame: pd.DataFrame, size: tuple[int, int]) -> pd.DataFrame:
+    """The steps at one vocabulary and number of response tokens."""
     return frame[(frame["vocabulary"] == size[0]) & (frame["tokens"] == size[1])]
 
 
@@ -203,43 +107,10 @@ def growth(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def targets(folder: Path) -> pd.DataFrame:
-    """All that was promised: beside peers, then against itself."""
-    measured = read(folder)
-    return pd.concat([ratios(measured), against_itself(measured, pd.read_csv(folder / WHOLE))], ignore_index=True)
-
-
-def bounds(folder: Path) -> pd.DataFrame:
-    """What the missed ratios come to if all that is ours to shorten took nothing: columns as below, a row each.
-
-    `counted` is what remains whoever does the step, `amount` what it takes, `theirs` what the peer's whole takes.
-    """
-    measured, promised = read(folder), targets(folder).set_index("measure")
-    largest, here = medians(measured, LARGEST), _of_size(measured, LARGEST)
-    ours = largest.loc["ours, published objective"]
-    width = int(here["hidden"].iloc[0].split(",")[0])
-    gradients = 2 * LARGEST[0] * width * 4 / 2**20  # of embedding and head alone, in float32
-    updates = _of_size(measured, TINY)
-    fastest = updates[updates["objective"] == "reverse KL"].groupby("entrant")["cpu_per_token"].median().min()
-    remaining = {
-        "peak of the process, published objective": (
-            "framework, weights, moments, gradients; no activation, no logit",
-            ours[PEAK] - ours[MEMORY] + gradients,
-        ),
-        "CPU ms per token, whole step of the tiny world": ("the fastest update of any entrant; no rollout", fastest),
-        "minutes for one seed of everything, two cores": (
-            "seconds inside the runs, halved; no import, no notebook, no idle core",
-            stages(folder)["seconds"].sum() / 2 / 60,
-        ),
-    }
-    rows = []
-    for measure, (counted, amount) in remaining.items():
-        goal = promised.loc[[measure]].sort_values("target").iloc[0]  # the stricter of several
-        rows.append({
-            "measure": measure, "counted": counted, "amount": amount, "theirs": goal["theirs"],
-            "ratio": amount / goal["theirs"], "target": goal["target"], "reached": goal["ratio"],
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+def growth_by_vocabulary(frame: pd.DataFrame) -> pd.DataFrame:
+    """`growth` of whoever was measured at several vocabularies: series, seed, vocabulary, the rest."""
+    found = growth(frame).rename(columns={"entrant": "series", "V": "vocabulary"}).assign(seed=0)
+    return found[found.groupby("series")["vocabulary"].transform("nunique") > 1]
 
 
 def stages(folder: Path) -> pd.DataFrame:
