@@ -115,9 +115,10 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 def bounds(folder: Path) -> pd.DataFrame:
-    """What the missed ratios come to if all that is ours to shorten took nothing: columns as below, a row each.
+    """What the missed ratios come to if all that is ours to shorten took nothing; a row each.
 
-    `counted` is what remains whoever does the step, `amount` what it takes, `theirs` what the peer's whole takes.
+    `counted` is what remains whoever does the step, `amount` what that takes, `theirs` what the peer takes in all;
+    `ratio` is of these two, `reached` of what was measured.
     """
     measured, promised = speed.read(folder), table(folder).set_index("measure")
     largest, here = speed.medians(measured, LARGEST), speed.of_size(measured, LARGEST)
