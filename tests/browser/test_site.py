@@ -21,6 +21,7 @@ from opd_lib.report import record, register, vocabulary
 pytest.importorskip("sphinx_book_theme", reason="the site's packages are not installed (extra site)")
 from opd_lib.site import build, claims, files, glossary, notebooks, pages
 
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)").expect
 REGISTER = register.load(paths.claims_file("rethinking_opd"))
 NOTEBOOKS = notebooks.read()
 SEEN = [
@@ -234,20 +235,20 @@ def tab_to(page: Any, selector: str, presses: int = 150) -> None:
 @pytest.mark.browser
 def test_the_claims_are_read_by_keyboard(page: Any, address: str) -> None:
     page.goto(f"{address}/claims.html")
-    held = claims.read()["verdict"].value_counts()["does not hold"]
+    held = int(claims.read()["verdict"].value_counts()["does not hold"])
     tab_to(page, ".filters button[data-verdict=fails]")
     page.keyboard.press("Enter")
-    assert page.locator("tr.claim:visible").count() == held
+    expect(page.locator("tr.claim:visible")).to_have_count(held)
     tab_to(page, ".scroll")
     tab_to(page, "tr.claim a.zoom")
     page.keyboard.press("Enter")
-    assert page.locator("dialog.enlarged[open] img").count() == 1
+    expect(page.locator("dialog.enlarged[open] img")).to_have_count(1)
     page.keyboard.press("Escape")
-    assert page.locator("dialog.enlarged").count() == 0
+    expect(page.locator("dialog.enlarged")).to_have_count(0)  # it goes a moment after it is closed
     assert page.evaluate("document.activeElement.matches('tr.claim a.zoom')")
     tab_to(page, "tr.claim summary")
     page.keyboard.press("Enter")
-    assert page.locator("tr.claim details[open] dl").is_visible()
+    expect(page.locator("tr.claim details[open] dl")).to_be_visible()
     assert page.locator("tr.claim details[open] code").first.inner_text()
 
 
@@ -262,7 +263,7 @@ def test_a_figure_is_enlarged_and_zoomed(page: Any, address: str) -> None:
     page.get_by_role("button", name="larger").click()
     assert picture.evaluate("image => image.clientWidth") == pytest.approx(1.4 * before, rel=0.02)
     page.get_by_role("button", name="close").click()
-    assert page.locator("dialog.enlarged").count() == 0
+    expect(page.locator("dialog.enlarged")).to_have_count(0)
 
 
 @pytest.mark.browser
@@ -279,4 +280,4 @@ def test_the_token_explorer_is_moved_by_keyboard(page: Any, site: Path, address:
     first = token.get_attribute("aria-label")
     explorer.locator("[role=option][tabindex='0']").first.focus()
     page.keyboard.press("ArrowRight")
-    assert token.get_attribute("aria-label") != first
+    expect(token).not_to_have_attribute("aria-label", first)
