@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.maths import cost, footprint
+from opd_lib.maths import catalogue, cost, footprint
+from opd_lib.maths.catalogue import H200, QWEN3_1_7B, QWEN3_4B, R1_DISTILL_1_5B, R1_DISTILL_7B, R1_DISTILL_14B
 from opd_lib.maths.cost import Batch, Shape, Step
-from opd_lib.run import catalogue
-from opd_lib.run.catalogue import H200, QWEN3_1_7B, QWEN3_4B, R1_DISTILL_1_5B, R1_DISTILL_7B, R1_DISTILL_14B
 
 QWEN2_1_5B = replace(R1_DISTILL_1_5B, tied=True)  # the base of R1-Distill-1.5B ties its head
 BATCH = Batch(prompts=64, per_prompt=4, prompt=150, mean=4096, longest=7168)

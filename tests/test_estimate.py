@@ -16,10 +16,10 @@ from transformers import Qwen3Config
 
 from opd_lib import params, paths
 from opd_lib.engine import memory, models
-from opd_lib.maths import cost
+from opd_lib.maths import catalogue, cost
 from opd_lib.maths.footprint import GIB
 from opd_lib.params import RunSpec
-from opd_lib.run import catalogue, estimate, hours, plan
+from opd_lib.run import estimate, hours, plan
 from opd_lib.run.hours import Assumptions
 from opd_lib.schema import NewModel
 

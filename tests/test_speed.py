@@ -176,7 +176,7 @@ def test_what_nobody_can_leave_out_bounds_the_missed_ratios(tmp_path: Path) -> N
     stages = {"notebook": "a", "stage": ["score", "rollout"], "seconds": [1440.0, 720.0]}
     pd.DataFrame(stages).to_csv(tmp_path / speed.STAGES)
     peak, whole, minutes = targets.bounds(tmp_path).to_dict("records")
-    assert peak["amount"] == pytest.approx(1800 + 2 * 151_936 * 256 * 4 / 2**20) and peak["theirs"] == 9000
+    assert peak["amount"] == pytest.approx(1800 + 4 * 151_936 * 256 * 4 / 2**20) and peak["theirs"] == 9000
     assert (whole["ratio"], whole["reached"], whole["target"]) == pytest.approx((2 / 5, 4 / 5, 1 / 3))
     assert (minutes["amount"], minutes["ratio"], minutes["reached"]) == pytest.approx((18.0, 18 / 15, 20 / 15))
 
@@ -224,3 +224,12 @@ def test_seconds_are_summed_by_notebook_and_stage(tmp_path: Path) -> None:
     assert table.loc["01_a"].to_dict() == {"rollout": 2.0, "score": 5.0, "all": 7.0} and table.loc["all", "all"] == 13.0
     shares = speed.share_of_stages(found).set_index("arm")["share"]
     assert shares["score"] == pytest.approx(10 / 13) and shares.sum() == pytest.approx(1.0)
+
+
+def test_the_table_is_drawn_with_its_targets() -> None:
+    promised = pd.concat([targets.ratios(steps(), [TARGET]), pd.DataFrame([{
+        "measure": "growth", "peer": "none", "ratio": 1.2, "target": 1.1, "spread": "",
+    }])], ignore_index=True)  # fmt: skip
+    drawn = targets.drawn(promised)
+    assert drawn["label"].tolist() == ["time / TRL", "growth / none"] and drawn["target"].tolist() == [0.5, 1.1]
+    assert (drawn["low"][0], drawn["high"][0]) == (0.51, 0.53) and drawn[["low", "high"]].loc[1].isna().all()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from opd_lib.bench.workload import LR, MAX_GRAD_NORM, LossOf, Workload, word_tokenizer
 
@@ -33,9 +34,16 @@ def tokenizer() -> Any:
 
 
 def trainer(
-    work: Workload, module: str, name: str, rows: list[dict[str, Any]], words: Any = None, **settings: Any
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    sequences: int,
+    name: str,
+    rows: list[dict[str, Any]],
+    module: str = "trl",
+    words: Any = None,
+    **settings: Any,
 ) -> Any:
-    """A trainer of TRL around the workload's models."""
+    """A trainer of TRL around two models, for batches of so many sequences."""
     from importlib import import_module
 
     from datasets import Dataset
@@ -50,31 +58,40 @@ def trainer(
         "save_strategy": "no",
         "learning_rate": LR,
         "max_grad_norm": MAX_GRAD_NORM,
-        "per_device_train_batch_size": work.size.sequences,
+        "per_device_train_batch_size": sequences,
         "temperature": 1.0,
         "beta": 1.0,
     }
     return getattr(place, f"{name}Trainer")(
-        model=work.student,
-        teacher_model=work.teacher,
+        model=student,
+        teacher_model=teacher,
         args=getattr(place, f"{name}Config")(**common | settings),
-        train_dataset=Dataset.from_list(rows * work.size.sequences),
+        train_dataset=Dataset.from_list(rows * sequences),
         processing_class=words or tokenizer(),
     )
 
 
 def distillation(work: Workload) -> LossOf:
     """TRL's stable trainer: both heads in tiles."""
-    found = trainer(work, "trl", "Distillation", [{"prompt": "one two"}])
-    prompt, response = work.token_BL[:, : work.size.prompt], work.token_BL[:, work.size.prompt :]
-    inputs = {
-        "prompt_ids": prompt,
-        "completion_ids": response,
-        "prompt_mask": torch.ones_like(prompt),
-        "completion_mask": torch.ones_like(response),
-        "num_items_in_batch": torch.tensor(float(work.size.tokens)),
+    found = stable_trainer(work.student, work.teacher, work.size.sequences)
+    return through(found, stable_form(work.token_BL, work.size.prompt, work.size.tokens), work)
+
+
+def stable_trainer(student: PreTrainedModel, teacher: PreTrainedModel, sequences: int, **settings: Any) -> Any:
+    """TRL's DistillationTrainer, whose own prompts are not asked for."""
+    return trainer(student, teacher, sequences, "Distillation", [{"prompt": "one two"}], **settings)
+
+
+def stable_form(token_BL: Tensor, prompt: int, tokens: float) -> dict[str, Tensor]:
+    """Ids and masks as it takes them; `tokens` are those of the whole batch, by which it divides."""
+    prompt_BP, response_BT = token_BL[:, :prompt], token_BL[:, prompt:]
+    return {
+        "prompt_ids": prompt_BP,
+        "completion_ids": response_BT,
+        "prompt_mask": torch.ones_like(prompt_BP),
+        "completion_mask": torch.ones_like(response_BT),
+        "num_items_in_batch": torch.tensor(float(tokens), device=token_BL.device),
     }
-    return through(found, inputs, work)
 
 
 def supervised_form(work: Workload) -> dict[str, Tensor]:
@@ -94,12 +111,18 @@ CONVERSATION = [{"messages": [{"role": "user", "content": "one"}, {"role": "assi
 
 def gkd(work: Workload) -> LossOf:
     """TRL's GKD."""
-    return through(trainer(work, "trl.experimental.gkd", "GKD", CONVERSATION, lmbda=1.0), supervised_form(work), work)
+    return experimental(work, "gkd", "GKD", lmbda=1.0)
 
 
 def gold(work: Workload) -> LossOf:
     """TRL's GOLD without its loss across tokenizers."""
-    found = trainer(work, "trl.experimental.gold", "GOLD", CONVERSATION, lmbda=1.0, use_uld_loss=False)
+    return experimental(work, "gold", "GOLD", lmbda=1.0, use_uld_loss=False)
+
+
+def experimental(work: Workload, module: str, name: str, **settings: Any) -> LossOf:
+    """A trainer of TRL that is called experimental."""
+    place, sequences = f"trl.experimental.{module}", work.size.sequences
+    found = trainer(work.student, work.teacher, sequences, name, CONVERSATION, place, **settings)
     return through(found, supervised_form(work), work)
 
 
@@ -142,7 +165,8 @@ def whole_step_of_trl(work: Workload) -> LossOf:
     words = word_tokenizer(work.size.vocabulary)
     rows = [{"prompt": words.decode(row)} for row in work.prompts]
     limit = work.size.response
-    found = trainer(work, "trl", "Distillation", rows[:1], words, max_completion_length=limit)
+    models = (work.student, work.teacher, work.size.sequences)
+    found = trainer(*models, "Distillation", rows[:1], words=words, max_completion_length=limit)
 
     def loss() -> tuple[float, Callable[[], None]]:
         work.student.train()

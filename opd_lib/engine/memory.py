@@ -155,10 +155,15 @@ def new_shape(model: object) -> Shape:
 
 
 def free(machine: Machine) -> float:
-    """Bytes of memory that each process of this machine has to itself, now."""
+    """Bytes of memory that each process of this machine has to itself, now. Raises ValueError without a GPU to ask."""
     if machine.device == "cuda":
         import torch
 
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"machine.device: cuda, but torch {torch.__version__} finds no GPU here; install a CUDA build on a "
+                "machine that has one, or use machine.device: cpu"
+            )
         return float(torch.cuda.mem_get_info()[0])
     import psutil
 

@@ -20,7 +20,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from opd_lib.engine import hub
+from opd_lib.engine import grouped, hub
 from opd_lib.maths.head import Head
 from opd_lib.tasks import chain
 
@@ -107,6 +107,7 @@ def load(
             "save_pretrained writes of a model and of its tokenizer"
         ) from error
     cut_vocabulary(model, tokenizer, path)
+    grouped.use(model)
     return model.to(device), tokenizer
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from opd_lib.params import RunSpec
-    from opd_lib.schema import RunParams
+    from opd_lib.schema import RunParams, Train
     from opd_lib.types import Rollouts
 
 
@@ -72,9 +72,11 @@ class Run:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the wall seconds of a block to a stage."""
+        """Add the wall seconds of a block to a stage, with what it has asked an accelerator for."""
         begin = perf_counter()
         yield
+        if self.spec.params.machine.device == "cuda":
+            torch.cuda.synchronize()
         self.seconds[stage] += perf_counter() - begin
 
 
@@ -128,12 +130,6 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
         sharding.place(model, machine, ranks, spread=machine.shard and not fits)
-    optimizer = torch.optim.AdamW(
-        student[0].parameters(),
-        lr=params.train.lr,
-        betas=(params.train.beta1, params.train.beta2),
-        weight_decay=params.train.weight_decay,
-    )
     run = Run(
         spec=spec,
         ranks=ranks,
@@ -142,7 +138,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         student=student,
         teacher=teacher,
         other=other,
-        optimizer=optimizer,
+        optimizer=optimizer(student[0], params.train),
         writer=writer,
         sample=sampler(spec, student[0]),
         shelf=shelf(spec),
@@ -153,6 +149,13 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         if writer:
             writer.update(gates=checked | found)
     return run
+
+
+def optimizer(student: PreTrainedModel, train: Train) -> torch.optim.Optimizer:
+    """AdamW over a student's weights."""
+    return torch.optim.AdamW(
+        student.parameters(), lr=train.lr, betas=(train.beta1, train.beta2), weight_decay=train.weight_decay
+    )
 
 
 def sampler(spec: RunSpec, student: PreTrainedModel) -> rollout.Sample:

@@ -83,8 +83,8 @@ def loop(run: Run) -> None:
             checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
 
 
-def update(run: Run, rollouts: Rollouts, step: int) -> None:
-    """One optimiser step on a batch of responses, and its rows in the record."""
+def update(run: Run, rollouts: Rollouts, step: int) -> Row:
+    """One optimiser step on a batch of responses, and its rows in the record; the row of `steps` is returned."""
     params, model = run.spec.params, run.student[0]
     advantage_B = sequence_advantages(run, rollouts)
     tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
@@ -118,11 +118,12 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
     assert counted == int(rollouts.length_B.sum()), "a method must count every response token"
     if params.source.kind == "student":
         gates.require_agreement(total(gap_sum) / n_tokens, params.machine.max_sampler_gap)
-    norm = step_optimizer(run, rollouts, step)
+    with run.timed("optimize"):
+        norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
         if measured:
             distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
-        row = {
+        row: Row = {
             "step": step,
             "loss": total(loss_sum) / n_tokens,
             "grad_norm": norm,
@@ -136,6 +137,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> None:
             if measured and (step == 1 or step % params.diagnose.depth_every == 0):
                 run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
             run.writer.append_lines("rollouts", examples)
+    return row
 
 
 def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from opd_lib import paths
 
-FOLDER, STEPS, STAGES, WHOLE = "90_speed", "steps.csv", "stages.csv", "whole.csv"
+FOLDER, STEPS, STAGES, WHOLE, SHAPES = "90_speed", "steps.csv", "stages.csv", "whole.csv", "shapes.csv"
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
@@ -130,3 +130,35 @@ def by_notebook(found: pd.DataFrame) -> pd.DataFrame:
     table["all"] = table.sum(axis=1)
     table.loc["all"] = table.sum()
     return table.reset_index().rename_axis(columns=None)
+
+
+def shapes(folder: Path) -> pd.DataFrame:
+    """What `opd time` measured at the shapes of real models: medians over steps, a row per pair, length and entrant.
+
+    `rollout` and `update` are wall seconds, the update being everything but sampling; `% of floor`: the least that the
+    device could need, of what it needed (nan where its figures are not known); `tokens/s`: response tokens per second
+    of the update; `GiB`: its peak, beside what was `planned` for the run by arithmetic. Who has the same objective must
+    find the same `loss` (nats per token) and `norm` of the gradient, up to the precision of the passes.
+    """
+    frame = pd.read_csv(folder / SHAPES)
+    stages = frame.reindex(columns=["score_s", "backward_s", "optimize_s", "diagnose_s"])
+    frame = frame.assign(update_s=stages.sum(axis=1), tokens=frame["sequences"] * frame["response"])
+    keys = ["device", "student", "teacher", "response", "entrant"]
+    found = frame.groupby(keys, sort=False).median(numeric_only=True).reset_index()
+    short = {role: found[role].str.rpartition("/")[2] for role in ("student", "teacher")}
+    rollout_s = found.reindex(columns=["rollout_s"])["rollout_s"]
+    return pd.DataFrame({
+        "device": found["device"],
+        "pair": short["student"] + " ← " + short["teacher"],
+        "response": found["response"],
+        "entrant": found["entrant"],
+        "rollout": rollout_s,
+        "% of floor": 100 * found["floor_rollout_s"] / rollout_s,
+        "update": found["update_s"],
+        "% of its floor": 100 * found["floor_update_s"] / found["update_s"],
+        "tokens/s": found["tokens"] / found["update_s"],
+        "GiB": found["update_gib"],
+        "planned": found["planned_gib"],
+        "loss": found["loss"],
+        "norm": found["norm"],
+    })  # fmt: skip

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from opd_lib import paths
 from opd_lib.bench.command import bench
-from opd_lib.run import data, options, track
+from opd_lib.run import data, options, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 from opd_lib.site.command import site
 
@@ -241,7 +241,7 @@ def refresh(
         typer.echo(line)
 
 
-for command in (bench, data.data, data.dedup, data.grade, track.track, site):
+for command in (bench, timing.time, data.data, data.dedup, data.grade, track.track, site):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.engine import memory
-from opd_lib.maths import cost, footprint
+from opd_lib.maths import catalogue, cost, footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.report.tables import show
-from opd_lib.run import catalogue, plan
+from opd_lib.run import plan
 from opd_lib.run.hours import MEASURED_AT, Assumptions, evaluation, n_evaluations, work
 from opd_lib.schema import RunParams
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from opd_lib.maths import cost
+from opd_lib.maths import catalogue, cost
 from opd_lib.maths.cost import Accelerator, Batch, Shape, Step
 from opd_lib.maths.footprint import GIB
-from opd_lib.run import catalogue
 from opd_lib.schema import RunParams, Sampled
 
 Shapes = Mapping[str, Shape]

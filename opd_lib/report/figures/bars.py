@@ -53,22 +53,23 @@ def bars(frame: pd.DataFrame, column: str, ylabel: str, reference: Mapping[str, 
 
 
 @styled
-def forest(frame: pd.DataFrame, xlabel: str) -> Chart:
-    """Estimates with their intervals, one row each from the top, against a line at 0.
+def forest(frame: pd.DataFrame, xlabel: str, line: float = 0.0) -> Chart:
+    """Estimates with their intervals, one row each from the top, against a line at 0 or elsewhere.
 
-    `frame` has columns label, estimate, low and high (nan bounds: no interval); a column paper, if there, is drawn as
-    hollow diamonds.
+    `frame` has columns label, estimate, low and high (nan bounds: no interval); a column paper, or target, if there, is
+    drawn as hollow diamonds.
     """
-    chart = Chart(figsize=(5.2, 0.75 + 0.24 * len(frame)))
+    names = [shown(label) for label in frame["label"]]
+    chart = Chart(figsize=(max(5.2, 3.0 + 0.06 * max(map(len, names), default=0)), 0.75 + 0.24 * len(frame)))
     axes = chart.subplots()
     places = range(len(frame))
-    axes.axvline(0, color=GREY, linewidth=0.9)
+    axes.axvline(line, color=GREY, linewidth=0.9)
     axes.hlines(places, frame["low"], frame["high"], color=BLUE, linewidth=1.6)
     axes.plot(frame["estimate"], places, "o", color=BLUE, markersize=4.5, gid="estimate")
-    if "paper" in frame:
-        axes.plot(frame["paper"], places, "D", color=BLACK, markersize=5, fillstyle="none", gid="paper")
-        axes.set_title("◇ the paper", fontweight="normal", fontsize=LABEL_SIZE, color=GREY, loc="right")
-    axes.set_yticks(places, [shown(label) for label in frame["label"]])
+    for other in {"paper", "target"} & set(frame):
+        axes.plot(frame[other], places, "D", color=BLACK, markersize=5, fillstyle="none", gid=other)
+        axes.set_title(f"◇ the {other}", fontweight="normal", fontsize=LABEL_SIZE, color=GREY, loc="right")
+    axes.set_yticks(places, names)
     axes.set_ylim(len(frame) - 0.5, -0.5)
     axes.margins(x=0.05)
     axes.grid(visible=False, axis="y")

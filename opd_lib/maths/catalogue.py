@@ -52,6 +52,12 @@ H200 = Accelerator(name="H200", peak=989e12, bandwidth=4.8e12, memory=139.0 * GI
 """Source: the makers' data sheets, for the modules of a server board (SXM), dense bfloat16."""
 
 
+def accelerator(device: str) -> Accelerator | None:
+    """The figures of a device by the name its driver gives it, such as "NVIDIA H200"; None if they are not known."""
+    known = (A100, H100, H200)
+    return next((found for found in known if found.name.partition("-")[0] in device), None)
+
+
 def shape_of(name: str) -> Shape:
     """The shape of a hub model, `org/name` or `org/name@revision`. Raises ValueError listing those that are known."""
     plain = name.partition("@")[0]

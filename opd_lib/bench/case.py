@@ -1,0 +1,114 @@
+"""What `opd time` times: a pair of models, how many responses of which length, who makes the step, and its floor."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from opd_lib import params
+from opd_lib.bench.entrants import OBJECTIVES, K
+from opd_lib.maths import catalogue, cost
+from opd_lib.maths.cost import Shape
+from opd_lib.runspec import RunSpec
+
+NOTEBOOK, ARM, PROFILE = "04_success_and_failure", "large_success", "paper"
+TRL = "TRL DistillationTrainer"
+ENTRANTS = {**{f"ours, {objective}": objective for objective in OBJECTIVES}, TRL: "reverse KL"}
+"""entrant → its objective"""
+NEVER = 10**9
+"""Steps from one evaluation, or diagnosis, to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is timed. `student` and `teacher`: hub names or folders with a config.json; `overrides`: of params.
+
+    Tokens of each prompt and of each response; `sequences` of these in a step.
+    """
+
+    entrant: str
+    student: str
+    teacher: str
+    response: int
+    sequences: int = 256
+    prompt: int = 150
+    steps: int = 1
+    overrides: dict[str, Any]
+
+    def require(self) -> None:
+        """Raise ValueError for what cannot be timed: an entrant, a model or parameters that nobody knows."""
+        if self.entrant not in ENTRANTS:
+            raise ValueError(f"entrant: {self.entrant!r} is not known; choose from {', '.join(ENTRANTS)}")
+        self.shapes()
+        self.spec()
+
+    def shapes(self) -> dict[str, Shape]:
+        """role → shape, both with the shorter vocabulary of the two, as checkpoints of one family are cut when loaded.
+
+        Raises ValueError for a model of unknown shape.
+        """
+        found = {"student": shape_of(self.student), "teacher": shape_of(self.teacher)}
+        vocabulary = min(shape.vocabulary for shape in found.values())
+        return {role: replace(shape, vocabulary=vocabulary) for role, shape in found.items()}
+
+    def spec(self) -> RunSpec:
+        """The run whose step it is. Raises ValueError for parameters that no run may have."""
+        mine = {
+            "method": {"name": "opd"} | OBJECTIVES[ENTRANTS[self.entrant]],
+            "source.prompts_per_step": self.sequences,
+            "source.per_prompt": 1,
+            "source.max_new_tokens": self.response,
+            "task.max_prompt_tokens": self.prompt,
+            "train.steps": NEVER,
+            "evaluate.every": NEVER,
+            "evaluate.max_new_tokens": self.response,
+            "evaluate.caps": [],
+            "machine.processes": 1,
+            "machine.shard": False,
+            "machine.sampler": "compiled",
+            "machine.diagnose_every": NEVER,
+        }
+        return params.load(NOTEBOOK, PROFILE, mine | self.overrides).spec(ARM, 0)
+
+
+def installed() -> list[str]:
+    """The entrants whose packages are there."""
+    return [name for name in ENTRANTS if name != TRL or find_spec("trl")]
+
+
+def shape_of(name: str) -> Shape:
+    """The shape of a checkpoint, by its folder or its hub name. Raises ValueError if it is not known."""
+    config = Path(name) / "config.json"
+    return cost.shape(json.loads(config.read_text())) if config.is_file() else catalogue.shape_of(name)
+
+
+def config(shape: Shape) -> dict[str, Any]:
+    """What a config.json says of a shape: the inverse of `cost.shape`."""
+    return {
+        "model_type": "qwen3" if shape.qk_norm else "qwen2",
+        "num_hidden_layers": shape.layers,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "vocab_size": shape.vocabulary,
+        "tie_word_embeddings": shape.tied,
+    } | ({"head_dim": shape.head_dim} if shape.qk_norm else {})
+
+
+def floors(case: Case, device: str) -> dict[str, float]:
+    """Seconds below which no step on this device can be (nan for a device whose figures are not known)."""
+    machine, found = catalogue.accelerator(device), case.shapes()
+    if machine is None:
+        return {"floor_rollout_s": nan, "floor_update_s": nan}
+    batch = cost.Batch(
+        prompts=case.sequences, per_prompt=1, prompt=case.prompt, mean=case.response, longest=case.response
+    )
+    head: cost.Head = "support" if ENTRANTS[case.entrant] == "Eq. 5" else "stored"
+    step = cost.Step(student=found["student"], teacher=found["teacher"], batch=batch, head=head, k=K)
+    floor = cost.floor(step, machine)
+    return {"floor_rollout_s": floor.rollout, "floor_update_s": floor.teacher + floor.student}

@@ -1,0 +1,222 @@
+"""A distillation step at the shapes of real models: seconds by stage, share of the floor, memory; TRL's beside it.
+
+No checkpoint is needed: weights are random, and everybody learns from the same random responses, all of full length.
+Ours is the loop's own step (`engine.train.update`), TRL's its stable trainer with the same micro-batches, precision and
+optimiser. Sampling is timed too, and what it has written is not used. Settings are those of the profile `paper`, in one
+process. Each entrant at each size has a process of its own: `python -m opd_lib.bench.timing REQUEST`, a JSON line per
+step. What compiles and what comes into being at a first step has done so before.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+from importlib.util import find_spec
+from math import nan
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from opd_lib import methods
+from opd_lib.bench import peers, worker
+from opd_lib.bench.case import TRL, Case, config, floors
+from opd_lib.bench.workload import word_tokenizer
+from opd_lib.engine import distributed, grouped, memory, models, score, setup, sharding, train
+from opd_lib.maths.cost import Shape
+from opd_lib.maths.footprint import GIB
+from opd_lib.runspec import RunSpec
+from opd_lib.types import Prompt, Rollouts
+
+WARM = 8  # response tokens of the step that is not measured
+
+
+def random_model(shape: Shape, longest: int, seed: int, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of random weights, made where it is to stand."""
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": longest}
+    torch.manual_seed(seed)
+    with torch.device(device):
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(**config(shape), **ends), dtype=dtype
+        )
+    grouped.use(made)
+    return made
+
+
+def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
+    """The run, with models of random weights where checkpoints would be."""
+    machine, found, longest = spec.params.machine, case.shapes(), case.prompt + case.response
+    student = random_model(found["student"], longest, 1, machine.device, torch.float32)
+    teacher = random_model(found["teacher"], longest, 2, machine.device, sharding.compute_dtype(machine))
+    sharding.place(student, machine, distributed.ALONE, needs_recompute=recompute)
+    sharding.place(teacher.requires_grad_(False).eval(), machine, distributed.ALONE)
+    words, method = word_tokenizer(found["student"].vocabulary), methods.load("opd")
+    return setup.Run(
+        spec=spec,
+        ranks=distributed.ALONE,
+        method=method,
+        options=method.Params(**spec.params.method_options),
+        student=(student, words),
+        teacher=(teacher, words),
+        other=None,
+        optimizer=setup.optimizer(student, spec.params.train),
+        writer=None,
+        sample=setup.sampler(spec, student),
+    )
+
+
+def given(case: Case, vocabulary: int, sequences: int, response: int) -> Rollouts:
+    """The responses that everybody learns from."""
+    draw = models.generator("timing", sequences, case.prompt, response)
+    token_BL = torch.randint(3, vocabulary, (sequences, case.prompt + response), generator=draw)
+    return Rollouts(
+        prompts=tuple(
+            Prompt(id="", source="", question="", rendered="", token_ids=tuple(row), answer="")
+            for row in token_BL[:, : case.prompt].tolist()
+        ),
+        response_BT=token_BL[:, case.prompt :],
+        length_B=torch.full((sequences,), response),
+        finished_B=torch.zeros(sequences, dtype=torch.bool),
+        reward_B=torch.zeros(sequences),
+    )
+
+
+def our_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
+    """Sampling and an update, each step; a short one before."""
+    vocabulary = run.student[0].config.vocab_size
+    rollouts, short = (given(case, vocabulary, n, t) for n, t in ((case.sequences, case.response), (1, WARM)))
+    sample(run, rollouts, WARM)
+    train.update(run, short, 2)
+    for number in range(case.steps):
+        run.seconds.clear()
+        peak(run)
+        with run.timed("rollout"):
+            sample(run, rollouts, case.response)
+        found = {"rollout_gib": peak(run)}
+        row = train.update(run, rollouts, number + 3)
+        yield found | {"loss": row["loss"], "norm": row["grad_norm"]}
+
+
+def sample(run: setup.Run, rollouts: Rollouts, limit: int) -> Rollouts:
+    """As many responses of so many tokens as the loop would have written."""
+    uniform_BT = torch.rand((len(rollouts.prompts), limit), generator=models.generator("sampled", limit))
+    return run.sample(*run.student, rollouts.prompts, uniform_BT, 1.0, 1.0)
+
+
+def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
+    """An update by TRL's stable trainer, each step; a short one before."""
+    student, teacher, machine = run.student[0], run.teacher and run.teacher[0], run.spec.params.machine
+    assert isinstance(teacher, PreTrainedModel)
+    rows = max(1, run.spec.params.train.micro_tokens // (case.prompt + case.response))
+    found = peers.stable_trainer(
+        student,
+        teacher,
+        rows,
+        use_cpu=machine.device == "cpu",
+        gradient_checkpointing=student.is_gradient_checkpointing,
+    )
+    autocast = torch.autocast(machine.device, sharding.compute_dtype(machine), enabled=machine.precision != "float32")
+    student.train()
+    vocabulary = student.config.vocab_size
+    sizes = ((1, WARM), *[(case.sequences, case.response)] * case.steps)
+    for number, (sequences, response) in enumerate(sizes):
+        run.seconds.clear()
+        peak(run)
+        rollouts, loss_sum = given(case, vocabulary, sequences, response), 0.0
+        prompt_BP = torch.tensor([prompt.token_ids for prompt in rollouts.prompts])
+        token_BL = torch.cat([prompt_BP, rollouts.response_BT], 1).to(machine.device)
+        for group in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
+            inputs = peers.stable_form(token_BL[group], case.prompt, sequences * response)
+            with run.timed("score"), autocast:
+                loss = found.compute_loss(student, inputs)
+                loss_sum += loss.item()
+            with run.timed("backward"):
+                loss.backward()
+        with run.timed("optimize"):
+            norm = train.step_optimizer(run, rollouts, number + 1)
+        if number:
+            yield {"rollout_gib": nan, "loss": loss_sum, "norm": norm}
+
+
+def peak(run: setup.Run) -> float:
+    """The most memory (GiB) since this was asked before: of the accelerator, or of this process (nan if not known)."""
+    if run.spec.params.machine.device == "cuda":
+        found = torch.cuda.max_memory_allocated() / GIB
+        torch.cuda.reset_peak_memory_stats()
+        return found
+    if not worker.STATUS.exists():
+        return nan
+    found = worker.resident("VmHWM") / 1024
+    worker.forget()
+    return found
+
+
+def measure(case: Case) -> Iterator[dict[str, Any]]:
+    """A row for each step.
+
+    Raises ValueError for parameters that no run may have, a model of unknown shape, and for too little memory.
+    """
+    torch.set_num_threads(1)
+    spec, found = case.spec(), case.shapes()
+    machine = spec.params.machine
+    free = memory.free(machine)
+    recompute = memory.require(spec, found, free)
+    planned = memory.needed(spec.params, found, free, recompute).total / GIB
+    run = prepared(case, spec, recompute)
+    facts = floors(case, device(machine.device)) | provenance(machine.device)
+    begin = perf_counter()
+    for number, row in enumerate((trl_steps if case.entrant == TRL else our_steps)(case, run)):
+        seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
+        sizes = {name: value for name, value in asdict(case).items() if name not in ("overrides", "steps")}
+        memories = {"update_gib": peak(run), "planned_gib": planned, "recompute": recompute}
+        yield sizes | {"step": number} | seconds | row | memories | facts
+    print(f"{case.entrant}: {perf_counter() - begin:.0f} s in all", file=sys.stderr)
+
+
+def device(name: str) -> str:
+    """What a device calls itself."""
+    return "cpu" if name == "cpu" else torch.cuda.get_device_name()
+
+
+def provenance(name: str) -> dict[str, str]:
+    """When, where and with what."""
+    versions = {package: metadata.version(package) for package in ("torch", "transformers")}
+    versions["trl"] = metadata.version("trl") if find_spec("trl") else ""
+    return {"date": datetime.now().astimezone().date().isoformat(), "device": device(name)} | versions
+
+
+def carry_out(cases: Sequence[Case], path: Path) -> None:
+    """Time every case and add its rows to the table at `path`; what was timed before stays.
+
+    Raises ValueError, when all others are done, for the first that failed.
+    """
+    failed: list[str] = []
+    for case in cases:
+        words = [sys.executable, "-m", "opd_lib.bench.timing", json.dumps(asdict(case))]
+        ended = subprocess.run(words, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            last = (ended.stderr or str(ended.returncode)).strip().splitlines()[-1]
+            failed.append(f"{case.entrant}, {case.student} from {case.teacher}, {case.response} tokens: {last}")
+            continue
+        rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+        before = [pd.read_csv(path)] if path.exists() else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.concat([*before, pd.DataFrame(rows)]).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    if failed:
+        raise ValueError("; ".join(failed))
+
+
+if __name__ == "__main__":
+    try:
+        for measured in measure(Case(**json.loads(sys.argv[1]))):
+            print(json.dumps(measured), flush=True)
+    except ValueError as error:
+        sys.exit(str(error))

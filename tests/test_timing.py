@@ -1,0 +1,128 @@
+"""`opd time`: the loop's own step at given shapes, beside TRL's, with the floor and what memory was planned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from opd_lib.bench import case, entrants, timing, worker
+from opd_lib.bench.case import Case
+from opd_lib.engine import models
+from opd_lib.maths import catalogue, cost
+from opd_lib.report import speed
+
+HERE: dict[str, Any] = {
+    "machine.device": "cpu",
+    "machine.precision": "float32",
+    "machine.sampler": "transformers",
+    "train.micro_tokens": 60,
+}
+STUDENT = cost.Shape(
+    layers=2, hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=16, vocabulary=90, tied=True, qkv_bias=False,
+    qk_norm=True,
+)  # fmt: skip
+TEACHER = replace(STUDENT, heads=2, kv_heads=1, vocabulary=97, tied=False, qkv_bias=True, qk_norm=False)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Case:
+    """Two models of which only a config.json is there."""
+    for name, shape in (("student", STUDENT), ("teacher", TEACHER)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(case.config(shape)))
+    return Case(
+        entrant="ours, reverse KL", student=str(tmp_path / "student"), teacher=str(tmp_path / "teacher"),
+        response=14, sequences=5, prompt=6, steps=2, overrides=HERE,
+    )  # fmt: skip
+
+
+def test_the_step_is_that_of_plain_torch_on_all_responses_at_once(pair: Case) -> None:
+    """Loss and gradient norm, although it goes in three micro-batches; the second step is at other weights."""
+    first, second = timing.measure(pair)
+    shapes = {role: replace(shape, vocabulary=90) for role, shape in (("student", STUDENT), ("teacher", TEACHER))}
+    assert pair.shapes() == shapes
+    run = timing.prepared(pair, pair.spec(), recompute=False)
+    rollouts, short = timing.given(pair, 90, 5, 14), timing.given(pair, 90, 1, timing.WARM)
+    timing.train.update(run, short, 2)
+    student, teacher = run.student[0], run.teacher and run.teacher[0]
+    assert isinstance(teacher, torch.nn.Module)
+    token_BL = torch.cat([torch.tensor([p.token_ids for p in rollouts.prompts]), rollouts.response_BT], 1)
+    logp, logq = (model(input_ids=token_BL).logits[:, 5:-1].log_softmax(-1) for model in (student, teacher))
+    loss = entrants.reverse_kl(logp, logq).mean()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(student.parameters(), 1e9)
+    assert first["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert first["norm"] == pytest.approx(norm.item(), rel=1e-5)
+    assert second["loss"] != first["loss"] and min(first["loss"], first["norm"]) > 1e-4
+    assert (first["step"], second["step"], first["recompute"], first["response"]) == (0, 1, False, 14)
+    assert all(first[f"{stage}_s"] > 0 for stage in ("rollout", "score", "backward", "optimize"))
+    if worker.STATUS.exists():
+        assert 0.1 < first["update_gib"] < 8 and 0 < first["planned_gib"] < 1
+
+
+def test_a_models_weights_are_random_and_of_its_shape() -> None:
+    for shape in (STUDENT, TEACHER):
+        one, other, same = (timing.random_model(shape, 30, seed, "cpu", torch.float32) for seed in (1, 2, 1))
+        assert cost.shape(one.config.to_dict()) == shape and one.num_parameters() == shape.parameters
+        assert models.weights_digest(one) == models.weights_digest(same) != models.weights_digest(other)
+
+
+def test_objectives_are_those_of_the_benchmark(pair: Case) -> None:
+    losses = {}
+    for name, objective in case.ENTRANTS.items():
+        spec = replace(pair, entrant=name).spec()
+        assert spec.params.method == {"name": "opd"} | entrants.OBJECTIVES[objective]
+        assert spec.params.source.kind == "student" and spec.params.source.max_new_tokens == 14
+        if name != case.TRL:
+            losses[name] = next(timing.measure(replace(pair, entrant=name)))["loss"]
+    assert len(set(losses.values())) == 3
+
+
+def test_the_floor_is_that_of_the_device_by_its_name() -> None:
+    """Qwen3-1.7B from Qwen3-4B, 256 responses of 2,048 tokens on an H200: 5.1 + 14.7 and 4.8 + 6.2 s (arithmetic)."""
+    qwen = Case(
+        entrant="ours, published", student="Qwen/Qwen3-1.7B", teacher="Qwen/Qwen3-4B", response=2048, overrides={}
+    )
+    found = case.floors(qwen, "NVIDIA H200")
+    assert found["floor_rollout_s"] == pytest.approx(1.47 + 14.7, abs=0.1)  # nobody writes more than the mean here
+    assert found["floor_update_s"] == pytest.approx(4.9 + 6.2, abs=0.1)
+    assert case.floors(replace(qwen, entrant="ours, Eq. 5"), "NVIDIA H200")["floor_update_s"] < found["floor_update_s"]
+    assert case.floors(qwen, "NVIDIA H100 80GB HBM3")["floor_rollout_s"] > found["floor_rollout_s"]
+    assert all(value != value for value in case.floors(qwen, "cpu").values())
+    names = {"NVIDIA A100-SXM4-80GB": catalogue.A100, "NVIDIA H100 80GB HBM3": catalogue.H100, "NVIDIA L4": None}
+    assert {name: catalogue.accelerator(name) for name in names} == names
+
+
+@pytest.mark.process
+def test_rows_are_added_and_a_failure_is_one_error(pair: Case, tmp_path: Path) -> None:
+    path = tmp_path / "new" / speed.SHAPES
+    timing.carry_out([pair], path)
+    broken = replace(pair, overrides=HERE | {"machine.device": "cuda"})
+    if not torch.cuda.is_available():
+        with pytest.raises(
+            ValueError, match=r"ours, reverse KL, .*student from .*14 tokens: machine.device: cuda, but"
+        ):
+            timing.carry_out([broken, replace(pair, steps=1, response=9)], path)
+    table = speed.shapes(path.parent)
+    assert table["pair"].unique().tolist() == ["student ← teacher"] and table["response"].tolist() == [14, 9]
+    rows = pd.read_csv(path)
+    assert len(rows) == 3 and set(asdict(pair)) - {"overrides", "steps"} <= set(rows)
+    seconds = rows[rows["response"] == 9].iloc[0]
+    update = sum(seconds[f"{stage}_s"] for stage in ("score", "backward", "optimize", "diagnose"))
+    assert table["update"][1] == pytest.approx(update) and table["tokens/s"][1] == pytest.approx(45 / update)
+
+
+def test_what_cannot_be_timed_is_refused(pair: Case) -> None:
+    with pytest.raises(ValueError, match="entrant: 'me' is not known; choose from ours, reverse KL"):
+        replace(pair, entrant="me").require()
+    with pytest.raises(ValueError, match="org/none: no shape known"):
+        replace(pair, teacher="org/none").require()
+    with pytest.raises(ValueError, match=r"train\.lr"):
+        replace(pair, overrides={"train.lr": -1.0}).require()
+    pair.require()
