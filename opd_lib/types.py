@@ -42,6 +42,7 @@ class Prompt:
 class Rollouts:
     """B responses. `response_BT` is right-padded; `length_B` counts valid tokens, the end token included.
 
+    They stand in the machine's own memory, whatever has sampled them; who scores them takes them to a device.
     `sampler_logp_BT` (nats) is what the sampler saw, None when the responses come from a corpus.
     `finished_B` is False where the response was cut at the length limit. `reward_B` is 1.0 for a correct answer.
     """

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen2ForCausalLM, Qwen3ForCausalLM
 
+from opd_lib.bench import case
 from opd_lib.maths import catalogue, cost, footprint
 from opd_lib.maths.catalogue import H200, QWEN3_1_7B, QWEN3_4B, R1_DISTILL_1_5B, R1_DISTILL_7B, R1_DISTILL_14B
 from opd_lib.maths.cost import Batch, Shape, Step
@@ -30,18 +31,10 @@ SMALL = Shape(
 )  # fmt: skip
 
 
-def config(shape: Shape) -> Qwen2Config | Qwen3Config:
+def config(shape: Shape) -> PretrainedConfig:
     """transformers' own configuration of a shape."""
-    common = {
-        "num_hidden_layers": shape.layers,
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.intermediate,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "vocab_size": shape.vocabulary,
-        "tie_word_embeddings": shape.tied,
-    }
-    return Qwen3Config(**common, head_dim=shape.head_dim) if shape.qk_norm else Qwen2Config(**common)
+    found: PretrainedConfig = AutoConfig.for_model(**case.config(shape))
+    return found
 
 
 @pytest.mark.parametrize(("shape", "published"), PUBLISHED.values(), ids=PUBLISHED)

@@ -14,6 +14,7 @@ import torch
 from opd_lib import methods
 from opd_lib.engine import evaluate, gates, models, rollout, score, sources
 from opd_lib.engine.distributed import Ranks
+from opd_lib.maths import sampling
 from opd_lib.schema import Evaluate, Limit, NewModel, Sampled
 from opd_lib.tasks import chain
 from opd_lib.types import Rollouts
@@ -61,7 +62,7 @@ def test_choose_inverts_the_cumulative_distribution() -> None:
     logits_V = torch.tensor([0.3, -1.0, 2.0, 0.7, -0.2], dtype=torch.float64)
     uniform_B = (torch.arange(20_000) + 0.5) / 20_000
     for temperature in (1.0, 0.7):
-        token_B = rollout.choose(logits_V.expand(20_000, -1), uniform_B, temperature, 1.0)
+        token_B = sampling.choose(logits_V.expand(20_000, -1), uniform_B, temperature, 1.0)
         frequency_V = token_B.bincount(minlength=5) / 20_000
         torch.testing.assert_close(frequency_V, (logits_V / temperature).softmax(-1).float(), atol=1e-4, rtol=0)
 
@@ -70,7 +71,7 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
     probability_V = torch.tensor([0.05, 0.4, 0.25, 0.2, 0.1])
     uniform_B = (torch.arange(10_000) + 0.5) / 10_000
     for top_p, kept in ((0.39, [1]), (0.41, [1, 2]), (0.8, [1, 2, 3]), (0.94, [1, 2, 3, 4])):
-        token_B = rollout.choose(probability_V.log().expand(10_000, -1), uniform_B, 1.0, top_p)
+        token_B = sampling.choose(probability_V.log().expand(10_000, -1), uniform_B, 1.0, top_p)
         frequency_V = token_B.bincount(minlength=5) / 10_000
         expected_V = torch.zeros(5).index_copy(0, torch.tensor(kept), probability_V[kept] / probability_V[kept].sum())
         torch.testing.assert_close(frequency_V, expected_V, atol=2e-4, rtol=0)
@@ -78,8 +79,8 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
 
 def test_a_uniform_number_of_zero_never_picks_an_impossible_token() -> None:
     logits_BV = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
-    assert rollout.choose(logits_BV, torch.tensor([0.0]), 1.0, 1.0).tolist() == [1]
-    assert rollout.choose(logits_BV, torch.tensor([1.0 - 1e-7]), 1.0, 1.0).tolist() == [1]
+    assert sampling.choose(logits_BV, torch.tensor([0.0]), 1.0, 1.0).tolist() == [1]
+    assert sampling.choose(logits_BV, torch.tensor([1.0 - 1e-7]), 1.0, 1.0).tolist() == [1]
 
 
 def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: sources.Model) -> None:
@@ -108,13 +109,13 @@ def test_few_slots_are_refilled_and_change_no_response(
     together = rollout.sample(*student, prompts, uniform_BT, 1.0, top_p)
     assert int(together.length_B.min()) < 5 and int(together.length_B.max()) > 20
     written: list[int] = []
-    original = rollout.Batch.next_logits
+    original = rollout.Batch.next_tokens
 
-    def counted(batch: rollout.Batch, model: Any) -> Any:
+    def counted(batch: rollout.Batch, *arguments: Any) -> Any:
         written.append(len(batch.row_R))
-        return original(batch, model)
+        return original(batch, *arguments)
 
-    monkeypatch.setattr(rollout.Batch, "next_logits", counted)
+    monkeypatch.setattr(rollout.Batch, "next_tokens", counted)
     few = rollout.sample(*student, prompts, uniform_BT, 1.0, top_p, slots)
     for name in ("response_BT", "length_B", "finished_B"):
         assert torch.equal(getattr(few, name), getattr(together, name)), name
@@ -128,8 +129,9 @@ def test_few_slots_are_refilled_and_change_no_response(
 
 def test_a_cache_has_slots_for_what_it_holds(student: sources.Model) -> None:
     per_token = 2 * 4 * SHAPE.layers * SHAPE.hidden
-    assert rollout.slots(student[0], 100, 7.9 * 100 * per_token) == 7
-    assert rollout.slots(student[0], 100, 1.0) == 1
+    assert rollout.slots(student[0], 100, 7.9 * 100 * per_token, 4) == 7
+    assert rollout.slots(student[0], 100, 7.9 * 100 * per_token, 2) == 15
+    assert rollout.slots(student[0], 100, 1.0, 4) == 1
 
 
 def test_sampling_stops_at_the_end_token_and_says_what_was_cut(student: sources.Model) -> None:

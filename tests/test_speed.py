@@ -166,11 +166,12 @@ def test_what_nobody_can_leave_out_bounds_the_missed_ratios(tmp_path: Path) -> N
     named = [
         {
             "entrant": entrant, "objective": objective, "vocabulary": size[0], "tokens": size[1], "produced": size[1],
-            "hidden": "256, 512", "round": 0, "cpu_s": seconds, "wall_s": seconds, "peak_mib": peak, "step_mib": step,
+            "hidden": "256, 512", "sequences": 64, "round": 0, "cpu_s": seconds, "wall_s": seconds, "peak_mib": peak,
+            "step_mib": step,
         }
         for entrant, objective, size, seconds, peak, step in rows
     ]  # fmt: skip
-    growing = steps().assign(hidden="8, 8")
+    growing = steps().assign(hidden="8, 8", sequences=1)
     pd.concat([pd.DataFrame(named), growing, growing.assign(vocabulary=200)]).to_csv(tmp_path / speed.STEPS)
     pd.DataFrame({"measure": ["wall"], "seconds": [1200.0]}).to_csv(tmp_path / speed.WHOLE)
     stages = {"notebook": "a", "stage": ["score", "rollout"], "seconds": [1440.0, 720.0]}
@@ -179,6 +180,13 @@ def test_what_nobody_can_leave_out_bounds_the_missed_ratios(tmp_path: Path) -> N
     assert peak["amount"] == pytest.approx(1800 + 4 * 151_936 * 256 * 4 / 2**20) and peak["theirs"] == 9000
     assert (whole["ratio"], whole["reached"], whole["target"]) == pytest.approx((2 / 5, 4 / 5, 1 / 3))
     assert (minutes["amount"], minutes["ratio"], minutes["reached"]) == pytest.approx((18.0, 18 / 15, 20 / 15))
+    wider = [row | {"tokens": speed.WIDER[1], "produced": speed.WIDER[1], "cpu_s": 8 * row["cpu_s"]} for row in named]
+    measured = pd.read_csv(tmp_path / speed.STEPS, index_col=0)
+    at_wider = pd.DataFrame([row for row in wider if row["vocabulary"] == speed.WIDER[0]])
+    compiled = at_wider[at_wider["entrant"] == "naive"].assign(entrant="naive, compiled", cpu_s=12.0)
+    pd.concat([measured, at_wider, compiled]).to_csv(tmp_path / speed.STEPS)
+    whole = targets.bounds(tmp_path).to_dict("records")[1]
+    assert (whole["ratio"], whole["reached"]) == pytest.approx((12 / 40, 4 / 5))  # those who compile take part there
 
 
 def test_in_the_committed_benchmark_no_bound_is_above_what_was_reached() -> None:

@@ -69,7 +69,7 @@ class Case:
             "evaluate.caps": [],
             "machine.processes": 1,
             "machine.shard": False,
-            "machine.sampler": "compiled",
+            "machine.sampler": "vllm" if find_spec("vllm") else "compiled",
             "machine.diagnose_every": NEVER,
         }
         return params.load(NOTEBOOK, PROFILE, mine | self.overrides).spec(ARM, 0)
@@ -88,7 +88,7 @@ def shape_of(name: str) -> Shape:
 
 def config(shape: Shape) -> dict[str, Any]:
     """What a config.json says of a shape: the inverse of `cost.shape`."""
-    return {
+    found = {
         "model_type": "qwen3" if shape.qk_norm else "qwen2",
         "num_hidden_layers": shape.layers,
         "hidden_size": shape.hidden,
@@ -97,11 +97,17 @@ def config(shape: Shape) -> dict[str, Any]:
         "num_key_value_heads": shape.kv_heads,
         "vocab_size": shape.vocabulary,
         "tie_word_embeddings": shape.tied,
-    } | ({"head_dim": shape.head_dim} if shape.qk_norm else {})
+        "head_dim": shape.head_dim,
+    } | ({"attention_bias": shape.qkv_bias} if shape.qk_norm else {})
+    assert cost.shape(found) == shape
+    return found
 
 
 def floors(case: Case, device: str) -> dict[str, float]:
-    """Seconds below which no step on this device can be (nan for a device whose figures are not known)."""
+    """Seconds below which no step on this device can be (nan for a device whose figures are not known).
+
+    Eq. 5 asks the teacher for k tokens at each position, which is next to nothing of its head.
+    """
     machine, found = catalogue.accelerator(device), case.shapes()
     if machine is None:
         return {"floor_rollout_s": nan, "floor_update_s": nan}
@@ -111,4 +117,5 @@ def floors(case: Case, device: str) -> dict[str, float]:
     head: cost.Head = "support" if ENTRANTS[case.entrant] == "Eq. 5" else "stored"
     step = cost.Step(student=found["student"], teacher=found["teacher"], batch=batch, head=head, k=K)
     floor = cost.floor(step, machine)
-    return {"floor_rollout_s": floor.rollout, "floor_update_s": floor.teacher + floor.student}
+    unasked = 2.0 * found["teacher"].head * batch.response_tokens / machine.peak if head == "support" else 0.0
+    return {"floor_rollout_s": floor.rollout, "floor_update_s": floor.teacher - unasked + floor.student}

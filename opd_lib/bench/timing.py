@@ -10,6 +10,7 @@ step. What compiles and what comes into being at a first step has done so before
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from opd_lib import methods
 from opd_lib.bench import peers, worker
 from opd_lib.bench.case import TRL, Case, config, floors
 from opd_lib.bench.workload import word_tokenizer
-from opd_lib.engine import distributed, grouped, memory, models, score, setup, sharding, train
+from opd_lib.engine import checkpoint, distributed, grouped, memory, models, rollout, score, setup, sharding, train
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
 from opd_lib.runspec import RunSpec
@@ -59,6 +60,7 @@ def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
     sharding.place(student, machine, distributed.ALONE, needs_recompute=recompute)
     sharding.place(teacher.requires_grad_(False).eval(), machine, distributed.ALONE)
     words, method = word_tokenizer(found["student"].vocabulary), methods.load("opd")
+    sample = rollout.sample if case.entrant == TRL else setup.sampler(spec, student)  # which keeps memory of its own
     return setup.Run(
         spec=spec,
         ranks=distributed.ALONE,
@@ -69,7 +71,7 @@ def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
         other=None,
         optimizer=setup.optimizer(student, spec.params.train),
         writer=None,
-        sample=setup.sampler(spec, student),
+        sample=sample,
     )
 
 
@@ -99,8 +101,8 @@ def our_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
         run.seconds.clear()
         peak(run)
         with run.timed("rollout"):
-            sample(run, rollouts, case.response)
-        found = {"rollout_gib": peak(run)}
+            written = int(sample(run, rollouts, case.response).length_B.sum())
+        found = {"written": written, "rollout_gib": peak(run)}
         row = train.update(run, rollouts, number + 3)
         yield found | {"loss": row["loss"], "norm": row["grad_norm"]}
 
@@ -134,8 +136,8 @@ def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
         prompt_BP = torch.tensor([prompt.token_ids for prompt in rollouts.prompts])
         token_BL = torch.cat([prompt_BP, rollouts.response_BT], 1).to(machine.device)
         for group in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-            inputs = peers.stable_form(token_BL[group], case.prompt, sequences * response)
             with run.timed("score"), autocast:
+                inputs = peers.stable_form(token_BL[group], case.prompt, sequences * response)
                 loss = found.compute_loss(student, inputs)
                 loss_sum += loss.item()
             with run.timed("backward"):
@@ -143,11 +145,14 @@ def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
         with run.timed("optimize"):
             norm = train.step_optimizer(run, rollouts, number + 1)
         if number:
-            yield {"rollout_gib": nan, "loss": loss_sum, "norm": norm}
+            yield {"loss": loss_sum, "norm": norm}
 
 
 def peak(run: setup.Run) -> float:
-    """The most memory (GiB) since this was asked before: of the accelerator, or of this process (nan if not known)."""
+    """The most memory (GiB) since this was asked before: of the accelerator's tensors, or of this process.
+
+    nan if it is not known.
+    """
     if run.spec.params.machine.device == "cuda":
         found = torch.cuda.max_memory_allocated() / GIB
         torch.cuda.reset_peak_memory_stats()
@@ -160,25 +165,37 @@ def peak(run: setup.Run) -> float:
 
 
 def measure(case: Case) -> Iterator[dict[str, Any]]:
-    """A row for each step.
+    """A row for each step: its seconds by stage, its peaks of memory, loss and gradient norm, and what was asked.
 
-    Raises ValueError for parameters that no run may have, a model of unknown shape, and for too little memory.
+    What is planned for our run is not said of TRL's. Raises ValueError for parameters that no run may have, a model of
+    unknown shape, and for too little memory.
     """
     torch.set_num_threads(1)
     spec, found = case.spec(), case.shapes()
-    machine = spec.params.machine
+    machine, is_ours = spec.params.machine, case.entrant != TRL
     free = memory.free(machine)
     recompute = memory.require(spec, found, free)
-    planned = memory.needed(spec.params, found, free, recompute).total / GIB
+    planned = memory.needed(spec.params, found, free, recompute).total / GIB if is_ours else nan
     run = prepared(case, spec, recompute)
+    asked = {name: value for name, value in asdict(case).items() if name != "steps"}
+    asked["overrides"] = json.dumps(case.overrides, sort_keys=True)
     facts = floors(case, device(machine.device)) | provenance(machine.device)
-    begin = perf_counter()
-    for number, row in enumerate((trl_steps if case.entrant == TRL else our_steps)(case, run)):
+    for number, row in enumerate((our_steps if is_ours else trl_steps)(case, run)):
         seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
-        sizes = {name: value for name, value in asdict(case).items() if name not in ("overrides", "steps")}
-        memories = {"update_gib": peak(run), "planned_gib": planned, "recompute": recompute}
-        yield sizes | {"step": number} | seconds | row | memories | facts
-    print(f"{case.entrant}: {perf_counter() - begin:.0f} s in all", file=sys.stderr)
+        memories = {"update_gib": peak(run), "reserved_gib": reserved(machine.device), "planned_gib": planned}
+        how = {"recompute": recompute, "graphs_skipped": graphs_skipped()}
+        yield asked | {"step": number} | seconds | row | memories | how | facts
+
+
+def reserved(device: str) -> float:
+    """The most memory (GiB) that the framework has held of an accelerator so far, used or not; nan elsewhere."""
+    return torch.cuda.max_memory_reserved() / GIB if device == "cuda" else nan
+
+
+def graphs_skipped() -> int:
+    """How often the compiler has left out a CUDA graph, of which it says nothing aloud."""
+    compiler = sys.modules.get("torch._dynamo.utils")
+    return int(compiler.counters["inductor"]["cudagraph_skips"]) if compiler else 0
 
 
 def device(name: str) -> str:
@@ -189,29 +206,36 @@ def device(name: str) -> str:
 def provenance(name: str) -> dict[str, str]:
     """When, where and with what."""
     versions = {package: metadata.version(package) for package in ("torch", "transformers")}
-    versions["trl"] = metadata.version("trl") if find_spec("trl") else ""
-    return {"date": datetime.now().astimezone().date().isoformat(), "device": device(name)} | versions
+    versions["trl"] = metadata.version("trl") if find_spec("trl") else "none"
+    day = datetime.now().astimezone().date().isoformat()
+    return {"date": day, "device": device(name), "commit": checkpoint.commit()} | versions
 
 
 def carry_out(cases: Sequence[Case], path: Path) -> None:
-    """Time every case and add its rows to the table at `path`; what was timed before stays.
+    """Time every case and add its rows to the table at `path`, a line of text for each; what was timed before stays.
 
-    Raises ValueError, when all others are done, for the first that failed.
+    Raises ValueError, when all others are done, for those that failed; steps that they had made before are kept.
     """
     failed: list[str] = []
     for case in cases:
         words = [sys.executable, "-m", "opd_lib.bench.timing", json.dumps(asdict(case))]
-        ended = subprocess.run(words, capture_output=True, text=True, check=False)
+        begin, name = perf_counter(), f"{case.entrant}, {case.student} from {case.teacher}, {case.response} tokens"
+        ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | one_device())
+        print(f"{name}: {'failed after' if ended.returncode else 'done in'} {perf_counter() - begin:.0f} s", flush=True)
         if ended.returncode:
-            last = (ended.stderr or str(ended.returncode)).strip().splitlines()[-1]
-            failed.append(f"{case.entrant}, {case.student} from {case.teacher}, {case.response} tokens: {last}")
-            continue
+            failed.append(f"{name}: {(ended.stderr.strip() or str(ended.returncode)).splitlines()[-1]}")
         rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
-        before = [pd.read_csv(path)] if path.exists() else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pd.concat([*before, pd.DataFrame(rows)]).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+        if rows:
+            before = [pd.read_csv(path)] if path.exists() else []
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pd.concat([*before, pd.DataFrame(rows)]).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
     if failed:
         raise ValueError("; ".join(failed))
+
+
+def one_device() -> dict[str, str]:
+    """The first of the accelerators that are to be seen; with several, trainers share a batch among them."""
+    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]}
 
 
 if __name__ == "__main__":

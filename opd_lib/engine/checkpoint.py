@@ -170,7 +170,7 @@ def provenance(student: Model, teacher: Model | None, other: Model | None, devic
     """
     t = teacher[0] if teacher else None
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "machine": platform.platform(),
@@ -182,7 +182,7 @@ def provenance(student: Model, teacher: Model | None, other: Model | None, devic
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code, "+changes" if the working tree differs, "unknown" outside a repository."""
     try:
         head, status = (

@@ -101,6 +101,6 @@ def answers(
     answered_B = torch.tensor([extract(text) is not None for text in sources.decode(rollouts, model[1])])
     columns = (rollouts.reward_B, rollouts.finished_B, rollouts.length_B, answered_B)
     found_B4 = torch.zeros(len(prompts), len(columns))
-    found_B4[mine] = torch.stack([column.cpu().float() for column in columns], 1)[: len(mine)]
+    found_B4[mine] = torch.stack([column.float() for column in columns], 1)[: len(mine)]
     distributed.sum_over_ranks([found_B4])
     return found_B4

@@ -86,7 +86,7 @@ def sampler_gaps(rollouts: Rollouts, scores: TokenScores) -> Tensor:
     """|sampler − trainer| log-probability of each token (N, nats); zeros for responses nobody sampled here."""
     if rollouts.sampler_logp_BT is None:
         return torch.zeros_like(scores.student_logp_N)
-    sampler_logp_N = rollouts.sampler_logp_BT[scores.row_N, scores.position_N]
+    sampler_logp_N = rollouts.sampler_logp_BT.to(scores.row_N.device)[scores.row_N, scores.position_N]
     return (sampler_logp_N - scores.student_logp_N.detach()).abs()
 
 

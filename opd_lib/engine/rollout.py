@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from opd_lib.engine import models
+from opd_lib.maths import sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ def sample(
 
 
 class Running(Protocol):
-    """Responses on their way: which they are, and what knows their next logits."""
+    """Responses on their way: which they are, and what draws their next tokens."""
 
     row_R: Tensor
 
-    def next_logits(self, model: PreTrainedModel) -> Tensor:
-        """Logits (R, V) of the next token, after reading what is to be read."""
+    def next_tokens(
+        self, model: PreTrainedModel, uniform_R: Tensor, temperature: float, top_p: float
+    ) -> tuple[Tensor, Tensor]:
+        """What `sampling.drawn` makes of the next logits (R, V), after reading what is to be read."""
 
     def go_on(self, token_R: Tensor, open_R: Tensor) -> None:
         """Read these tokens next; who is not open is done."""
@@ -113,13 +116,12 @@ class Written:
     def draw(self, batch: Running, model: PreTrainedModel) -> None:
         """The next token of every response of a batch that is not at its end; who is at its end may leave.
 
-        Nothing here waits for the device.
+        Nothing here waits for the device, but how the batch goes on may.
         """
         limit, row_R = self.uniform_BT.shape[1], batch.row_R
-        logits_RV = batch.next_logits(model).to(self.logp_BT.dtype)
         open_R, place_R = self.is_open(row_R), self.length_B[row_R].clamp(max=limit - 1)
-        token_R = choose(logits_RV, self.uniform_BT[row_R, place_R], self.temperature, self.top_p)
-        logp_R = logits_RV.log_softmax(-1).gather(1, token_R[:, None])[:, 0]
+        uniform_R = self.uniform_BT[row_R, place_R]
+        token_R, logp_R = batch.next_tokens(model, uniform_R, self.temperature, self.top_p)
         self.response_BT[row_R, place_R] = token_R.where(open_R, self.response_BT[row_R, place_R])
         self.logp_BT[row_R, place_R] = logp_R.where(open_R, self.logp_BT[row_R, place_R])
         self.length_B[row_R] += open_R
@@ -136,18 +138,21 @@ class Written:
         longest = int(self.length_B[:count].max())
         return Rollouts(
             prompts=tuple(prompts),
-            response_BT=self.response_BT[:count, :longest],
-            length_B=self.length_B[:count],
-            finished_B=self.finished_B[:count],
+            response_BT=self.response_BT[:count, :longest].cpu(),
+            length_B=self.length_B[:count].cpu(),
+            finished_B=self.finished_B[:count].cpu(),
             reward_B=torch.full((count,), torch.nan),
-            sampler_logp_BT=self.logp_BT[:count, :longest],
+            sampler_logp_BT=self.logp_BT[:count, :longest].cpu(),
         )
 
 
-def slots(model: PreTrainedModel, tokens: int, size: float) -> int:
-    """How many sequences of so many tokens a key-value cache of `size` bytes holds, in float32; at least one."""
+def slots(model: PreTrainedModel, tokens: int, size: float, number: int) -> int:
+    """How many sequences of so many tokens a key-value cache of `size` bytes has room for, one at least.
+
+    `number`: bytes of a number in it.
+    """
     layers, heads, width = cache_shape(model)
-    return max(1, int(size // (4 * 2 * layers * heads * width * tokens)))
+    return max(1, int(size // (number * 2 * layers * heads * width * tokens)))
 
 
 def cache_shape(model: PreTrainedModel) -> tuple[int, int, int]:
@@ -184,8 +189,10 @@ class Batch:
         mask_RL = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=row_R.device)
         return cls(row_R, token_RL, mask_RL, DynamicCache(config=model.config))
 
-    def next_logits(self, model: PreTrainedModel) -> Tensor:
-        """Logits (R, V) of the next token, after reading what is to be read."""
+    def next_tokens(
+        self, model: PreTrainedModel, uniform_R: Tensor, temperature: float, top_p: float
+    ) -> tuple[Tensor, Tensor]:
+        """What `sampling.drawn` makes of the next logits (R, V), after reading what is to be read."""
         position_RL = (self.mask_RL.cumsum(1) - 1).clamp(min=0)[:, -self.token_RL.shape[1] :]
         out = model(
             input_ids=self.token_RL,
@@ -194,8 +201,7 @@ class Batch:
             past_key_values=self.cache,
             logits_to_keep=1,
         )
-        logits_RV: Tensor = out.logits[:, -1]
-        return logits_RV
+        return sampling.drawn(out.logits[:, -1], uniform_R, temperature, top_p)
 
     def go_on(self, token_R: Tensor, open_R: Tensor) -> None:
         """Read these tokens next. Who is done leaves when a quarter is: leaving copies the cache."""
@@ -219,22 +225,6 @@ class Batch:
             mask_RL=torch.cat([_left(batch.mask_RL[..., None], length)[..., 0] for batch in (self, other)]),
             cache=self.cache,
         )
-
-
-def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Token ids (B) by inverting the cumulative distribution at `uniform_B`; nucleus sampling if top_p < 1.
-
-    Over uniform numbers in [0, 1) it samples softmax(logits / temperature) exactly, cut to the nucleus, renormalised.
-    """
-    probability_BV = (logits_BV / temperature).softmax(-1)
-    if top_p < 1.0:
-        sorted_BV, order_BV = probability_BV.sort(-1, descending=True)
-        outside_BV = sorted_BV.cumsum(-1) - sorted_BV >= top_p  # mass before the token already suffices
-        probability_BV = probability_BV.scatter(-1, order_BV, sorted_BV.masked_fill(outside_BV, 0.0))
-    cumulative_BV = probability_BV.cumsum(-1)
-    target_B = uniform_B[:, None] * cumulative_BV[:, -1:]
-    index_B = torch.searchsorted(cumulative_BV, target_B, right=True)[:, 0]
-    return index_B.clamp(max=probability_BV.shape[-1] - 1)
 
 
 def _left(value_XLD: Tensor, length: int) -> Tensor:

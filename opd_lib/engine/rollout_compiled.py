@@ -1,9 +1,9 @@
 """Prompts → responses by a compiled pass: `rollout.sample` where starting a kernel takes longer than running it.
 
 Each response has a slot: a row of a key-value cache that is allocated once and never moves. The pass that reads one
-token of every slot then has the same shapes and addresses each time. It is compiled once for each width, on an NVIDIA
-GPU into a CUDA graph that is replayed without Python, in the precision of the passes. Widths are powers of two, so
-that they are few.
+token of every slot and draws the next then has the same shapes and addresses each time. It is compiled once for each
+width and way of drawing, on an NVIDIA GPU into a CUDA graph that is replayed without Python, in the precision of the
+passes. Widths are powers of two, or as much as there is memory for and halves of that, so that they are few.
 
 Who is done is looked for every few tokens only, because looking waits for the device. Prompts that wait take the slots
 of finished responses; when none waits and half of the slots are free, the batch halves.
@@ -12,6 +12,7 @@ of finished responses; when none waits and half of the slots are free, the batch
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,9 +20,10 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import Cache, StaticLayer
+from transformers.initialization import no_init_weights
 
 from opd_lib.engine import rollout, sharding
-from opd_lib.maths import footprint
+from opd_lib.maths import footprint, sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ LOOK = 8  # tokens from one look at who is done to the next
 NARROWEST = 16  # slots; halving further would save nothing
 CACHED: dict[str, Any] = {"recompile_limit": 64, "isolate_recompiles": True}  # graphs of each model, for itself
 COMPILED: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False, "fullgraph": True}
-Step = Callable[["PreTrainedModel", "Slots"], "Tensor"]
+Step = Callable[["PreTrainedModel", "Slots", "Tensor", float, float], tuple["Tensor", "Tensor"]]
 
 
 class Layer(StaticLayer):  # type: ignore[misc]  # transformers says nothing of its types there
@@ -68,11 +70,13 @@ class Slots:
         )
         self.step = step
 
-    def next_logits(self, model: PreTrainedModel) -> Tensor:
-        """Logits (S, V) of the next token of every slot, whether anybody wants it or not."""
+    def next_tokens(
+        self, model: PreTrainedModel, uniform_S: Tensor, temperature: float, top_p: float
+    ) -> tuple[Tensor, Tensor]:
+        """The next token of every slot, whether anybody wants it or not, and its log-probability."""
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
-            return self.step(model, self)
+            return self.step(model, self, uniform_S, temperature, top_p)
         except TorchDynamoException as error:
             raise ValueError(
                 f"machine.sampler: torch.compile failed ({type(error).__name__}: {str(error).splitlines()[0]}); "
@@ -106,7 +110,7 @@ class Sampler:
     """Samples from one model; `sample` means what `rollout.sample` means."""
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype, cache_bytes: float, longest: int) -> None:
-        """It computes in `dtype`, and at most `cache_bytes` are keys and values (in float32).
+        """It computes in `dtype`, and at most `cache_bytes` are keys and values.
 
         `longest`: tokens of prompt and response together, as a rule; more are more memory and new graphs.
 
@@ -120,7 +124,7 @@ class Sampler:
             )
         self.model, self.dtype, self.cache_bytes = model, dtype, cache_bytes
         self.copy = None if model.dtype == dtype else _empty_copy(model, dtype)
-        self.step: Step = torch.compile(next_logits, **CACHED | COMPILED)
+        self.step: Step = torch.compile(next_tokens, **CACHED | COMPILED)
         self.longest, self.width = longest, 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -157,7 +161,8 @@ class Sampler:
                 ids = [prompts[row].token_ids for row in taken.tolist()]
                 entering = rollout.Batch.of(taken, ids, tokenizer, writer)
                 written.draw(entering, writer)
-                slots.enter(entering, free_F)
+                if len(entering.row_R):  # else each has ended with its first token
+                    slots.enter(entering, free_F)
                 continue
             if len(free_F) == width:
                 return written.rollouts(prompts)
@@ -179,7 +184,7 @@ class Sampler:
     def _make_room(self, length: int, count: int) -> None:
         """Have a cache for so many tokens of so many responses, or of as many as the bytes are enough for."""
         longest = max(length, self.longest)
-        width = min(_at_least(count), _at_most(rollout.slots(self.model, longest, self.cache_bytes)))
+        width = min(_at_least(count), rollout.slots(self.model, longest, self.cache_bytes, self.dtype.itemsize))
         if longest == self.longest and width <= self.width:
             return
         self.longest, self.width = longest, width
@@ -208,8 +213,10 @@ def for_run(student: PreTrainedModel, machine: Machine, longest: int) -> rollout
     return sample
 
 
-def next_logits(model: PreTrainedModel, slots: Slots) -> Tensor:
-    """Read one token of every slot; logits (S, V) of the next."""
+def next_tokens(
+    model: PreTrainedModel, slots: Slots, uniform_S: Tensor, temperature: float, top_p: float
+) -> tuple[Tensor, Tensor]:
+    """Read one token of every slot and draw the next: its id and log-probability (S)."""
     place_S = slots.place_S
     seen_SL = torch.arange(slots.cache.layers[0].max_cache_len, device=place_S.device) <= place_S[:, None]
     out = model(
@@ -219,8 +226,7 @@ def next_logits(model: PreTrainedModel, slots: Slots) -> Tensor:
         past_key_values=slots.cache,
         logits_to_keep=1,
     )
-    logits_SV: Tensor = out.logits[:, -1]
-    return logits_SV
+    return sampling.drawn(out.logits[:, -1], uniform_S, temperature, top_p)
 
 
 def _left_to_right(value_RKLD: Tensor, length_R: Tensor) -> Tensor:
@@ -231,14 +237,12 @@ def _left_to_right(value_RKLD: Tensor, length_R: Tensor) -> Tensor:
 
 
 def _empty_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of the same shape whose weights nobody has filled in."""
-    copy: PreTrainedModel = AutoModelForCausalLM.from_config(model.config, dtype=dtype)
-    return copy.eval().requires_grad_(False).to(next(model.parameters()).device)
+    """A model of the same shape in the same place, whose weights nobody has filled in."""
+    with next(model.parameters()).device, no_init_weights():
+        copy: PreTrainedModel = AutoModelForCausalLM.from_config(deepcopy(model.config), dtype=dtype)
+    copy.tie_weights()  # which is part of filling them in
+    return copy.eval().requires_grad_(False)
 
 
 def _at_least(number: int) -> int:
     return 1 << (number - 1).bit_length()
-
-
-def _at_most(number: int) -> int:
-    return 1 << (number.bit_length() - 1)

@@ -106,7 +106,7 @@ class Engine:
         with self._reporting(f"while it sampled {len(prompts)} responses"):
             answers = [answer.outputs[0] for answer in self._generate([p.token_ids for p in prompts], settings)]
             self.sleep()
-        return _rollouts(prompts, answers, tokenizer.pad_token_id, next(model.parameters()).device)
+        return _rollouts(prompts, answers, tokenizer.pad_token_id)
 
     def refresh(self, model: PreTrainedModel, prompts: Sequence[Prompt]) -> None:
         """Take the model's weights, unless the engine holds them already, and compare log-probabilities afterwards.
@@ -218,15 +218,15 @@ def weights(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[str, T
         yield name, sharding.full(tensor).to(dtype)
 
 
-def _rollouts(prompts: Sequence[Prompt], answers: Sequence[Any], pad: int, device: torch.device) -> Rollouts:
+def _rollouts(prompts: Sequence[Prompt], answers: Sequence[Any], pad: int) -> Rollouts:
     logps = [torch.tensor(answer.logprobs.logprobs) for answer in answers]
     return Rollouts(
         prompts=tuple(prompts),
-        response_BT=models.pad_right([list(answer.token_ids) for answer in answers], pad).to(device),
-        length_B=torch.tensor([len(answer.token_ids) for answer in answers], device=device),
-        finished_B=torch.tensor([answer.finish_reason == "stop" for answer in answers], device=device),
+        response_BT=models.pad_right([list(answer.token_ids) for answer in answers], pad),
+        length_B=torch.tensor([len(answer.token_ids) for answer in answers]),
+        finished_B=torch.tensor([answer.finish_reason == "stop" for answer in answers]),
         reward_B=torch.full((len(answers),), torch.nan),
-        sampler_logp_BT=pad_sequence(logps, batch_first=True).to(device),
+        sampler_logp_BT=pad_sequence(logps, batch_first=True),
     )
 
 

@@ -27,7 +27,7 @@ Said = Head | Served | None
 
 def micro_batches(rollouts: Rollouts, max_tokens: int) -> list[Tensor]:
     """Row indices in groups of similar length, each at most `max_tokens` padded tokens (or a single row)."""
-    total_B = rollouts.length_B.cpu() + torch.tensor([len(prompt.token_ids) for prompt in rollouts.prompts])
+    total_B = rollouts.length_B + torch.tensor([len(prompt.token_ids) for prompt in rollouts.prompts])
     groups: list[list[int]] = []
     for row in total_B.argsort(descending=True, stable=True).tolist():
         longest = int(total_B[groups[-1][0]]) if groups else 0
@@ -50,7 +50,7 @@ def lock_step(groups: list[Tensor]) -> list[tuple[Tensor, float]]:
 def beginnings(rollouts: Rollouts, max_tokens: int) -> Rollouts:
     """The same responses, cut where prompt and response together would have more than `max_tokens` tokens."""
     room_B = torch.tensor([max(1, max_tokens - len(prompt.token_ids)) for prompt in rollouts.prompts])
-    length_B = torch.minimum(rollouts.length_B, room_B.to(rollouts.length_B.device))
+    length_B = torch.minimum(rollouts.length_B, room_B)
     whole_B = length_B == rollouts.length_B
     return rollouts if whole_B.all() else replace(rollouts, length_B=length_B, finished_B=rollouts.finished_B & whole_B)
 
@@ -180,20 +180,26 @@ def streamed(
 ) -> Stream:
     """These rows' tokens, to be scored."""
     device = head.hidden_NH.device
-    length_B = rollouts.length_B[rows]
-    row_N = rows.repeat_interleave(length_B).to(device)
+    token_N, row_N, position_N = (tensor.to(device) for tensor in packed(rollouts, rows))
     return Stream(
         student=head,
         teacher=(said[0].to(device), said[1].to(device), said[2].to(device)) if isinstance(said, tuple) else said,
-        token_N=torch.cat([rollouts.response_BT[row, : rollouts.length_B[row]] for row in rows.tolist()]).to(device),
+        token_N=token_N,
         row_N=row_N,
-        position_N=torch.cat([torch.arange(n) for n in length_B.tolist()]).to(device),
+        position_N=position_N,
         advantage_N=None if advantage_B is None else advantage_B.to(device)[row_N],
         k=k,
         reads=reads,
         measured=measured,
         chunk=chunk,
     )
+
+
+def packed(rollouts: Rollouts, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens of these rows' responses one after the other (N): their ids, rows and positions."""
+    length_B = rollouts.length_B[rows]
+    token_N = torch.cat([rollouts.response_BT[row, : rollouts.length_B[row]] for row in rows.tolist()])
+    return token_N, rows.repeat_interleave(length_B), torch.cat([torch.arange(n) for n in length_B.tolist()])
 
 
 def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str], n: int) -> list[dict[str, Any]]:

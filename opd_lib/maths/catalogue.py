@@ -53,9 +53,11 @@ H200 = Accelerator(name="H200", peak=989e12, bandwidth=4.8e12, memory=139.0 * GI
 
 
 def accelerator(device: str) -> Accelerator | None:
-    """The figures of a device by the name its driver gives it, such as "NVIDIA H200"; None if they are not known."""
-    known = (A100, H100, H200)
-    return next((found for found in known if found.name.partition("-")[0] in device), None)
+    """The figures of a device by the name its driver gives it; None if they are not known.
+
+    Devices of similar names (PCIe boards, less memory, a slice of a device) have other figures.
+    """
+    return {"NVIDIA A100-SXM4-80GB": A100, "NVIDIA H100 80GB HBM3": H100, "NVIDIA H200": H200}.get(device)
 
 
 def shape_of(name: str) -> Shape:

@@ -10,6 +10,11 @@ import pandas as pd
 from opd_lib import paths
 
 FOLDER, STEPS, STAGES, WHOLE, SHAPES = "90_speed", "steps.csv", "stages.csv", "whole.csv", "shapes.csv"
+SAME = [
+    "date", "device", "commit", "torch", "transformers", "trl",
+    "student", "teacher", "sequences", "prompt", "response", "overrides", "entrant",
+]  # fmt: skip
+"""Steps at shapes that agree in these are repetitions."""
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
@@ -135,19 +140,20 @@ def by_notebook(found: pd.DataFrame) -> pd.DataFrame:
 def shapes(folder: Path) -> pd.DataFrame:
     """What `opd time` measured at the shapes of real models: medians over steps, a row per pair, length and entrant.
 
-    `rollout` and `update` are wall seconds, the update being everything but sampling; `% of floor`: the least that the
-    device could need, of what it needed (nan where its figures are not known); `tokens/s`: response tokens per second
-    of the update; `GiB`: its peak, beside what was `planned` for the run by arithmetic. Who has the same objective must
-    find the same `loss` (nats per token) and `norm` of the gradient, up to the precision of the passes.
+    `rollout` and `update` are wall seconds, the update being all other stages; `% of floor`: the least that the device
+    could need, of what it needed (nan where its figures are not known); `tokens/s`: response tokens per second of the
+    update; `GiB`: its peak, with what our sampler keeps meanwhile, beside what was `planned` for the whole run by
+    arithmetic. Who has the same objective must find the same `loss` (nats per token) and `norm` of the gradient, up to
+    the precision of the passes. What was measured on another day, by other code or with other settings is another row.
     """
     frame = pd.read_csv(folder / SHAPES)
     stages = frame.reindex(columns=["score_s", "backward_s", "optimize_s", "diagnose_s"])
     frame = frame.assign(update_s=stages.sum(axis=1), tokens=frame["sequences"] * frame["response"])
-    keys = ["device", "student", "teacher", "response", "entrant"]
-    found = frame.groupby(keys, sort=False).median(numeric_only=True).reset_index()
+    found = frame.groupby(SAME, sort=False).median(numeric_only=True).reset_index()
     short = {role: found[role].str.rpartition("/")[2] for role in ("student", "teacher")}
     rollout_s = found.reindex(columns=["rollout_s"])["rollout_s"]
     return pd.DataFrame({
+        "date": found["date"],
         "device": found["device"],
         "pair": short["student"] + " ← " + short["teacher"],
         "response": found["response"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.report import speed
-from opd_lib.report.speed import CPU, LARGEST, MEMORY, PEAK, TINY
+from opd_lib.report.speed import CPU, LARGEST, MEMORY, PEAK, TINY, WIDER
 
 TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
 
@@ -122,10 +122,11 @@ def drawn(promised: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(folder: Path) -> pd.DataFrame:
-    """What the missed ratios come to if all that is ours to shorten took nothing; a row each.
+    """What the missed ratios come to if nothing but `counted` took time or memory; a row each.
 
-    `counted` is what remains whoever does the step, `amount` what that takes, `theirs` what the peer takes in all;
-    `ratio` is of these two, `reached` of what was measured.
+    `amount` is what that takes as it is, `theirs` what the peer takes in all, both of the same steps; `ratio` is of
+    these two, `reached` of what was measured. Updates are those of the size at which compiled ones take part, if any
+    are there.
     """
     measured, promised = speed.read(folder), table(folder).set_index("measure")
     largest, here = speed.medians(measured, LARGEST), speed.of_size(measured, LARGEST)
@@ -133,24 +134,28 @@ def bounds(folder: Path) -> pd.DataFrame:
     width = int(here["hidden"].iloc[0].split(",")[0])
     head = LARGEST[0] * width * 4 / 2**20  # MiB of it, or of the embedding, in float32
     held = 2 * head + 2 * head  # gradients of both; square root and quotient that AdamW makes of one of them at a time
-    updates = speed.of_size(measured, TINY)
+    at = WIDER if len(speed.of_size(measured, WIDER)) else TINY
+    updates, whole = speed.of_size(measured, at), speed.medians(measured, at)["cpu_per_token"]
     fastest = updates[updates["objective"] == "reverse KL"].groupby("entrant")["cpu_per_token"].median().min()
+    minutes = speed.stages(folder)["seconds"].sum() / 2 / 60
     remaining = {
         "peak of the process, published objective": (
             "framework, weights, moments, gradients, AdamW's temporaries; no activation, no logit",
-            ours[PEAK] - ours[MEMORY] + held,
+            ours[PEAK] - ours[MEMORY] + held, largest[PEAK][NAIVE_PUBLISHED],
         ),
-        "CPU ms per token, whole step of the tiny world": ("the fastest update of any entrant; no rollout", fastest),
+        "CPU ms per token, whole step of the tiny world": (
+            f"the fastest update of any entrant, {updates['sequences'].iloc[0]} responses; no rollout",
+            fastest, whole["TRL, with rollout"],
+        ),
         "minutes for one seed of everything, two cores": (
-            "seconds inside the runs, halved; no import, no notebook, no idle core",
-            speed.stages(folder)["seconds"].sum() / 2 / 60,
+            "seconds inside the runs, halved; no import, no notebook, no idle core", minutes, 15.0,
         ),
-    }
+    }  # fmt: skip
     rows = []
-    for measure, (counted, amount) in remaining.items():
+    for measure, (counted, amount, theirs) in remaining.items():
         goal = promised.loc[[measure]].sort_values("target").iloc[0]  # the stricter of several
         rows.append({
-            "measure": measure, "counted": counted, "amount": amount, "theirs": goal["theirs"],
-            "ratio": amount / goal["theirs"], "target": goal["target"], "reached": goal["ratio"],
+            "measure": measure, "counted": counted, "amount": amount, "theirs": theirs,
+            "ratio": amount / theirs, "target": goal["target"], "reached": goal["ratio"],
         })  # fmt: skip
     return pd.DataFrame(rows)

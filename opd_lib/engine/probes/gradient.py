@@ -130,12 +130,12 @@ def kept(run: Run, rollouts: Rollouts, found: Gradients) -> list[dict[str, Any]]
 
 def choose(rollouts: Rollouts, n: int, generator: torch.Generator) -> Tensor:
     """Which n of the responses' tokens are looked at (B, T), all if there are no more, each as likely as the others."""
-    valid_BT = torch.arange(rollouts.response_BT.shape[1]) < rollouts.length_B.cpu()[:, None]
+    valid_BT = torch.arange(rollouts.response_BT.shape[1]) < rollouts.length_B[:, None]
     place_N2 = valid_BT.nonzero()
     place_n2 = place_N2[torch.randperm(len(place_N2), generator=generator)[:n]]
     chosen_BT = torch.zeros_like(valid_BT)
     chosen_BT[place_n2[:, 0], place_n2[:, 1]] = True
-    return chosen_BT.to(rollouts.response_BT.device)
+    return chosen_BT
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per response: row, reward_mean (nats/token), correct, length (tokens), finished."""
     assert run.teacher is not None
-    length_B = rollouts.length_B.cpu()
+    length_B = rollouts.length_B
     sum_B = torch.zeros(len(length_B), dtype=torch.float64)
     for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
         scores = score.score(run.student[0], run.teacher[0], rollouts, rows, k=0, chunk=run.chunk)

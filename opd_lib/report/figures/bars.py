@@ -66,7 +66,7 @@ def forest(frame: pd.DataFrame, xlabel: str, line: float = 0.0) -> Chart:
     axes.axvline(line, color=GREY, linewidth=0.9)
     axes.hlines(places, frame["low"], frame["high"], color=BLUE, linewidth=1.6)
     axes.plot(frame["estimate"], places, "o", color=BLUE, markersize=4.5, gid="estimate")
-    for other in {"paper", "target"} & set(frame):
+    for other in (name for name in ("paper", "target") if name in frame):
         axes.plot(frame[other], places, "D", color=BLACK, markersize=5, fillstyle="none", gid=other)
         axes.set_title(f"◇ the {other}", fontweight="normal", fontsize=LABEL_SIZE, color=GREY, loc="right")
     axes.set_yticks(places, names)
