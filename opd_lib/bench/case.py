@@ -16,9 +16,9 @@ from opd_lib.maths.cost import Shape
 from opd_lib.runspec import RunSpec
 
 NOTEBOOK, ARM, PROFILE = "04_success_and_failure", "large_success", "paper"
-TRL = "TRL DistillationTrainer"
-ENTRANTS = {**{f"ours, {objective}": objective for objective in OBJECTIVES}, TRL: "reverse KL"}
-"""entrant → its objective"""
+SAMPLING, TRL = "ours, sampling", "TRL DistillationTrainer"
+ENTRANTS = {SAMPLING: "published", **{f"ours, {name}": name for name in OBJECTIVES}, TRL: "reverse KL"}
+"""entrant → its objective (sampling has none of its own)"""
 NEVER = 10**9
 """Steps from one evaluation, or diagnosis, to the next."""
 
@@ -103,19 +103,19 @@ def config(shape: Shape) -> dict[str, Any]:
     return found
 
 
-def floors(case: Case, device: str) -> dict[str, float]:
-    """Seconds below which no step on this device can be (nan for a device whose figures are not known).
+def floor(case: Case, device: str) -> float:
+    """Seconds below which nobody can sample, or update, on this device (nan for one whose figures are not known).
 
     Eq. 5 asks the teacher for k tokens at each position, which is next to nothing of its head.
     """
     machine, found = catalogue.accelerator(device), case.shapes()
     if machine is None:
-        return {"floor_rollout_s": nan, "floor_update_s": nan}
+        return nan
     batch = cost.Batch(
         prompts=case.sequences, per_prompt=1, prompt=case.prompt, mean=case.response, longest=case.response
     )
     head: cost.Head = "support" if ENTRANTS[case.entrant] == "Eq. 5" else "stored"
     step = cost.Step(student=found["student"], teacher=found["teacher"], batch=batch, head=head, k=K)
-    floor = cost.floor(step, machine)
+    least = cost.floor(step, machine)
     unasked = 2.0 * found["teacher"].head * batch.response_tokens / machine.peak if head == "support" else 0.0
-    return {"floor_rollout_s": floor.rollout, "floor_update_s": floor.teacher - unasked + floor.student}
+    return least.rollout if case.entrant == SAMPLING else least.teacher - unasked + least.student

@@ -1,11 +1,4 @@
-"""A distillation step at the shapes of real models: seconds by stage, share of the floor, memory; TRL's beside it.
-
-No checkpoint is needed: weights are random, and everybody learns from the same random responses, all of full length.
-Ours is the loop's own step (`engine.train.update`), TRL's its stable trainer with the same micro-batches, precision and
-optimiser. Sampling is timed too, and what it has written is not used. Settings are those of the profile `paper`, in one
-process. Each entrant at each size has a process of its own: `python -m opd_lib.bench.timing REQUEST`, a JSON line per
-step. What compiles and what comes into being at a first step has done so before.
-"""
+"""Every entrant at every size in turn, each in a process of its own (`timed_step`), into one table."""
 
 from __future__ import annotations
 
@@ -13,202 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
-from importlib import metadata
-from importlib.util import find_spec
-from math import nan
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import pandas as pd
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from opd_lib import methods
-from opd_lib.bench import peers, worker
-from opd_lib.bench.case import TRL, Case, config, floors
-from opd_lib.bench.workload import word_tokenizer
-from opd_lib.engine import checkpoint, distributed, grouped, memory, models, rollout, score, setup, sharding, train
-from opd_lib.maths.cost import Shape
-from opd_lib.maths.footprint import GIB
-from opd_lib.runspec import RunSpec
-from opd_lib.types import Prompt, Rollouts
-
-WARM = 8  # response tokens of the step that is not measured
-
-
-def random_model(shape: Shape, longest: int, seed: int, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of random weights, made where it is to stand."""
-    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": longest}
-    torch.manual_seed(seed)
-    with torch.device(device):
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(**config(shape), **ends), dtype=dtype
-        )
-    grouped.use(made)
-    return made
-
-
-def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
-    """The run, with models of random weights where checkpoints would be."""
-    machine, found, longest = spec.params.machine, case.shapes(), case.prompt + case.response
-    student = random_model(found["student"], longest, 1, machine.device, torch.float32)
-    teacher = random_model(found["teacher"], longest, 2, machine.device, sharding.compute_dtype(machine))
-    sharding.place(student, machine, distributed.ALONE, needs_recompute=recompute)
-    sharding.place(teacher.requires_grad_(False).eval(), machine, distributed.ALONE)
-    words, method = word_tokenizer(found["student"].vocabulary), methods.load("opd")
-    sample = rollout.sample if case.entrant == TRL else setup.sampler(spec, student)  # which keeps memory of its own
-    return setup.Run(
-        spec=spec,
-        ranks=distributed.ALONE,
-        method=method,
-        options=method.Params(**spec.params.method_options),
-        student=(student, words),
-        teacher=(teacher, words),
-        other=None,
-        optimizer=setup.optimizer(student, spec.params.train),
-        writer=None,
-        sample=sample,
-    )
-
-
-def given(case: Case, vocabulary: int, sequences: int, response: int) -> Rollouts:
-    """The responses that everybody learns from."""
-    draw = models.generator("timing", sequences, case.prompt, response)
-    token_BL = torch.randint(3, vocabulary, (sequences, case.prompt + response), generator=draw)
-    return Rollouts(
-        prompts=tuple(
-            Prompt(id="", source="", question="", rendered="", token_ids=tuple(row), answer="")
-            for row in token_BL[:, : case.prompt].tolist()
-        ),
-        response_BT=token_BL[:, case.prompt :],
-        length_B=torch.full((sequences,), response),
-        finished_B=torch.zeros(sequences, dtype=torch.bool),
-        reward_B=torch.zeros(sequences),
-    )
-
-
-def our_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
-    """Sampling and an update, each step; a short one before."""
-    vocabulary = run.student[0].config.vocab_size
-    rollouts, short = (given(case, vocabulary, n, t) for n, t in ((case.sequences, case.response), (1, WARM)))
-    sample(run, rollouts, WARM)
-    train.update(run, short, 2)
-    for number in range(case.steps):
-        run.seconds.clear()
-        peak(run)
-        with run.timed("rollout"):
-            written = int(sample(run, rollouts, case.response).length_B.sum())
-        found = {"written": written, "rollout_gib": peak(run)}
-        row = train.update(run, rollouts, number + 3)
-        yield found | {"loss": row["loss"], "norm": row["grad_norm"]}
-
-
-def sample(run: setup.Run, rollouts: Rollouts, limit: int) -> Rollouts:
-    """As many responses of so many tokens as the loop would have written."""
-    uniform_BT = torch.rand((len(rollouts.prompts), limit), generator=models.generator("sampled", limit))
-    return run.sample(*run.student, rollouts.prompts, uniform_BT, 1.0, 1.0)
-
-
-def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
-    """An update by TRL's stable trainer, each step; a short one before."""
-    student, teacher, machine = run.student[0], run.teacher and run.teacher[0], run.spec.params.machine
-    assert isinstance(teacher, PreTrainedModel)
-    rows = max(1, run.spec.params.train.micro_tokens // (case.prompt + case.response))
-    found = peers.stable_trainer(
-        student,
-        teacher,
-        rows,
-        use_cpu=machine.device == "cpu",
-        gradient_checkpointing=student.is_gradient_checkpointing,
-    )
-    autocast = torch.autocast(machine.device, sharding.compute_dtype(machine), enabled=machine.precision != "float32")
-    student.train()
-    vocabulary = student.config.vocab_size
-    sizes = ((1, WARM), *[(case.sequences, case.response)] * case.steps)
-    for number, (sequences, response) in enumerate(sizes):
-        run.seconds.clear()
-        peak(run)
-        rollouts, loss_sum = given(case, vocabulary, sequences, response), 0.0
-        prompt_BP = torch.tensor([prompt.token_ids for prompt in rollouts.prompts])
-        token_BL = torch.cat([prompt_BP, rollouts.response_BT], 1).to(machine.device)
-        for group in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-            with run.timed("score"), autocast:
-                inputs = peers.stable_form(token_BL[group], case.prompt, sequences * response)
-                loss = found.compute_loss(student, inputs)
-                loss_sum += loss.item()
-            with run.timed("backward"):
-                loss.backward()
-        with run.timed("optimize"):
-            norm = train.step_optimizer(run, rollouts, number + 1)
-        if number:
-            yield {"loss": loss_sum, "norm": norm}
-
-
-def peak(run: setup.Run) -> float:
-    """The most memory (GiB) since this was asked before: of the accelerator's tensors, or of this process.
-
-    nan if it is not known.
-    """
-    if run.spec.params.machine.device == "cuda":
-        found = torch.cuda.max_memory_allocated() / GIB
-        torch.cuda.reset_peak_memory_stats()
-        return found
-    if not worker.STATUS.exists():
-        return nan
-    found = worker.resident("VmHWM") / 1024
-    worker.forget()
-    return found
-
-
-def measure(case: Case) -> Iterator[dict[str, Any]]:
-    """A row for each step: its seconds by stage, its peaks of memory, loss and gradient norm, and what was asked.
-
-    What is planned for our run is not said of TRL's. Raises ValueError for parameters that no run may have, a model of
-    unknown shape, and for too little memory.
-    """
-    torch.set_num_threads(1)
-    spec, found = case.spec(), case.shapes()
-    machine, is_ours = spec.params.machine, case.entrant != TRL
-    free = memory.free(machine)
-    recompute = memory.require(spec, found, free)
-    planned = memory.needed(spec.params, found, free, recompute).total / GIB if is_ours else nan
-    run = prepared(case, spec, recompute)
-    asked = {name: value for name, value in asdict(case).items() if name != "steps"}
-    asked["overrides"] = json.dumps(case.overrides, sort_keys=True)
-    facts = floors(case, device(machine.device)) | provenance(machine.device)
-    for number, row in enumerate((our_steps if is_ours else trl_steps)(case, run)):
-        seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
-        memories = {"update_gib": peak(run), "reserved_gib": reserved(machine.device), "planned_gib": planned}
-        how = {"recompute": recompute, "graphs_skipped": graphs_skipped()}
-        yield asked | {"step": number} | seconds | row | memories | how | facts
-
-
-def reserved(device: str) -> float:
-    """The most memory (GiB) that the framework has held of an accelerator so far, used or not; nan elsewhere."""
-    return torch.cuda.max_memory_reserved() / GIB if device == "cuda" else nan
-
-
-def graphs_skipped() -> int:
-    """How often the compiler has left out a CUDA graph, of which it says nothing aloud."""
-    compiler = sys.modules.get("torch._dynamo.utils")
-    return int(compiler.counters["inductor"]["cudagraph_skips"]) if compiler else 0
-
-
-def device(name: str) -> str:
-    """What a device calls itself."""
-    return "cpu" if name == "cpu" else torch.cuda.get_device_name()
-
-
-def provenance(name: str) -> dict[str, str]:
-    """When, where and with what."""
-    versions = {package: metadata.version(package) for package in ("torch", "transformers")}
-    versions["trl"] = metadata.version("trl") if find_spec("trl") else "none"
-    day = datetime.now().astimezone().date().isoformat()
-    return {"date": day, "device": device(name), "commit": checkpoint.commit()} | versions
+from opd_lib.bench.case import Case
 
 
 def carry_out(cases: Sequence[Case], path: Path) -> None:
@@ -218,10 +23,12 @@ def carry_out(cases: Sequence[Case], path: Path) -> None:
     """
     failed: list[str] = []
     for case in cases:
-        words = [sys.executable, "-m", "opd_lib.bench.timing", json.dumps(asdict(case))]
-        begin, name = perf_counter(), f"{case.entrant}, {case.student} from {case.teacher}, {case.response} tokens"
+        words = [sys.executable, "-m", "opd_lib.bench.timed_step", json.dumps(asdict(case))]
+        started, name = perf_counter(), f"{case.entrant}, {case.student} from {case.teacher}, {case.response} tokens"
         ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | one_device())
-        print(f"{name}: {'failed after' if ended.returncode else 'done in'} {perf_counter() - begin:.0f} s", flush=True)
+        print(
+            f"{name}: {'failed after' if ended.returncode else 'done in'} {perf_counter() - started:.0f} s", flush=True
+        )
         if ended.returncode:
             failed.append(f"{name}: {(ended.stderr.strip() or str(ended.returncode)).splitlines()[-1]}")
         rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
@@ -236,11 +43,3 @@ def carry_out(cases: Sequence[Case], path: Path) -> None:
 def one_device() -> dict[str, str]:
     """The first of the accelerators that are to be seen; with several, trainers share a batch among them."""
     return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]}
-
-
-if __name__ == "__main__":
-    try:
-        for measured in measure(Case(**json.loads(sys.argv[1]))):
-            print(json.dumps(measured), flush=True)
-    except ValueError as error:
-        sys.exit(str(error))

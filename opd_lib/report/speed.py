@@ -140,31 +140,24 @@ def by_notebook(found: pd.DataFrame) -> pd.DataFrame:
 def shapes(folder: Path) -> pd.DataFrame:
     """What `opd time` measured at the shapes of real models: medians over steps, a row per pair, length and entrant.
 
-    `rollout` and `update` are wall seconds, the update being all other stages; `% of floor`: the least that the device
-    could need, of what it needed (nan where its figures are not known); `tokens/s`: response tokens per second of the
-    update; `GiB`: its peak, with what our sampler keeps meanwhile, beside what was `planned` for the whole run by
-    arithmetic. Who has the same objective must find the same `loss` (nats per token) and `norm` of the gradient, up to
-    the precision of the passes. What was measured on another day, by other code or with other settings is another row.
+    Wall seconds of all stages; `% of floor`: the least that the device could need, of these (nan where its figures are
+    not known); response tokens per second; the peak of memory, beside what was planned by arithmetic (GiB). Who has the
+    same objective must find the same loss (nats per token) and gradient norm, up to the precision of the passes.
     """
     frame = pd.read_csv(folder / SHAPES)
-    stages = frame.reindex(columns=["score_s", "backward_s", "optimize_s", "diagnose_s"])
-    frame = frame.assign(update_s=stages.sum(axis=1), tokens=frame["sequences"] * frame["response"])
-    found = frame.groupby(SAME, sort=False).median(numeric_only=True).reset_index()
+    stages = frame.reindex(columns=[f"{stage}_s" for stage in ("rollout", "score", "backward", "optimize", "diagnose")])
+    found = frame.assign(seconds=stages.sum(axis=1)).groupby(SAME, sort=False).median(numeric_only=True).reset_index()
     short = {role: found[role].str.rpartition("/")[2] for role in ("student", "teacher")}
-    rollout_s = found.reindex(columns=["rollout_s"])["rollout_s"]
     return pd.DataFrame({
         "date": found["date"],
         "device": found["device"],
         "pair": short["student"] + " ← " + short["teacher"],
         "response": found["response"],
         "entrant": found["entrant"],
-        "rollout": rollout_s,
-        "% of floor": 100 * found["floor_rollout_s"] / rollout_s,
-        "update": found["update_s"],
-        "% of its floor": 100 * found["floor_update_s"] / found["update_s"],
-        "tokens/s": found["tokens"] / found["update_s"],
-        "GiB": found["update_gib"],
+        "seconds": found["seconds"],
+        "% of floor": 100 * found["floor_s"] / found["seconds"],
+        "tokens/s": found["written"] / found["seconds"],
+        "peak": found["peak_gib"],
         "planned": found["planned_gib"],
-        "loss": found["loss"],
-        "norm": found["norm"],
+        **found.reindex(columns=["loss", "norm"]),
     })  # fmt: skip
