@@ -163,7 +163,7 @@ def liger(work: Workload) -> LossOf:
 def whole_step_of_trl(work: Workload) -> LossOf:
     """TRL's stable trainer, which samples with `generate`."""
     words = word_tokenizer(work.size.vocabulary)
-    rows = [{"prompt": words.decode(row)} for row in work.prompts]
+    rows = [{"prompt": words.decode(prompt.token_ids)} for prompt in work.rollouts.prompts]
     limit = work.size.response
     models = (work.student, work.teacher, work.size.sequences)
     found = trainer(*models, "Distillation", rows[:1], words=words, max_completion_length=limit)

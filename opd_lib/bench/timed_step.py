@@ -25,13 +25,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from opd_lib import methods
 from opd_lib.bench import peers, worker
 from opd_lib.bench.case import SAMPLING, TRL, Case, config, floor
-from opd_lib.bench.workload import word_tokenizer
+from opd_lib.bench.workload import as_rollouts, word_tokenizer
 from opd_lib.engine import checkpoint, distributed, grouped, memory, models, rollout, score, setup, sharding, train
 from opd_lib.maths import footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
 from opd_lib.runspec import RunSpec
-from opd_lib.types import Prompt, Rollouts
+from opd_lib.types import Rollouts
 
 WARM = 8  # response tokens of the step that is not measured
 
@@ -79,16 +79,7 @@ def given(case: Case, vocabulary: int, sequences: int, response: int) -> Rollout
     """The responses that everybody learns from."""
     draw = models.generator("timing", sequences, case.prompt, response)
     token_BL = torch.randint(3, vocabulary, (sequences, case.prompt + response), generator=draw)
-    return Rollouts(
-        prompts=tuple(
-            Prompt(id="", source="", question="", rendered="", token_ids=tuple(row), answer="")
-            for row in token_BL[:, : case.prompt].tolist()
-        ),
-        response_BT=token_BL[:, case.prompt :],
-        length_B=torch.full((sequences,), response),
-        finished_B=torch.zeros(sequences, dtype=torch.bool),
-        reward_B=torch.zeros(sequences),
-    )
+    return as_rollouts(token_BL, case.prompt)
 
 
 def sampling_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:

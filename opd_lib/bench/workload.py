@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,7 +67,6 @@ class Workload:
         self.teacher = model(size, size.teacher, 2).eval().requires_grad_(False)
         draw = models.generator("bench", size.vocabulary, size.sequences, size.prompt, size.response)
         self.token_BL = torch.randint(3, size.vocabulary, (size.sequences, size.prompt + size.response), generator=draw)
-        self.prompts = [tuple(row) for row in self.token_BL[:, : size.prompt].tolist()]
         self.produced = size.tokens
 
     @cached_property
@@ -78,15 +77,7 @@ class Workload:
     @cached_property
     def rollouts(self) -> Rollouts:
         """The responses in our own form."""
-        return Rollouts(
-            prompts=tuple(
-                Prompt(id="", source="", question="", rendered="", token_ids=row, answer="") for row in self.prompts
-            ),
-            response_BT=self.token_BL[:, self.size.prompt :],
-            length_B=torch.full((self.size.sequences,), self.size.response),
-            finished_B=torch.zeros(self.size.sequences, dtype=torch.bool),
-            reward_B=torch.zeros(self.size.sequences),
-        )
+        return as_rollouts(self.token_BL, self.size.prompt)
 
     def step(self) -> float:
         """Clip and step; the gradient norm before clipping."""
@@ -100,6 +91,20 @@ class Workload:
         hidden_BLH = which.model(input_ids=self.token_BL, use_cache=False).last_hidden_state
         logits_NV: Tensor = which.lm_head(hidden_BLH[:, self.size.prompt - 1 : -1].flatten(0, 1))
         return logits_NV
+
+
+def as_rollouts(token_BL: Tensor, prompt: int) -> Rollouts:
+    """Prompts of so many tokens and the responses behind them, in our own form; none has ended by itself."""
+    response_BT = token_BL[:, prompt:]
+    rows, length = response_BT.shape
+    blank = Prompt(id="", source="", question="", rendered="", token_ids=(), answer="")
+    return Rollouts(
+        prompts=tuple(replace(blank, token_ids=tuple(row)) for row in token_BL[:, :prompt].tolist()),
+        response_BT=response_BT,
+        length_B=torch.full((rows,), length),
+        finished_B=torch.zeros(rows, dtype=torch.bool),
+        reward_B=torch.zeros(rows),
+    )
 
 
 def word_tokenizer(vocabulary: int) -> Any:
