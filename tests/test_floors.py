@@ -27,7 +27,7 @@ MODULES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob(
 TORCH_FREE = [m for m in MODULES if m == "maths/stats.py" or m.startswith("report/")]
 PYDANTIC_MAY_BE_IN = ("params.py", "schema/", "refusals.py", "validate.py", "methods/", "tasks/", "report/register.py")
 ENVIRONMENT_MAY_BE_READ_IN = (
-    "bench/compare.py",  # the thread count of the processes it starts
+    "bench/child.py",  # what the processes it starts are given besides
     "bench/timing.py",  # which accelerator the processes it starts see
     "engine/distributed.py",  # what torchrun tells the processes it starts
     "engine/rollout_vllm.py",  # what vLLM takes from there alone

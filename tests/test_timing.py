@@ -16,7 +16,7 @@ from opd_lib.bench import case, entrants, timed_step, timing, worker
 from opd_lib.bench.case import Case
 from opd_lib.engine import models
 from opd_lib.maths import catalogue, cost
-from opd_lib.report import speed
+from opd_lib.report import speed, targets
 
 HERE: dict[str, Any] = {
     "machine.device": "cpu",
@@ -88,7 +88,7 @@ def test_objectives_are_those_of_the_benchmark(pair: Case) -> None:
         spec = replace(pair, entrant=name).spec()
         assert spec.params.method == {"name": "opd"} | entrants.OBJECTIVES[objective]
         assert spec.params.source.kind == "student" and spec.params.source.max_new_tokens == 14
-        if name not in (case.SAMPLING, case.TRL):
+        if name not in (case.SAMPLING, targets.TRL):
             losses[name] = next(timed_step.measure(replace(pair, entrant=name)))["loss"]
     assert len(set(losses.values())) == 3
 
@@ -149,7 +149,7 @@ def test_the_compiled_sampler_and_lower_precision_take_part(pair: Case, monkeypa
 
 def test_trl_finds_our_loss_and_norm(pair: Case) -> None:
     pytest.importorskip("trl", reason="needs the extra bench")
-    ours, theirs = (list(timed_step.measure(replace(pair, entrant=name))) for name in ("ours, reverse KL", case.TRL))
+    ours, theirs = (list(timed_step.measure(replace(pair, entrant=name))) for name in ("ours, reverse KL", targets.TRL))
     for mine, its in zip(ours, theirs, strict=True):
         assert its["loss"] == pytest.approx(mine["loss"], rel=1e-5)
         assert its["norm"] == pytest.approx(mine["norm"], rel=1e-5)

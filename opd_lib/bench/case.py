@@ -13,10 +13,11 @@ from opd_lib import params
 from opd_lib.bench.entrants import OBJECTIVES, K
 from opd_lib.maths import catalogue, cost
 from opd_lib.maths.cost import Shape
+from opd_lib.report.targets import TRL
 from opd_lib.runspec import RunSpec
 
 NOTEBOOK, ARM, PROFILE = "04_success_and_failure", "large_success", "paper"
-SAMPLING, TRL = "ours, sampling", "TRL DistillationTrainer"
+SAMPLING = "ours, sampling"
 ENTRANTS = {SAMPLING: "published", **{f"ours, {name}": name for name in OBJECTIVES}, TRL: "reverse KL"}
 """entrant → its objective (sampling has none of its own)"""
 NEVER = 10**9

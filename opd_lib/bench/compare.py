@@ -7,10 +7,6 @@ benchmark that was interrupted goes on where it stopped.
 from __future__ import annotations
 
 import csv
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from opd_lib.bench import child
 from opd_lib.bench.entrants import ENTRANTS, WHOLE
 from opd_lib.bench.workload import Size
 
@@ -84,7 +81,6 @@ def carry_out(stages: Sequence[Stage], path: Path, jobs: int = 1) -> None:
     its objective: what it took does not enter the table.
     """
     done = {(row["entrant"], row["vocabulary"], row["tokens"], row["round"]) for row in read(path)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     memory, lock = Budget(0.9 * psutil.virtual_memory().total), Lock()
 
     def one(task: tuple[Stage, int, str]) -> None:
@@ -92,7 +88,7 @@ def carry_out(stages: Sequence[Stage], path: Path, jobs: int = 1) -> None:
             rows = measured(*task)
         with lock:
             require_same_work(rows, read(path))
-            append(path, rows)
+            child.append(path, rows, COLUMNS)
             size, last = task[0].size, rows[-1]
             seconds, mib = last["cpu_s"], last["step_mib"]
             print(
@@ -162,12 +158,9 @@ def key(stage: Stage, number: int, name: str) -> tuple[str, str, str, str]:
 def measured(stage: Stage, number: int, name: str) -> list[dict[str, Any]]:
     """The rows of one process."""
     request = {"entrant": name, "size": asdict(stage.size), "warm": stage.warm, "steps": stage.steps}
-    words = [sys.executable, "-m", "opd_lib.bench.worker", json.dumps(request)]
-    ended = subprocess.run(
-        words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-    )
-    if ended.returncode:
-        raise ValueError(f"{name} at {stage.size}: {(ended.stderr or str(ended.returncode)).strip().splitlines()[-1]}")
+    found, complaint = child.run("opd_lib.bench.worker", request, {"OMP_NUM_THREADS": "1"})
+    if complaint:
+        raise ValueError(f"{name} at {stage.size}: {complaint}")
     size = stage.size
     facts = {
         "entrant": name,
@@ -179,7 +172,6 @@ def measured(stage: Stage, number: int, name: str) -> list[dict[str, Any]]:
         "hidden": f"{size.student}, {size.teacher}",
         "round": number,
     }
-    found = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     return [facts | row for row in found]
 
 
@@ -189,13 +181,3 @@ def read(path: Path) -> list[dict[str, str]]:
         return []
     with path.open() as file:
         return list(csv.DictReader(file))
-
-
-def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add rows, all of a process or none."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

@@ -24,12 +24,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from opd_lib import methods
 from opd_lib.bench import peers, worker
-from opd_lib.bench.case import SAMPLING, TRL, Case, config, floor
+from opd_lib.bench.case import SAMPLING, Case, config, floor
 from opd_lib.bench.workload import as_rollouts, word_tokenizer
 from opd_lib.engine import checkpoint, distributed, grouped, memory, models, rollout, score, setup, sharding, train
 from opd_lib.maths import footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
+from opd_lib.report.targets import TRL
 from opd_lib.runspec import RunSpec
 from opd_lib.types import Rollouts
 
@@ -178,7 +179,7 @@ def measure(case: Case) -> Iterator[dict[str, Any]]:
     run = prepared(case, spec, recompute)
     asked = {name: value for name, value in asdict(case).items() if name != "steps"}
     asked["overrides"] = json.dumps(case.overrides, sort_keys=True)
-    facts = {"floor_s": floor(case, device(machine.device))} | provenance(machine.device)
+    facts = {"floor_s": floor(case, checkpoint.device_name(machine.device))} | provenance(machine.device)
     steps = {SAMPLING: sampling_steps, TRL: trl_steps}.get(case.entrant, our_steps)
     for number, row in enumerate(steps(case, run)):
         seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
@@ -207,17 +208,12 @@ def graphs_skipped() -> int:
     return int(compiler.counters["inductor"]["cudagraph_skips"]) if compiler else 0
 
 
-def device(name: str) -> str:
-    """What a device calls itself."""
-    return "cpu" if name == "cpu" else torch.cuda.get_device_name()
-
-
-def provenance(name: str) -> dict[str, str]:
+def provenance(device: str) -> dict[str, str]:
     """When, where and with what."""
     versions = {package: metadata.version(package) for package in ("torch", "transformers")}
     versions["trl"] = metadata.version("trl") if find_spec("trl") else "none"
     day = datetime.now().astimezone().date().isoformat()
-    return {"date": day, "device": device(name), "commit": checkpoint.commit()} | versions
+    return {"date": day, "device": checkpoint.device_name(device), "commit": checkpoint.commit()} | versions
 
 
 if __name__ == "__main__":

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
-import pandas as pd
-
+from opd_lib.bench import child
 from opd_lib.bench.case import Case
+from opd_lib.report import speed
+
+COLUMNS = (
+    *speed.SAME, "step", *speed.SHAPE_STAGES, "written", "floor_s",
+    "peak_gib", "reserved_gib", "planned_gib", "recompute", "graphs_skipped", "loss", "norm",
+)  # fmt: skip
 
 
 def carry_out(cases: Sequence[Case], path: Path) -> None:
@@ -23,19 +25,14 @@ def carry_out(cases: Sequence[Case], path: Path) -> None:
     """
     failed: list[str] = []
     for case in cases:
-        words = [sys.executable, "-m", "opd_lib.bench.timed_step", json.dumps(asdict(case))]
         started, name = perf_counter(), f"{case.entrant}, {case.student} from {case.teacher}, {case.response} tokens"
-        ended = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | one_device())
-        print(
-            f"{name}: {'failed after' if ended.returncode else 'done in'} {perf_counter() - started:.0f} s", flush=True
-        )
-        if ended.returncode:
-            failed.append(f"{name}: {(ended.stderr.strip() or str(ended.returncode)).splitlines()[-1]}")
-        rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+        rows, complaint = child.run("opd_lib.bench.timed_step", asdict(case), one_device())
+        how = "failed after" if complaint else "done in"
+        print(f"{name}: {how} {perf_counter() - started:.0f} s", flush=True)
         if rows:
-            before = [pd.read_csv(path)] if path.exists() else []
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pd.concat([*before, pd.DataFrame(rows)]).to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+            child.append(path, rows, COLUMNS)
+        if complaint:
+            failed.append(f"{name}: {complaint}")
     if failed:
         raise ValueError("; ".join(failed))
 

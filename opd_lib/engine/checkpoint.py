@@ -174,12 +174,17 @@ def provenance(student: Model, teacher: Model | None, other: Model | None, devic
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "machine": platform.platform(),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "device": device_name(device),
         "lock": models.digest((paths.ROOT / "requirements" / "cpu.lock").read_bytes()),
         "student_weights": models.weights_digest(student[0]),
         "teacher_weights": (t.name if isinstance(t, served.Teacher) else models.weights_digest(t)) if t else None,
         "other_weights": models.weights_digest(other[0]) if other else None,
     }
+
+
+def device_name(device: str) -> str:
+    """What a device calls itself."""
+    return device if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def commit() -> str:

@@ -15,6 +15,8 @@ SAME = [
     "student", "teacher", "sequences", "prompt", "response", "overrides", "entrant",
 ]  # fmt: skip
 """Steps at shapes that agree in these are repetitions."""
+SHAPE_STAGES = ["rollout_s", "score_s", "backward_s", "optimize_s", "diagnose_s"]
+"""Seconds of a step at shapes, by stage."""
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
@@ -145,8 +147,12 @@ def shapes(folder: Path) -> pd.DataFrame:
     same objective must find the same loss (nats per token) and gradient norm, up to the precision of the passes.
     """
     frame = pd.read_csv(folder / SHAPES)
-    stages = frame.reindex(columns=[f"{stage}_s" for stage in ("rollout", "score", "backward", "optimize", "diagnose")])
-    found = frame.assign(seconds=stages.sum(axis=1)).groupby(SAME, sort=False).median(numeric_only=True).reset_index()
+    found = (
+        frame.assign(seconds=frame[SHAPE_STAGES].sum(axis=1))
+        .groupby(SAME, sort=False)
+        .median(numeric_only=True)
+        .reset_index()
+    )
     short = {role: found[role].str.rpartition("/")[2] for role in ("student", "teacher")}
     return pd.DataFrame({
         "date": found["date"],
@@ -159,5 +165,5 @@ def shapes(folder: Path) -> pd.DataFrame:
         "tokens/s": found["written"] / found["seconds"],
         "peak": found["peak_gib"],
         "planned": found["planned_gib"],
-        **found.reindex(columns=["loss", "norm"]),
+        **found[["loss", "norm"]],
     })  # fmt: skip
