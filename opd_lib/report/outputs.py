@@ -34,7 +34,7 @@ class Outputs:
 def put_between(path: Path, name: str, text: str) -> None:
     """Replace what stands between <!-- name --> and <!-- /name -->. Raises ValueError if these lines are not there."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, has_begin, rest = (path.read_text() if path.exists() else "").partition(begin)
+    before, has_begin, rest = (path.read_text(encoding="utf-8") if path.exists() else "").partition(begin)
     _, has_end, after = rest.partition(end)
     if not (has_begin and has_end):
         raise ValueError(f"{path}: no lines {begin} and {end} to put the table between; add them")

@@ -23,6 +23,8 @@ from typing import Any
 
 import pandas as pd
 
+from opd_lib.report import responses
+
 TABLES = ("steps", "evals", "depth", "problems", "caps", "probe")
 LINES = ("rollouts", "tokens")
 RUN_PREFIX = "run:"
@@ -72,16 +74,20 @@ class RunRecord:
             raise ValueError(f"{path}: corrupt table ({error}); delete {self.folder} and run again") from error
 
     def examples(self) -> list[dict[str, Any]]:
-        """Responses of training, with their tokens and per-token scores."""
-        return self._lines("rollouts")
+        """Responses of training, with their tokens and per-token scores. Raises ValueError for a damaged line."""
+        return self._lines("rollouts", responses.EVERY)
 
     def tokens(self) -> list[dict[str, Any]]:
-        """Answers to the kept problems by step, with per-token scores and lists; none if the run kept none."""
-        return self._lines("tokens")
+        """Answers to the kept problems by step, with per-token scores and lists; none if the run kept none.
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
+        Raises ValueError naming the file and the line that is damaged.
+        """
+        return self._lines("tokens", responses.KEPT)
+
+    def _lines(self, name: str, fields: Mapping[str, responses.Kinds]) -> list[responses.Row]:
         path = self.folder / f"{name}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        remedy = f"take it back from git, or delete {self.folder} and run again"
+        return responses.read(path, fields, remedy) if path.exists() else []
 
 
 def read(folder: Path) -> RunRecord | None:
@@ -124,7 +130,7 @@ def write_json(path: Path, content: object) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import paths
+from opd_lib.report import reading
 
 FIGURE_COLUMNS = ("figure", "run", "quantity", "step", "value", "unit", "source", "confidence")
 TABLE_COLUMNS = ("item", "value", "source")
@@ -15,18 +16,18 @@ TABLE_COLUMNS = ("item", "value", "source")
 def read(name: str, folder: Path = paths.REFERENCE) -> pd.DataFrame:
     """One transcribed figure (FIGURE_COLUMNS, `value` a number) or table (TABLE_COLUMNS, `value` a text).
 
-    Raises ValueError naming the file when it is not there or has other columns.
+    Raises ValueError naming the file when it is not there, is damaged, has other columns, or a value is no number.
     """
     path = folder / f"{name}.csv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.csv")))
         raise ValueError(f"{path}: no such reference; use one of {known}")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame = reading.frame(path, dtype=str, keep_default_na=False)
     if tuple(frame.columns) == TABLE_COLUMNS:
         return frame
     if tuple(frame.columns) != FIGURE_COLUMNS:
         raise ValueError(f"{path}: columns are {', '.join(frame.columns)}; expected {', '.join(FIGURE_COLUMNS)}")
-    return frame.assign(value=frame["value"].astype(float))
+    return reading.numbers(path, frame, ["value"]).astype({"value": float})
 
 
 def curve(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -36,5 +37,6 @@ def curve(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """
     rows = frame[(frame["quantity"] == quantity) & frame["step"].str.isdigit()]
     if rows.empty:
-        raise ValueError(f"no curve of {quantity!r}; the file has {', '.join(frame['quantity'].unique())}")
+        figure = ", ".join(frame["figure"].unique())
+        raise ValueError(f"figure {figure}: no curve of {quantity!r}; it has {', '.join(frame['quantity'].unique())}")
     return pd.DataFrame({"arm": rows["run"], "step": rows["step"].astype(int), "value": rows["value"]})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import paths
+from opd_lib.report import reading
 
 FOLDER, STEPS, STAGES, WHOLE, SHAPES = "90_speed", "steps.csv", "stages.csv", "whole.csv", "shapes.csv"
 SAME = [
@@ -17,6 +18,13 @@ SAME = [
 """Steps at shapes that agree in these are repetitions."""
 SHAPE_STAGES = ["rollout_s", "score_s", "backward_s", "optimize_s", "diagnose_s"]
 """Seconds of a step at shapes, by stage."""
+MEASURED = (
+    "entrant", "objective", "vocabulary", "tokens", "hidden", "round",
+    "produced", "cpu_s", "wall_s", "peak_mib", "step_mib", "loss", "norm",
+)  # fmt: skip
+"""Columns of STEPS that tables and figures read."""
+AGAIN = "take it back from git, or delete it and measure again"
+"""The remedy of a damaged table of measurements."""
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 OWN_RESPONSES = "reverse KL on own responses"
 """The objective of whole steps, in which everybody samples responses of their own."""
@@ -31,11 +39,13 @@ def place(profile: str, results: str | Path | None) -> Path:
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """The steps measured, a row each, with `cpu_per_token` (ms). Raises ValueError if there are none."""
+    """The steps measured, a row each, with `cpu_per_token` (ms). Raises ValueError if there are none, or half a table."""
     path = folder / STEPS
     if not path.exists():
         raise ValueError(f"{path}: no such file; `make bench` measures it")
-    frame = pd.read_csv(path)
+    frame = reading.frame(path, MEASURED, AGAIN)
+    numbers = [name for name in MEASURED if name not in ("entrant", "objective", "hidden")]
+    frame = reading.numbers(path, frame, numbers, AGAIN)
     return frame.assign(cpu_per_token=1000 * frame[CPU] / frame["produced"])
 
 
@@ -121,8 +131,12 @@ def growth_by_vocabulary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def stages(folder: Path) -> pd.DataFrame:
-    """Where the seconds of a whole experiment went: notebook, stage, seconds (processor time of one seed)."""
-    return pd.read_csv(folder / STAGES)
+    """Where the seconds of a whole experiment went: notebook, stage, seconds (processor time of one seed).
+
+    Raises ValueError naming the file if it is not there or damaged.
+    """
+    found = reading.frame(folder / STAGES, ["notebook", "stage", "seconds"])
+    return reading.numbers(folder / STAGES, found, ["seconds"])
 
 
 def share_of_stages(found: pd.DataFrame) -> pd.DataFrame:
@@ -146,7 +160,9 @@ def shapes(folder: Path) -> pd.DataFrame:
     not known); response tokens per second; the peak of memory, beside what was planned by arithmetic (GiB). Who has the
     same objective must find the same loss (nats per token) and gradient norm, up to the precision of the passes.
     """
-    frame = pd.read_csv(folder / SHAPES)
+    numbers = [*SHAPE_STAGES, "response", "written", "floor_s", "peak_gib", "planned_gib", "loss", "norm"]
+    frame = reading.frame(folder / SHAPES, {*SAME, *numbers}, AGAIN)
+    frame = reading.numbers(folder / SHAPES, frame, numbers, AGAIN)
     found = (
         frame.assign(seconds=frame[SHAPE_STAGES].sum(axis=1))
         .groupby(SAME, sort=False)

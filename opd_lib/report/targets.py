@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from opd_lib.report import speed
+from opd_lib.report import reading, speed
 from opd_lib.report.speed import CPU, LARGEST, MEMORY, PEAK, TINY, WIDER
 
 TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
@@ -110,8 +110,9 @@ def spread(frame: pd.DataFrame, target: Target, peer: str) -> tuple[float, float
 
 def table(folder: Path) -> pd.DataFrame:
     """All that was promised: beside peers, then against itself."""
-    measured = speed.read(folder)
-    return pd.concat([ratios(measured), against_itself(measured, pd.read_csv(folder / speed.WHOLE))], ignore_index=True)
+    measured, path = speed.read(folder), folder / speed.WHOLE
+    whole = reading.numbers(path, reading.frame(path, ["measure", "seconds"]), ["seconds"])
+    return pd.concat([ratios(measured), against_itself(measured, whole)], ignore_index=True)
 
 
 def drawn(promised: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from opd_lib import params, paths
 from opd_lib.params import Experiment
-from opd_lib.report import tables, vocabulary
+from opd_lib.report import reading, tables, vocabulary
 from opd_lib.report.claims import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, NOT_RUN
 from opd_lib.report.quantities import MODELS
 from opd_lib.report.register import Claim, Register
@@ -23,15 +23,20 @@ WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n"
 """Before a page whose table needs the room."""
 NUMBERED = re.compile(r"(\d+)([a-z]?)(?: (left|middle|right))?")
 FUNCTION = re.compile(r"\b([a-z_]+)(?=\()")
+NUMBERS = ("estimate", "low", "high")
+COLUMNS = ("id", *NUMBERS, "threshold", "verdict")
+REMEDY = "`opd claims` writes it again from the records"
 WIDTH, HEIGHT, MARGIN = 150, 26, 8  # of an interval's drawing
 
 
 def read() -> pd.DataFrame:
-    """The committed verdicts. Raises ValueError if there are none."""
+    """The committed verdicts. Raises ValueError if there are none, or half a table."""
     path = paths.RESULTS / PROFILE / "claims.csv"
     if not path.exists():
         raise ValueError(f"{path}: not there; `opd claims` writes it from the records")
-    return pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("estimate", "low", "high")})
+    empty = {name: [""] for name in NUMBERS}
+    found = reading.frame(path, COLUMNS, REMEDY, keep_default_na=False, na_values=empty)
+    return reading.numbers(path, found, NUMBERS, REMEDY)
 
 
 def figures_of(claim: Claim, figures: Sequence[Figure]) -> tuple[Figure, ...]:
