@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from math import nan
@@ -84,7 +83,7 @@ def installed() -> list[str]:
 def shape_of(name: str) -> Shape:
     """The shape of a checkpoint, by its folder or its hub name. Raises ValueError if it is not known."""
     config = Path(name) / "config.json"
-    return cost.shape(json.loads(config.read_text())) if config.is_file() else catalogue.shape_of(name)
+    return catalogue.shape_in(config) if config.is_file() else catalogue.shape_of(name)
 
 
 def config(shape: Shape) -> dict[str, Any]:

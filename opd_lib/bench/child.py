@@ -24,11 +24,22 @@ def run(module: str, request: Mapping[str, Any], environment: Mapping[str, str])
     return rows, complaint if ended.returncode else ""
 
 
+def require_writable(path: Path) -> None:
+    """Raise ValueError, before hours go by, for a table that no row could be added to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+        if path.stat().st_size == 0:
+            path.unlink()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}); name another folder, --results") from error
+
+
 def append(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Add rows to a table of these columns, all of a process or none; what a row has not stays empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with path.open("a", newline="") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         if is_new:
             writer.writeheader()

@@ -6,7 +6,6 @@ benchmark that was interrupted goes on where it stopped.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import psutil
 from opd_lib.bench import child
 from opd_lib.bench.entrants import ENTRANTS, WHOLE
 from opd_lib.bench.workload import Size
+from opd_lib.report import reading, speed
 
 COLUMNS = (
     "entrant", "objective", "extra", "vocabulary", "tokens", "sequences", "hidden", "round",
@@ -176,8 +176,9 @@ def measured(stage: Stage, number: int, name: str) -> list[dict[str, Any]]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows there are."""
+    """The rows there are. Raises ValueError for a table that is damaged, or of other columns."""
     if not path.exists():
         return []
-    with path.open() as file:
-        return list(csv.DictReader(file))
+    found = reading.frame(path, COLUMNS, speed.AGAIN, dtype=str, keep_default_na=False)
+    reading.numbers(path, found, ["loss", "norm"], speed.AGAIN)
+    return [{str(name): str(value) for name, value in row.items()} for row in found.to_dict("records")]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from pathlib import Path
+
+from opd_lib.report import reading
 
 
 def write(results: Path, seed: int, path: Path) -> None:
@@ -15,12 +16,12 @@ def write(results: Path, seed: int, path: Path) -> None:
     """
     found: Counter[tuple[str, str]] = Counter()
     for record in results.glob(f"*/*/seed{seed}/run.json"):
-        for stage, seconds in json.loads(record.read_text())["seconds"].items():
+        for stage, seconds in reading.mapping(record, ["seconds"])["seconds"].items():
             found[record.parents[2].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("notebook", "stage", "seconds"))
         writer.writerows((*key, round(seconds, 1)) for key, seconds in sorted(found.items()))

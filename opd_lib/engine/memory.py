@@ -6,13 +6,12 @@ cannot use, for which USABLE leaves room.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opd_lib.engine import hub
-from opd_lib.maths import cost, footprint
+from opd_lib.maths import catalogue, cost, footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.schema import NewModel, NewTextModel, Sampled
 from opd_lib.tasks import chain
@@ -35,7 +34,10 @@ def require(spec: RunSpec, shapes: Mapping[str, Shape], free: float) -> bool:
     """
     if needed(spec.params, shapes, free, recompute=False).total <= USABLE * free:
         return False
-    footprint.require(needed(spec.params, shapes, free, recompute=True), USABLE * free, spec.params.machine.device)
+    try:
+        footprint.require(needed(spec.params, shapes, free, recompute=True), USABLE * free, spec.params.machine.device)
+    except ValueError as error:
+        raise ValueError(f"{spec.name}: {error}") from None
     return True
 
 
@@ -133,7 +135,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
         place = spec.checkpoint(role)
         if place is not None:
             config = hub.fetch(place, weights=False) / "config.json"
-            found[role] = cost.shape(json.loads(config.read_text()))
+            found[role] = catalogue.shape_in(config)
     return found if "student" in found else {"student": new_shape(spec.params.student), **found}
 
 

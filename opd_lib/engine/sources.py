@@ -68,7 +68,8 @@ def from_model(
     asked = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][ranks.rank :: ranks.world]
     if not asked:
         raise ValueError(
-            f"task.max_prompt_tokens: at step {step} process {ranks.rank} has no prompt that short; raise it"
+            f"task.max_prompt_tokens: {getattr(task, 'max_prompt_tokens', None)}: at step {step} process {ranks.rank} "
+            "has no prompt that short; raise it"
         )
     size = (source.prompts_per_step, source.per_prompt, source.limit(step))
     uniform_PGT = torch.rand(size, generator=models.generator(seed, "rollout", step))

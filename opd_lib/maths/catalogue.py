@@ -6,6 +6,11 @@ holds them against transformers' own classes.
 
 from __future__ import annotations
 
+import json
+from dataclasses import astuple
+from pathlib import Path
+
+from opd_lib.maths import cost
 from opd_lib.maths.cost import Accelerator, Shape
 from opd_lib.maths.footprint import GIB
 
@@ -58,6 +63,23 @@ def accelerator(device: str) -> Accelerator | None:
     Devices of similar names (PCIe boards, less memory, a slice of a device) have other figures.
     """
     return {"NVIDIA A100-SXM4-80GB": A100, "NVIDIA H100 80GB HBM3": H100, "NVIDIA H200": H200}.get(device)
+
+
+def shape_in(config: Path) -> Shape:
+    """The shape that a checkpoint's config.json states.
+
+    Raises ValueError naming the file if it is no such config, lacks a size, or states one that no model has.
+    """
+    try:
+        found = cost.shape(json.loads(config.read_text(encoding="utf-8")))
+    except KeyError as error:
+        raise ValueError(f"{config}: no key {error}; it takes the config.json that save_pretrained writes") from error
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{config}: {error}; it takes a config.json of Qwen2 or Qwen3 models") from error
+    sizes = [size for size in astuple(found) if not isinstance(size, bool)]
+    if min(sizes) < 1:
+        raise ValueError(f"{config}: states a size of {min(sizes)}; it takes the config.json of a checkpoint")
+    return found
 
 
 def shape_of(name: str) -> Shape:

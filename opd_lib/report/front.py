@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
 
 from opd_lib import paths
-from opd_lib.report import speed
+from opd_lib.report import reading, speed
 from opd_lib.report.claims import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE
 
 PAPER = re.compile(r"\(arXiv [\d.]+,? ?([^)]*)\)")
@@ -46,8 +45,11 @@ def notebooks(judged: pd.DataFrame, profile: str, folder: Path = paths.NOTEBOOKS
 
 
 def _first_cell(path: Path) -> tuple[str, str]:
-    """The title of a notebook up to its colon, and where in the paper it belongs."""
-    text = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    """The title of a notebook up to its colon, and where in the paper it belongs. Raises ValueError without cells."""
+    cells = reading.mapping(path, ["cells"])["cells"]
+    if not cells:
+        reading.refuse(path, "a notebook without cells has no title", reading.RESTORE)
+    text = "".join(cells[0]["source"])
     found = PAPER.search(text)
     title = text.partition("\n")[0].removeprefix("# ").partition(":")[0]
     return title, found[1] if found else ""

@@ -11,6 +11,8 @@ from opd_lib.report import reading
 
 FIGURE_COLUMNS = ("figure", "run", "quantity", "step", "value", "unit", "source", "confidence")
 TABLE_COLUMNS = ("item", "value", "source")
+FILE = "file"
+"""The attribute of a frame that says where it was read."""
 
 
 def read(name: str, folder: Path = paths.REFERENCE) -> pd.DataFrame:
@@ -23,6 +25,7 @@ def read(name: str, folder: Path = paths.REFERENCE) -> pd.DataFrame:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.csv")))
         raise ValueError(f"{path}: no such reference; use one of {known}")
     frame = reading.frame(path, dtype=str, keep_default_na=False)
+    frame.attrs[FILE] = str(path)
     if tuple(frame.columns) == TABLE_COLUMNS:
         return frame
     if tuple(frame.columns) != FIGURE_COLUMNS:
@@ -37,6 +40,6 @@ def curve(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """
     rows = frame[(frame["quantity"] == quantity) & frame["step"].str.isdigit()]
     if rows.empty:
-        figure = ", ".join(frame["figure"].unique())
-        raise ValueError(f"figure {figure}: no curve of {quantity!r}; it has {', '.join(frame['quantity'].unique())}")
+        where = frame.attrs.get(FILE, "this figure")
+        raise ValueError(f"{where}: no curve of {quantity!r}; it has {', '.join(frame['quantity'].unique())}")
     return pd.DataFrame({"arm": rows["run"], "step": rows["step"].astype(int), "value": rows["value"]})

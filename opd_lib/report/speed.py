@@ -23,7 +23,7 @@ MEASURED = (
     "produced", "cpu_s", "wall_s", "peak_mib", "step_mib", "loss", "norm",
 )  # fmt: skip
 """Columns of STEPS that tables and figures read."""
-AGAIN = "take it back from git, or delete it and measure again"
+AGAIN = "take it back from git, or remove what is damaged: it is measured again"
 """The remedy of a damaged table of measurements."""
 CPU, MEMORY, PEAK = "cpu_s", "step_mib", "peak_mib"
 OWN_RESPONSES = "reverse KL on own responses"
@@ -39,7 +39,7 @@ def place(profile: str, results: str | Path | None) -> Path:
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """The steps measured, a row each, with `cpu_per_token` (ms). Raises ValueError if there are none, or half a table."""
+    """The steps measured, a row each, with `cpu_per_token` (ms). Raises ValueError for none, or half a table."""
     path = folder / STEPS
     if not path.exists():
         raise ValueError(f"{path}: no such file; `make bench` measures it")

@@ -14,6 +14,8 @@ import pandas as pd
 from opd_lib.report import reading, speed
 from opd_lib.report.speed import CPU, LARGEST, MEMORY, PEAK, TINY, WIDER
 
+WALL = "wall"
+"""The measure of speed.WHOLE that is held against a target."""
 TRL, NAIVE_PUBLISHED = "TRL DistillationTrainer", "naive, published objective"
 
 
@@ -87,7 +89,7 @@ def against_itself(frame: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     for entrant in found.index.unique("entrant"):
         slopes = found["kib_per_token"][wide, entrant], found["kib_per_token"][narrow, entrant]
         rows.append(_row(f"KiB per further token, {entrant}", f"V = {narrow} for {wide}", *slopes, 1.1))
-    minutes = float(whole.set_index("measure")["seconds"]["wall"]) / 60
+    minutes = float(whole.set_index("measure")["seconds"][WALL]) / 60
     rows.append(_row("minutes for one seed of everything, two cores", "15 minutes", minutes, 15.0, 1.0))
     return pd.DataFrame(rows)
 
@@ -112,6 +114,8 @@ def table(folder: Path) -> pd.DataFrame:
     """All that was promised: beside peers, then against itself."""
     measured, path = speed.read(folder), folder / speed.WHOLE
     whole = reading.numbers(path, reading.frame(path, ["measure", "seconds"]), ["seconds"])
+    if WALL not in set(whole["measure"]):
+        reading.refuse(path, f"no measure {WALL}; it has {', '.join(whole['measure']) or 'none'}", reading.RESTORE)
     return pd.concat([ratios(measured), against_itself(measured, whole)], ignore_index=True)
 
 

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from opd_lib import paths
 from opd_lib.bench.command import bench
-from opd_lib.run import data, options, timing, track
+from opd_lib.run import data, options, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 from opd_lib.site.command import site
 
@@ -19,11 +19,9 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
-        try:
+        streams.settle()
+        with streams.told():
             return super().invoke(ctx)
-        except (ValueError, OSError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
 
 
 app = typer.Typer(

@@ -11,14 +11,15 @@ import pandas as pd
 from opd_lib import paths
 from opd_lib.report import agreement, claims, record, tables
 from opd_lib.report.record import RunRecord
-from opd_lib.run import evidence
+from opd_lib.run import evidence, plan
 
 COMPARED = record.TABLES
 IDENTICAL = "identical"
 
 
 def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
-    """The whole comparison as text. Raises ValueError if there is nothing local to compare."""
+    """The whole comparison as text. Raises ValueError for an unknown profile, and if there is nothing to compare."""
+    plan.require_profile(profile)
     here, there = evidence.records(profile, local), evidence.records(profile, committed)
     if not here:
         raise ValueError(f"{local / profile}: no finished runs; `make reproduce` or `opd reproduce` computes them")

@@ -7,7 +7,6 @@ sees. Nothing is loaded and no hub is asked: shapes come from the catalogue, fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import nan
@@ -16,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.engine import memory
-from opd_lib.maths import catalogue, cost, footprint
+from opd_lib.maths import catalogue, footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
 from opd_lib.params import Experiment, RunSpec
@@ -87,10 +86,18 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
         if role in spec.parents:
             found[role] = shapes(spec.parents[role])["student"]
         elif config.is_file():
-            found[role] = cost.shape(json.loads(config.read_text()))
+            found[role] = catalogue.shape_in(config)
         else:
-            found[role] = catalogue.shape_of(reference)
+            found[role] = known_shape(spec, role, reference)
     return found
+
+
+def known_shape(spec: RunSpec, role: str, reference: str) -> Shape:
+    """The shape of a hub model. Raises ValueError naming the params file that asks for one of unknown shape."""
+    try:
+        return catalogue.shape_of(reference)
+    except ValueError as error:
+        raise ValueError(f"{spec.origin.source}, arm {spec.arm}: {role}: {error}") from None
 
 
 def disk(params: RunParams, student: Shape) -> footprint.Disk:

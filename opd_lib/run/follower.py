@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from contextvars import Context
@@ -15,7 +14,7 @@ from accelerate import Accelerator
 from filelock import FileLock
 
 from opd_lib.params import RunSpec
-from opd_lib.report import record
+from opd_lib.report import reading, record
 from opd_lib.run import growing, plan
 
 GIVEN = "given.json"
@@ -92,7 +91,8 @@ class Follower:
 
     def _read(self) -> dict[str, dict[str, int]]:
         path = self._folder / GIVEN
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        remedy = "delete it, and the tracker is given every row once more"
+        return reading.mapping(path, remedy=remedy) if path.exists() else {}
 
     def _note(self) -> None:
         with FileLock(self._folder / f".{GIVEN}.lock"):  # others may follow other runs

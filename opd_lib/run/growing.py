@@ -12,11 +12,15 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.params import RunSpec
+from opd_lib.report import reading
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan
 
 STEPS, EVALS = "steps", "evals"
 KEYS = ("arm", "seed", "step")
+TEST_SET = "test_set"
+COLUMNS = {EVALS: (TEST_SET, "accuracy")}
+"""table → columns without which it is none, beside the step"""
 
 
 def place(spec: RunSpec) -> RunRecord | None:
@@ -25,13 +29,25 @@ def place(spec: RunSpec) -> RunRecord | None:
 
 
 def rows(folder: Path, table: str) -> pd.DataFrame:
-    """The whole rows of a table so far, every number exactly as written; empty if there are none."""
+    """The whole rows of a table so far, every number exactly as written; empty if there are none.
+
+    Raises ValueError naming the file if they are no table.
+    """
+    path = folder / f"{table}.csv"
     try:
-        text = (folder / f"{table}.csv").read_text()
+        text = path.read_text(encoding="utf-8", errors="replace")  # half a character may stand at its end
     except FileNotFoundError:
         return pd.DataFrame()
     whole = text[: text.rfind("\n") + 1]
-    return pd.read_csv(io.StringIO(whole)) if whole else pd.DataFrame()
+    try:
+        found = pd.read_csv(io.StringIO(whole)) if whole else pd.DataFrame()
+    except ValueError as error:
+        reading.refuse(path, f"no table ({str(error).strip()})", f"delete {folder} and run again", error)
+    if found.empty:
+        return found
+    if not {"step", *COLUMNS.get(table, ())} <= set(found):
+        reading.refuse(path, "no table of a run: columns are missing", f"delete {folder} and run again")
+    return reading.numbers(path, found, [name for name in found if name != TEST_SET], f"delete {folder} and run again")
 
 
 def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:

@@ -112,14 +112,20 @@ def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = pat
 
     Raises ValueError for a profile without params, naming those there are.
     """
-    if not (params_root / profile).is_dir():
-        known = sorted(p.name for p in params_root.iterdir() if any(p.glob("[0-9]*.yaml")))
-        raise ValueError(f"{params_root / profile}: no such profile; choose from {', '.join(known)}")
+    require_profile(profile, params_root)
     return tuple(
         source.stem
         for source in sorted((params_root / profile).glob("*.yaml"))
         if (folder / f"{source.stem}.ipynb").exists()
     )
+
+
+def require_profile(profile: str, params_root: Path = paths.PARAMS) -> None:
+    """Raise ValueError for a profile without params, naming those there are."""
+    known = sorted({source.parent.name for source in params_root.glob("*/[0-9]*.yaml")})
+    if profile not in known:
+        there = ", ".join(known) or "none: name the folder that holds them"
+        raise ValueError(f"--profile {profile}: {params_root} has no params files of it; choose from {there}")
 
 
 def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import linecache
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ from typing import Any
 
 from opd_lib import paths
 from opd_lib.params import Experiment
+from opd_lib.report import reading
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan, refresh
 
@@ -50,10 +50,11 @@ def redraw(
     """Draw the figures and tables of each notebook into OUTPUT/PROFILE/NN_name, `jobs` notebooks at a time.
 
     Raises ValueError before anything is drawn if a record is missing or belongs to other parameters, or if `output`
-    is among the committed results; and while drawing if a cell is no plain Python or refuses its data.
+    is a file or among the committed results; and while drawing if a cell is no plain Python or refuses its data.
     """
     chosen = tuple(experiments)
     refuse_committed(output)
+    require_folder(output)
     records = [record for experiment in chosen for record in finished(experiment)]
     with TemporaryDirectory(prefix="opd-figures-") as folder:
         link(records, Path(folder))
@@ -96,6 +97,7 @@ def finished(experiment: Experiment) -> tuple[RunRecord, ...]:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         words = ["opd", "reproduce", "--profile", experiment.profile, "--only", experiment.name]
         words += [] if experiment.results is None else ["--results", str(experiment.results)]
+        words += ["--seeds", ",".join(map(str, experiment.seeds)) + ","]
         raise ValueError(
             f"{experiment.name}: no finished record of {', '.join(missing[:SHOWN])}{more}; "
             f"first do `{shlex.join(words)}`"
@@ -118,7 +120,7 @@ def execute(source: Path, parameters: Mapping[str, Any]) -> None:
     Raises ValueError naming the cell that is no plain Python, does not take the parameters, or refuses its data; any
     other error of a cell comes with its traceback, in which the cell is named as the file.
     """
-    numbered = enumerate((c for c in json.loads(source.read_text())["cells"] if c["cell_type"] == "code"), 1)
+    numbered = enumerate((c for c in reading.mapping(source, ["cells"])["cells"] if c["cell_type"] == "code"), 1)
     cells = {number: cell for number, cell in numbered if MEASURES not in tags(cell)}
     codes = {n: plain_python("".join(cell["source"]), f"{source}, cell [{n}]") for n, cell in cells.items()}
     inputs = [number for number, cell in cells.items() if "parameters" in tags(cell)]
@@ -161,6 +163,13 @@ def run_cell(code: CodeType, namespace: dict[str, Any]) -> None:
         exec(code, namespace)
     except (ValueError, LookupError, OSError) as error:
         raise ValueError(f"{code.co_filename}: {type(error).__name__}: {error}") from error
+
+
+def require_folder(output: Path) -> None:
+    """Raise ValueError for a place that is a file, or lies in one."""
+    for place in (output, *output.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--output {output}: {place} is a file; name a folder")
 
 
 def refuse_committed(output: Path) -> None:

@@ -82,7 +82,16 @@ def replace_folder(source: Path, target: Path, names: Iterable[str]) -> None:
 
 
 def judge(profile: str, results: Path) -> pd.DataFrame:
-    """The verdict of every claim of every paper from the finished records of a results folder."""
+    """The verdict of every claim of every paper from the finished records of a results folder.
+
+    Raises ValueError for a profile without params, and for a folder that has nothing of it.
+    """
+    plan.require_profile(profile)
+    if not (results / profile).is_dir():
+        raise ValueError(
+            f"{results / profile}: no such folder, so no records to judge; `opd reproduce --profile {profile}` "
+            f"computes them, and --results {paths.LOCAL} judges those"
+        )
     found = evidence.read(profile, results)
     judged = [claims.judge(register, found).assign(register=register.paper) for register in registers()]
     return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()

@@ -11,7 +11,7 @@ from opd_lib import paths
 from opd_lib.run import options
 
 Model = Annotated[str, typer.Argument(help="A hub name whose shape is known, or a folder with a config.json.")]
-Lengths = Annotated[list[int] | None, typer.Option(help="Tokens of each response. Default: 2048, then 7168.")]
+Lengths = Annotated[list[int] | None, typer.Option(min=1, help="Tokens of each response. Default: 2048, then 7168.")]
 Entrants = Annotated[list[str] | None, typer.Option(help="Who makes the step. Default: all that are installed.")]
 Folder = Annotated[Path | None, typer.Option(help="Folder of the table. Default: results/local/DEVICE/90_speed.")]
 
@@ -29,7 +29,7 @@ def time(
     results: Folder = None,
 ) -> None:
     """Time steps at two models' shapes, of random weights: seconds by stage, share of the floor, memory; TRL's too."""
-    from opd_lib.bench import case, timing
+    from opd_lib.bench import case, child, timing
     from opd_lib.report import speed, tables
 
     changes = {"machine.device": device} | options.mapping(overrides)
@@ -50,6 +50,9 @@ def time(
     for one in cases:
         one.require()
     folder = results or paths.LOCAL / device / speed.FOLDER
+    child.require_writable(folder / speed.SHAPES)
+    if (folder / speed.SHAPES).exists():
+        speed.shapes(folder)  # a damaged table is said before anything is timed
     try:
         timing.carry_out(cases, folder / speed.SHAPES)
     finally:

@@ -25,15 +25,19 @@ MARK = ".buildinfo"  # which Sphinx leaves in what it built
 def build(output: Path, folder: Path = paths.NOTEBOOKS) -> Path:
     """The site in `output`, whose old pages are replaced; returns the first page.
 
-    Raises ValueError if `output` is a file or holds anything but a site, or if a page cannot be made without a warning.
+    Raises ValueError if `output` is a file or holds anything but a site, for a damaged file among those that are shown,
+    and if a page cannot be made without a warning.
     """
     output = output.resolve()
-    if output.is_file():
-        raise ValueError(f"{output}: is a file; name a folder with --output")
+    for place in (output, *output.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"--output {output}: {place} is a file; name a folder")
     if output.exists() and any(output.iterdir()) and not (output / MARK).exists():
         raise ValueError(f"{output}: holds files that are no site; name an empty folder with --output")
     found = notebooks.read(folder)
     judged_by = register.load(paths.claims_file(files.CLAIMS))
+    claims.require(judged_by)
+    files.require_whole(found)
     with tempfile.TemporaryDirectory(prefix="opd-site.") as scratch:
         source, made = Path(scratch) / "source", Path(scratch) / "site"
         write_sources(source, judged_by, found)

@@ -39,6 +39,15 @@ def read() -> pd.DataFrame:
     return reading.numbers(path, found, NUMBERS, REMEDY)
 
 
+def require(register: Register) -> None:
+    """Raise ValueError unless the committed verdicts are those of these claims, each once."""
+    judged, asked = list(read()["id"]), [claim.id for claim in register.claims]
+    if sorted(judged) != sorted(asked):
+        odd = sorted({*judged, *asked} - ({*judged} & {*asked})) or ["an id that stands there twice"]
+        path = paths.RESULTS / PROFILE / "claims.csv"
+        raise ValueError(f"{path}: its rows are not those of the claims file ({', '.join(odd)}); {REMEDY}")
+
+
 def figures_of(claim: Claim, figures: Sequence[Figure]) -> tuple[Figure, ...]:
     """The drawings of the paper's figures that a claim names, in its own notebook or another."""
     stems = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -14,7 +13,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from opd_lib import paths
-from opd_lib.report import record
+from opd_lib.report import reading, record
 from opd_lib.site.claims import raw, slug
 from opd_lib.site.notebooks import PROFILE, Notebook
 
@@ -45,6 +44,17 @@ def pages(notebooks: Sequence[Notebook]) -> Iterator[tuple[str, str]]:
     for path in modules():
         yield f"code/{module(path)}", _module(path)
     yield "code/index", _code_index()
+
+
+def require_whole(notebooks: Sequence[Notebook]) -> None:
+    """Raise ValueError naming the first damaged figure, table or record among those that the site shows."""
+    for path in (path for n in notebooks for path in sorted((COMMITTED / n.name).rglob("*"))):
+        if path.suffix == ".json":
+            reading.mapping(path)
+        elif path.suffix == ".csv" and path.stat().st_size > 1:  # a table without columns is a line break
+            reading.frame(path)
+        elif path.suffix == ".svg" and not reading.text(path).rstrip().endswith("</svg>"):
+            reading.refuse(path, "cut off (no </svg> at its end)", reading.RESTORE)
 
 
 def names(notebooks: Sequence[Notebook]) -> dict[str, str]:
@@ -120,7 +130,7 @@ def _records(notebook: Notebook) -> str:
 
 
 def _seed(folder: Path) -> str:
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = reading.mapping(folder / "run.json", ["seed", "identity", "params"])
     here = "/".join(folder.parts[-3:])
     links = " · ".join(f'<a href="{here}/{name}">{name}</a>' for name in RECORD_FILES if (folder / name).exists())
     steps = run["params"]["train"]["steps"]

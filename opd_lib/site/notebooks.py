@@ -12,6 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from opd_lib import paths
+from opd_lib.report import reading
 
 PROFILE = "tiny"
 """Whose records the notebooks show."""
@@ -55,12 +56,14 @@ class Notebook:
 
     @cached_property
     def content(self) -> NotebookNode:
-        """Cells and outputs. Raises ValueError if the file cannot be read."""
+        """Cells and outputs. Raises ValueError if the file cannot be read, or begins with no heading."""
         try:
-            found: NotebookNode = nbformat.read(self.path, as_version=4)  # type: ignore[no-untyped-call]
-            return found
-        except (OSError, nbformat.reader.NotJSONError) as error:
-            raise ValueError(f"{self.path}: not readable as a notebook ({error})") from error
+            found: NotebookNode = nbformat.reads(reading.text(self.path), as_version=4)  # type: ignore[no-untyped-call]
+        except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError, KeyError, TypeError) as error:
+            reading.refuse(self.path, f"not readable as a notebook ({str(error)[:200]})", reading.RESTORE, error)
+        if not found.cells or not found.cells[0].source.startswith("# "):
+            reading.refuse(self.path, "its first cell does not begin with a heading", "begin it with `# TITLE`")
+        return found
 
     @cached_property
     def title(self) -> str:

@@ -28,7 +28,11 @@ def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str,
     """The first page: what holds, one figure, a way into each notebook, how to compute it all again."""
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     judged = claims.read()
-    figure = next(f for notebook in notebooks for f in notebook.figures if (f.notebook, f.name) == SHOWN_FIRST)
+    figure = next((f for notebook in notebooks for f in notebook.figures if (f.notebook, f.name) == SHOWN_FIRST), None)
+    if figure is None:
+        raise ValueError(
+            f"{COMMITTED / '/figures/'.join(SHOWN_FIRST)}.svg: not there; the first page shows this figure"
+        )
     cards = raw('<ul class="cards">' + "".join(_card(notebook, judged, register) for notebook in notebooks) + "</ul>")
     slogan = _between(readme, "**", "**")
     about = PICTURE.sub("", _between(readme, f"**{slogan}**", "\n## ")).strip()
