@@ -16,9 +16,22 @@ SEEDS ?= 1
 JOBS ?=
 ONLY ?=
 
+# The name of a variable unless it is one word: a folder that is empty would be the system's own Python.
+not_one_word = $(if $(filter 1,$(words $($(1)))),,$(1))
 ifneq ($(filter-out help lock clean,$(MAKECMDGOALS)),)
-ifeq ($(wildcard requirements/$(LOCK).lock),)
-$(error LOCK=$(LOCK): there is no requirements/$(LOCK).lock; say LOCK=cpu or LOCK=gpu)
+ifneq ($(filter-out cpu gpu,$(LOCK))$(words $(LOCK)),1)
+$(error LOCK=$(LOCK): there is no such environment; say LOCK=cpu or LOCK=gpu)
+endif
+ifeq ($(strip $(TORCH)),)
+$(error TORCH= is empty, and nothing here runs without torch; leave TORCH out for $(TORCH_KEPT), or give the arguments of pip for \
+a build: TORCH="$(TORCH_DEFAULT)")
+endif
+ifneq ($(findstring ',$(TORCH))$(findstring ",$(TORCH)),)
+$(error TORCH=$(TORCH): quotation marks within it; write the arguments of pip without them)
+endif
+WRONG := $(strip $(foreach name,VENV VENV_BATCH VENV_VLLM VENV_BENCH,$(call not_one_word,$(name))))
+ifneq ($(WRONG),)
+$(error $(WRONG): empty, or with spaces in it; name one folder, such as VENV=.venv (is a conda environment active?))
 endif
 endif
 
@@ -108,7 +121,6 @@ clean: ## remove .venv, .venv-batch, .venv-vllm, .venv-bench, caches and results
 
 $(READY): requirements/$(LOCK).lock requirements/install.sh pyproject.toml $(if $(TORCH_CHANGED),FORCE)
 	@requirements/install.sh "$(VENV)" "$(LOCK)" "$(TORCH)"
-	@rm -f "$(VENV)"/.ready-*
 	@if [ '$(TORCH)' = '$(TORCH_DEFAULT)' ]; then rm -f "$(VENV)/.torch"; else echo '$(TORCH)' > "$(VENV)/.torch"; fi
 	@touch "$@"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -18,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("cpu", "gpu", "batch", "vllm-cpu")
 CUDA = re.compile(r"nvidia|triton|cuda|cupy")
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 
 
 def read_lock(name: str) -> list[tuple[Requirement, list[str]]]:
@@ -162,3 +165,145 @@ def test_licence_is_the_full_apache_text() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
     assert len(text) > 11_000
+
+
+# What follows sets up environments in which nothing is installed: uv and the Python of the environment only note it.
+
+UV = """#!/bin/sh
+echo "uv $*" >> "$CALLS"
+if [ "$1" = venv ]; then
+    for folder; do :; done
+    mkdir -p "$folder/bin" && touch "$folder/pyvenv.cfg" && cp "$STUB" "$folder/bin/python"
+fi
+case "$*" in *unobtainable*) echo "no such build" >&2; exit 1 ;; esac
+"""
+PYTHON = f"""#!/bin/sh
+PYTHONPATH="$TORCH_AT" exec "{sys.executable}" "$@"
+"""
+TORCH = "__version__ = '{version}'\nclass version: cuda = None\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What a set-up reads, with programs that install nothing."""
+    place = tmp_path / "checkout"
+    (place / "requirements").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "requirements/install.sh", "requirements/cpu.lock"):
+        shutil.copy(ROOT / name, place / name)
+    (tmp_path / "bin").mkdir()
+    for path, text in ((tmp_path / "bin" / "uv", UV), (tmp_path / "python", PYTHON)):
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    give_torch(place, "2.13.0")
+    return place
+
+
+def give_torch(checkout: Path, version: str | None) -> None:
+    """Let the environment's torch be of this version; None: it cannot be imported."""
+    text = TORCH.format(version=version) if version else "raise ImportError('no shared library')"
+    (checkout.parent / "torch.py").write_text(text, encoding="utf-8")
+
+
+def make(checkout: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What `make setup` does there."""
+    near = checkout.parent
+    stubs = {
+        "PATH": f"{near / 'bin'}:/usr/bin:/bin",
+        "CALLS": near / "calls",
+        "STUB": near / "python",
+        "TORCH_AT": near,
+    }
+    found = {"HOME": near, **stubs, **environment}
+    asked = ["make", "setup", *words]
+    return subprocess.run(asked, cwd=checkout, env=found, capture_output=True, text=True, check=False)
+
+
+def installed(checkout: Path) -> str:
+    """What was installed so far."""
+    calls = checkout.parent / "calls"
+    return calls.read_text(encoding="utf-8") if calls.exists() else ""
+
+
+def is_ready(checkout: Path) -> bool:
+    return any((checkout / ".venv").glob(".ready*"))
+
+
+@needs_make
+def test_a_set_up_installs_torch_then_the_lock_then_the_package_once(checkout: Path) -> None:
+    done = make(checkout)
+    assert done.returncode == 0, done.stderr
+    order = [installed(checkout).index(word) for word in ("torch==2.13.0", "--require-hashes", " -e ")]
+    assert order == sorted(order) and is_ready(checkout)
+    before = installed(checkout)
+    assert make(checkout).returncode == 0 and installed(checkout) == before
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["TORCH="], "TORCH= is empty"),
+        (["TORCH=  "], "TORCH= is empty"),
+        (["TORCH=numpy"], "TORCH=numpy names no torch"),
+        (["TORCH=torhc==2.13.0"], "TORCH=torhc==2.13.0 names no torch"),
+        (["TORCH=torch==2.13.0 --extra-index-url 'x'"], "quotation marks"),
+        (["LOCK=nothing"], "say LOCK=cpu or LOCK=gpu"),
+        (["LOCK=batch"], "say LOCK=cpu or LOCK=gpu"),
+        (["LOCK="], "say LOCK=cpu or LOCK=gpu"),
+        (["LOCK=cpu gpu"], "say LOCK=cpu or LOCK=gpu"),
+        (["VENV="], "VENV: empty"),
+        (["VENV=a b"], "VENV: empty, or with spaces"),
+        (["PYTHON=/nowhere/python"], "PYTHON=/nowhere/python is no Python"),
+        (["PYTHON=/no where/python"], "PYTHON=/no where/python is no Python"),
+    ],
+)
+def test_a_set_up_that_cannot_work_is_refused_before_anything_is_installed(
+    checkout: Path, words: list[str], said: str
+) -> None:
+    done = make(checkout, *words)
+    assert done.returncode != 0 and said in done.stderr
+    assert installed(checkout) == "" and not (checkout / ".venv").exists()
+
+
+@needs_make
+def test_an_empty_torch_in_the_environment_is_refused_and_what_is_ready_stays_so(checkout: Path) -> None:
+    assert make(checkout).returncode == 0
+    before = installed(checkout)
+    done = make(checkout, TORCH="")
+    assert done.returncode != 0 and "TORCH= is empty" in done.stderr
+    assert make(checkout, "TORCH=torhc").returncode != 0
+    assert installed(checkout) == before and is_ready(checkout)
+
+
+@needs_make
+def test_a_set_up_that_ends_half_way_is_not_ready_whatever_it_was_before(checkout: Path) -> None:
+    assert make(checkout).returncode == 0
+    done = make(checkout, "TORCH=torch==2.13.0+unobtainable")
+    assert done.returncode != 0 and "cannot be installed" in done.stderr and not is_ready(checkout)
+    assert make(checkout).returncode == 0 and is_ready(checkout)
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("version", "said"), [(None, "no torch that can be imported"), ("2.5.0", "is torch 2.5.0, and torch")]
+)
+def test_an_environment_without_a_torch_that_fits_never_counts_as_ready(
+    checkout: Path, version: str | None, said: str
+) -> None:
+    give_torch(checkout, version)
+    done = make(checkout)
+    assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+    assert not is_ready(checkout)
+
+
+@needs_make
+def test_an_environment_of_an_old_python_is_left_alone(checkout: Path) -> None:
+    mine = checkout / "mine" / "bin"
+    mine.mkdir(parents=True)
+    (mine.parent / "pyvenv.cfg").touch()
+    (mine.parent / "precious").touch()
+    (mine / "python").write_text('#!/bin/sh\ncase "$2" in *sys.exit*) exit 1 ;; esac\necho 3.9.2\n', encoding="utf-8")
+    (mine / "python").chmod(0o755)
+    done = make(checkout, "VENV=mine")
+    assert done.returncode != 0 and "mine holds Python 3.9.2" in done.stderr
+    assert (mine.parent / "precious").exists() and installed(checkout) == ""

@@ -130,11 +130,13 @@ def _records(notebook: Notebook) -> str:
 
 
 def _seed(folder: Path) -> str:
-    run = reading.mapping(folder / "run.json", ["seed", "identity", "params"])
+    run = record.read(folder)
+    if run is None:
+        reading.refuse(folder / "run.json", "not there", reading.RESTORE)
     here = "/".join(folder.parts[-3:])
     links = " · ".join(f'<a href="{here}/{name}">{name}</a>' for name in RECORD_FILES if (folder / name).exists())
-    steps = run["params"]["train"]["steps"]
-    return f"<tr><td>{run['seed']}</td><td><code>{run['identity']}</code></td><td>{steps}</td><td>{links}</td></tr>"
+    steps = record.flatten(run.params).get("train.steps", "")
+    return f"<tr><td>{run.seed}</td><td><code>{run.identity}</code></td><td>{steps}</td><td>{links}</td></tr>"
 
 
 def _module(path: Path) -> str:
