@@ -94,6 +94,23 @@ def test_token_ids_of_another_vocabulary_are_refused(tmp_path: Path) -> None:
         shelf(tmp_path).take([0], other)
 
 
+def test_a_part_that_is_missing_or_damaged_is_named_and_nothing_else_stands_in_for_it(tmp_path: Path) -> None:
+    shelf(tmp_path)
+    whole = stored.part(tmp_path, 2).read_bytes()
+    with pytest.raises(ValueError, match=r"part-000004\.parquet: not there, and the responses are 4 parts; delete"):
+        stored.Stored(tmp_path, parts=4)
+    for content in (whole[:-20], b"version https://git-lfs.github.com/spec/v1\n", b""):
+        stored.part(tmp_path, 2).write_bytes(content)
+        with pytest.raises(ValueError, match=r"part-000002\.parquet: not readable as parquet.*delete"):
+            stored.Stored(tmp_path)
+    stored.part(tmp_path, 2).write_bytes(whole[:200] + bytes(200) + whole[400:])
+    with pytest.raises(ValueError, match=r"part-000002\.parquet: not readable as parquet.*delete"):
+        stored.Stored(tmp_path).take([3], TOKENIZER)
+    stored.part(tmp_path, 2).unlink()
+    with pytest.raises(ValueError, match=r"part-000002\.parquet: not there, and the responses are"):
+        stored.Stored(tmp_path)
+
+
 def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no stored responses; run the arm"):
         stored.Stored(tmp_path)

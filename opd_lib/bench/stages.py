@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from opd_lib.bench import child
 from opd_lib.report import reading
 
 
@@ -20,7 +21,7 @@ def write(results: Path, seed: int, path: Path) -> None:
             found[record.parents[2].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    child.require_writable(path)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("notebook", "stage", "seconds"))

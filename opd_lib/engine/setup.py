@@ -97,7 +97,12 @@ def needs_recompute(spec: RunSpec) -> bool:
 def shelf(spec: RunSpec) -> stored.Stored | None:
     """The responses that an earlier run has stored, None for a run that learns from others."""
     written = spec.parents.get("rollouts")
-    return stored.Stored(written.made(stored.FOLDER) or written.folder / stored.FOLDER) if written else None
+    if written is None:
+        return None
+    probe = written.params.probe
+    return stored.Stored(
+        written.made(stored.FOLDER) or written.folder / stored.FOLDER, probe.batches if probe else None
+    )
 
 
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:

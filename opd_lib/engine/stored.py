@@ -7,7 +7,8 @@ Token ids are stored, never text to be tokenised again: a response means what it
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +72,39 @@ def schema(vocabulary: bytes) -> pa.Schema:
     return pa.schema(kinds | {"finished": pa.bool_(), "reward": pa.float32()}, {VOCABULARY: vocabulary})
 
 
-class Stored:
-    """The responses of a folder of parts in the order they were written. Raises ValueError for a folder without any."""
+@contextmanager
+def readable(place: Path, folder: Path) -> Iterator[None]:
+    """Let what pyarrow says of a damaged file be a ValueError that names the place, and how to write it again."""
+    import pyarrow as pa
 
-    def __init__(self, folder: Path) -> None:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{place}: not readable as parquet ({error}); {again(folder)}") from error
+
+
+def again(folder: Path) -> str:
+    """The remedy of damaged responses: the run that wrote them writes them once more."""
+    return f"delete {folder.parent} and run the arm again that writes it"
+
+
+class Stored:
+    """The responses of a folder of parts in the order they were written; `parts`: how many there must be, if known.
+
+    Raises ValueError for a folder without any, for a part that is missing among them, and for a damaged one.
+    """
+
+    def __init__(self, folder: Path, parts: int | None = None) -> None:
         import pyarrow.parquet as pq
 
         found = sorted(folder.glob("part-*.parquet"))
-        self._parts = [(path, int(pq.read_metadata(path).num_rows)) for path in found]
+        whole = [part(folder, batch) for batch in range(1, (parts or len(found)) + 1)] if found else []
+        if missing := [path for path in whole if path not in found]:
+            raise ValueError(f"{missing[0]}: not there, and the responses are {len(whole)} parts; {again(folder)}")
+        self._parts = []
+        for path in found:
+            with readable(path, folder):
+                self._parts.append((path, int(pq.read_metadata(path).num_rows)))
         self.folder, self.n_rows = folder, sum(size for _, size in self._parts)
         if not self.n_rows:
             raise ValueError(f"{folder}: no stored responses; run the arm of probe kind rollouts that writes them")
@@ -106,7 +132,10 @@ class Stored:
         for path, size in self._parts:
             here = [number for number in set(wanted) if begin <= number < begin + size]
             if here:
-                table = pq.read_table(path)
+                with readable(path, self.folder):
+                    table = pq.read_table(path)
+                if missing := set(table.schema.names) ^ set(schema(vocabulary).names):
+                    raise ValueError(f"{path}: other columns ({', '.join(sorted(missing))}); {again(self.folder)}")
                 if (table.schema.metadata or {}).get(VOCABULARY) != vocabulary:
                     raise ValueError(
                         f"{path}: its token ids belong to another vocabulary than the student's; write the rollouts "

@@ -110,14 +110,13 @@ def with_parents(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
 def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = paths.NOTEBOOKS) -> tuple[str, ...]:
     """The experiments that have both a notebook and params at this profile, in order.
 
-    Raises ValueError for a profile without params, naming those there are.
+    Raises ValueError for a profile without params, naming those there are, and for one of no notebook in the folder.
     """
     require_profile(profile, params_root)
-    return tuple(
-        source.stem
-        for source in sorted((params_root / profile).glob("*.yaml"))
-        if (folder / f"{source.stem}.ipynb").exists()
-    )
+    names = [source.stem for source in sorted((params_root / profile).glob("*.yaml"))]
+    if found := tuple(name for name in names if (folder / f"{name}.ipynb").exists()):
+        return found
+    raise ValueError(f"{folder}: no notebook of {params_root / profile}, which has params of {', '.join(names)}")
 
 
 def require_profile(profile: str, params_root: Path = paths.PARAMS) -> None:
@@ -130,8 +129,6 @@ def require_profile(profile: str, params_root: Path = paths.PARAMS) -> None:
 
 def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     """The named notebooks in their order, all when none is named. Raises ValueError for an unknown name."""
-    if not known:
-        raise ValueError("no notebook has params at this profile; see notebooks/ and params/")
     wanted = known if only is None else tuple(only)
     for name in wanted:
         if name not in known:
@@ -146,7 +143,9 @@ def experiments(
     seeds: tuple[int, ...] | None = None,
     params_root: Path = paths.PARAMS,
 ) -> tuple[Experiment, ...]:
-    """These experiments with the same seeds and results folder."""
+    """These experiments with the same seeds and results folder. Raises ValueError for results in a file."""
+    if results is not None and results.is_file():
+        raise ValueError(f"--results {results}: is a file, so records cannot be written or read there; name a folder")
     return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in names)
 
 
