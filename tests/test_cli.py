@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from opd_lib.report import record
-from opd_lib.run import compare, evidence, options, refresh
+from opd_lib.run import compare, evidence, options, refresh, streams
 from opd_lib.run.cli import app
 
 RUN = ("run", micro.MODELS, "student", "0")
@@ -87,6 +91,73 @@ def test_bad_input_is_one_message_and_overwrites_nothing(
     assert all(word in result.stderr for word in said), result.stderr
     assert result.stderr.startswith("error: ") and "Traceback" not in result.output
     assert {path: text for path, text in contents(world).items() if path in before} == before
+
+
+@pytest.mark.parametrize("command", ["status", "reproduce --dry-run", "reproduce", "figures", "compare", "claims"])
+@pytest.mark.parametrize("profile", ["huge", "", "claims", "..", "../tiny"])
+def test_an_unknown_profile_is_refused_with_those_there_are(command: str, profile: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--profile", profile])
+    assert result.exit_code == 1 and result.stderr.startswith(f"error: --profile {profile}: "), result.stderr
+    assert result.stderr.count("\n") == 1 and "paper" in result.stderr and "tiny" in result.stderr
+
+
+def test_claims_of_a_folder_that_is_not_there_are_not_judged(tmp_path: Path) -> None:
+    for words in (["--results", str(tmp_path / "reslts")], ["--profile", "gpu-math", "--results", str(tmp_path)]):
+        result = CliRunner().invoke(app, ["claims", *words])
+        assert result.exit_code == 1 and "no such folder, so no records to judge" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("status",), ("reproduce", "--dry-run"), ("figures",)])
+def test_results_that_are_a_file_are_refused(world: Path, words: tuple[str, ...]) -> None:
+    micro.write_notebook(world, micro.MODELS)
+    in_the_way(world)
+    result = opd(world, *words, "--notebooks", str(world / "notebooks"))
+    assert result.exit_code == 1 and f"--results {world / 'results'}: is a file" in result.stderr
+
+
+SHELL = [
+    ("| true", streams.READER_GONE, ""),
+    (">&-", 0, ""),
+    ("<&- >&- 2>&-", 0, ""),
+    ("> /dev/full", 1, "error: [Errno 28] No space left on device\n"),
+    ("--profile nope > /dev/full", 1, "error: --profile nope: "),
+]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("rest", "code", "said"), SHELL)
+def test_standard_output_that_nobody_reads_is_quiet(world: Path, rest: str, code: int, said: str) -> None:
+    if "/dev/full" in rest and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = in_shell(f"status --params {world}/params --results {world}/results {rest}", world)
+    assert done.returncode == code and done.stderr.startswith(said), done.stderr
+    assert bool(said) == bool(done.stderr) and done.stderr.count("\n") == bool(said)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_terminal_of_few_characters_shows_what_it_can(world: Path, encoding: str) -> None:
+    said = f"status --params {world}/params --results {world}/results --only {micro.MODELS}"
+    done = in_shell(said, world, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "00_models/student/seed0" in done.stdout and "3 missing" in done.stdout
+
+
+def in_shell(words: str, world: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command among others of a shell."""
+    micro.write_notebook(world, micro.MODELS)
+    command = words.replace("status", f"status --notebooks {world}/notebooks", 1)
+    asked = ["bash", "-c", f"set -o pipefail; {sys.executable} -m opd_lib.run.cli {command}"]
+    found = os.environ | environment
+    return subprocess.run(asked, capture_output=True, encoding="utf-8", errors="replace", env=found, check=False)
+
+
+def test_closed_streams_are_not_given_to_the_next_file(tmp_path: Path) -> None:
+    opened = f"open({str(tmp_path / 'a')!r}, 'w')"
+    code = f"from opd_lib.run import streams; streams.settle(); assert {opened}.fileno() > 2"
+    command = f"{sys.executable} -c {shlex.quote(code)} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -176,6 +247,7 @@ def test_readme_tables_stand_between_their_markers(tmp_path: Path) -> None:
 
 
 def test_claims_are_judged_from_a_results_folder(world: Path) -> None:
+    (world / "results" / "tiny").mkdir(parents=True)
     result = CliRunner().invoke(app, ["claims", "--results", str(world / "results")])
     assert result.exit_code == 0, result.output
     table = pd.read_csv(world / "results" / "tiny" / "claims.csv")

@@ -138,8 +138,13 @@ def test_a_folder_is_read_and_an_unknown_name_refused(tmp_path: Path) -> None:
     assert shape.layers == 2 and shape.kv_width == 32
     assert estimate.shapes(spec) == memory.shapes(spec) == {"student": shape, "teacher": shape}
     unknown = params.load("05_overlap_tokens", "paper", {"student": "nobody/nothing"}, results=tmp_path / "results")
-    with pytest.raises(ValueError, match="nobody/nothing: no shape known for planning"):
+    said = r"paper/05_overlap_tokens\.yaml, arm overlap: student: nobody/nothing: no shape known for planning"
+    with pytest.raises(ValueError, match=said):
         estimate.shapes(unknown.spec("overlap", 0))
+    (tmp_path / "mine" / "config.json").write_text("[]")
+    for read in (estimate.shapes, memory.shapes):
+        with pytest.raises(ValueError, match=r"mine/config\.json: "):
+            read(spec)
 
 
 def test_enough_memory_keeps_activations_less_recomputes_them_too_little_is_refused(tmp_path: Path) -> None:

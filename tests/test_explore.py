@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,111 @@ def test_no_word_of_a_model_becomes_markup(tmp_path: Path) -> None:
         row["prompt"] = "<img src=x onerror=alert(1)>"
     page = explore.tokens([kept.record(tmp_path, "a", rows)]).html
     assert page.count("</script>") == 1 and page.endswith("</script>") and "<img" not in page and "<b>" not in page
+
+
+STRANGE = [
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\r",
+    "\0",
+    "\u202e",
+    "</script><script>alert(1)</script>",
+    "<!--",
+    "]]>",
+    "\ufeff",
+]
+"""Tokens that end lines for some readers, end scripts, turn text around."""
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_strange_tokens_are_shown_as_they_are(tmp_path: Path, escaped: bool) -> None:
+    rows = kept.rows(1, steps=(0,), n=12, words=STRANGE)
+    record = kept.record(tmp_path, "a", rows)
+    text = "".join(json.dumps(row, ensure_ascii=escaped) + "\n" for row in rows)
+    (record.folder / "tokens.jsonl").write_text(text, encoding="utf-8")
+    assert [row["tokens"] for row in record.tokens()] == [row["tokens"] for row in rows]
+    explorer = explore.tokens([record])
+    content = kept.unpacked(explorer.html)
+    assert [[content["words"][i] for i in row["tokens"]] for row in content["rows"]] == [row["tokens"] for row in rows]
+    page = explorer.save(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("</script>") == 1 and "<!--" not in page and "alert(1)<" not in page
+    assert set(token_quantities.worst([record], n=20)["token"]) <= set(STRANGE)
+
+
+def test_halves_of_characters_and_numbers_that_are_none_are_shown_as_unknown(tmp_path: Path) -> None:
+    rows = kept.rows(1, steps=(0,), n=12)
+    rows[0]["tokens"][:2] = ["\ud83d", "\ud83d\ude00"]
+    rows[0]["teacher_logp"][:3] = [math.nan, math.inf, -math.inf]
+    rows[0]["top_student"][0][0] = math.nan
+    explorer = explore.tokens([kept.record(tmp_path, "a", rows)])
+    content = kept.unpacked(explorer.html)
+    first, keys = content["rows"][0], [each["key"] for each in content["quantities"]]
+    assert [content["words"][i] for i in first["tokens"][:2]] == ["\ufffd", "\U0001f600"]
+    for key in ("teacher_logp", "teacher_minus_student"):
+        assert [value is None for value in first["values"][keys.index(key)]] == [True] * 3 + [False] * 9
+    assert first["student"][0][0] is None
+    assert "\ufffd" in explorer.save(tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def changed(**fields: Any) -> Callable[[list[dict[str, Any]]], None]:
+    """The second row with other fields; `...` takes one away."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        for name, value in fields.items():
+            if value is ...:
+                del rows[1][name]
+            else:
+                rows[1][name] = value(rows[1][name]) if callable(value) else value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *((changed(**{name: ...}), f"no {name}; it has") for name in ("step", "prompt", "reward", "tokens", "problem")),
+        *((changed(**{name: None}), f"{name}: None is no") for name in ("step", "answer", "finished", "test_set")),
+        (changed(reward=math.nan), "reward: None is no number"),
+        (changed(tokens=[1, 2]), "student_logp: not one entry for each of 2 tokens"),
+        (changed(teacher_logp=lambda values: values[:-1]), "teacher_logp: not one entry for each of 31 tokens"),
+        (changed(overlap=lambda values: ["x", *values[1:]]), "overlap: 'x' is no number"),
+        (changed(tokens=lambda words: [7, *words[1:]]), "tokens: not all of them are texts"),
+        (changed(top=lambda lists: [[7], *lists[1:]]), "top: not a list of tokens at every position"),
+        (changed(top_teacher=lambda lists: [[0.5], *lists[1:]]), "top_teacher: not one probability for each token"),
+    ],
+)
+def test_a_row_that_is_none_is_named_with_its_file_and_line(
+    tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], said: str
+) -> None:
+    rows = kept.rows(1, steps=(0, 20))
+    change(rows)
+    record = kept.record(tmp_path, "a", rows)
+    for read in (lambda: explore.tokens([record]), lambda: token_quantities.worst([record])):
+        with pytest.raises(ValueError, match=rf"^{record.folder}/tokens\.jsonl, line 2: {said}.*; take it back"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda text: text[:-30], ", line 6: cut off"),
+        (lambda text: text[:-1], ", line 6: cut off"),
+        (lambda text: text.replace("\n", "\n\n", 1), ", line 2: no JSON"),
+        (lambda text: "[]\n" + text, ", line 1: a JSON object is expected, not list"),
+        (lambda text: "<<<<<<< HEAD\n" + text, ", line 1: an unmerged conflict"),
+        (lambda text: "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ": only a pointer of Git LFS"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tokens", "rollouts"])
+def test_a_damaged_file_of_responses_is_named_with_its_line(
+    tmp_path: Path, name: str, damage: Callable[[str], str], line: str
+) -> None:
+    record = kept.record(tmp_path, "a", kept.rows(1, steps=(0, 20)))
+    text = (record.folder / "tokens.jsonl").read_text(encoding="utf-8")
+    (record.folder / f"{name}.jsonl").write_text(damage(text), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"^{record.folder}/{name}\.jsonl{line}.*; "):
+        record.tokens() if name == "tokens" else record.examples()
 
 
 def test_what_is_embedded_is_compact(tmp_path: Path) -> None:

@@ -52,6 +52,17 @@ def figures(world: Path, *words: str) -> Result:
     return opd(world, "figures", *places, *words)
 
 
+def test_a_place_for_figures_that_is_a_file_is_refused_before_anything_is_drawn(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redraw, "draw", lambda *args, **options: pytest.fail("something was drawn"))
+    (drawn / "file").write_text("mine")
+    for place in ("file", "file/below/it"):
+        said = figures(drawn, "--output", str(drawn / place))
+        assert said.exit_code == 1 and f"--output {drawn / place}: {drawn / 'file'} is a file" in said.stderr
+    assert (drawn / "file").read_text() == "mine"
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

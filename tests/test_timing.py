@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from opd_lib.bench import case, entrants, timed_step, timing, worker
+from opd_lib.bench import case, child, entrants, timed_step, timing, worker
 from opd_lib.bench.case import Case
 from opd_lib.engine import models
 from opd_lib.maths import catalogue, cost
@@ -153,6 +153,18 @@ def test_trl_finds_our_loss_and_norm(pair: Case) -> None:
     for mine, its in zip(ours, theirs, strict=True):
         assert its["loss"] == pytest.approx(mine["loss"], rel=1e-5)
         assert its["norm"] == pytest.approx(mine["norm"], rel=1e-5)
+
+
+def test_where_no_table_can_be_written_nothing_is_timed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file" / "steps.csv", tmp_path / "file" / "below" / "steps.csv"):
+        with pytest.raises(ValueError, match=rf"^{place}: cannot be written .*--results"):
+            child.require_writable(place)
+    child.require_writable(tmp_path / "new" / "steps.csv")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new" / "steps.csv").write_text("a\n")
+    child.require_writable(tmp_path / "new" / "steps.csv")
+    assert (tmp_path / "new" / "steps.csv").read_text() == "a\n"
 
 
 def test_what_cannot_be_timed_is_refused(pair: Case) -> None:
