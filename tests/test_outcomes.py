@@ -52,7 +52,7 @@ def test_recovery_is_the_share_of_the_lead_and_undefined_without_one():
 
 
 def test_a_teacher_without_evaluations_is_refused():
-    with pytest.raises(ValueError, match=r"teachers \['stronger'\] have no evaluations; there are strong, weak"):
+    with pytest.raises(ValueError, match=r"teachers \['stronger'\] have no evaluations; there are strong, weak; give"):
         outcomes.recovery(EVALS, MODELS, {"success": "stronger"})
 
 

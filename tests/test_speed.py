@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from opd_lib.bench import compare, entrants, stages, worker
+from opd_lib.bench import command, compare, entrants, stages, worker
 from opd_lib.bench.workload import Size, Workload
 from opd_lib.report import speed, targets
+from opd_lib.run.cli import app
 
 linux = pytest.mark.skipif(not worker.STATUS.exists(), reason="memory is read from Linux's /proc")
 SMALL = Size(vocabulary=60, sequences=3, prompt=4, response=7, layers=2, student=16, teacher=24)
@@ -217,6 +219,21 @@ def test_repetitions_are_numbered_within_what_a_figure_compares() -> None:
 def test_measurements_that_are_not_there_are_one_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"steps\.csv: no such file; `make bench` measures it"):
         speed.read(tmp_path)
+
+
+def test_a_benchmark_that_lacks_its_packages_or_a_place_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "carry_out", lambda *args: pytest.fail("something was measured"))
+    (tmp_path / "file").write_text("mine")
+    for missing, said in (({"trl"}, "needs trl; say `make bench`"), (set(), "file/steps.csv: cannot be written")):
+        monkeypatch.setattr(command, "find_spec", lambda name, missing=missing: None if name in missing else name)
+        result = CliRunner().invoke(app, ["bench", "--results", str(tmp_path / "file")])
+        assert result.exit_code == 1 and said in result.stderr
+    for words in (["--jobs", "0"], ["--seed", "-1"]):
+        assert CliRunner().invoke(app, ["bench", *words]).exit_code == 2
+    result = CliRunner().invoke(app, ["bench", "--stages-of", str(tmp_path), "--results", str(tmp_path)])
+    assert result.exit_code == 1 and f"{tmp_path}: no record of seed 0" in result.stderr
 
 
 def test_seconds_are_summed_by_notebook_and_stage(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,8 @@ def bench(
 
         stages.write(stages_of, seed, results / speed.STAGES)
         return
+    if missing := [name for name in ("trl", "liger_kernel") if not find_spec(name)]:
+        raise ValueError(f"the benchmark needs {', '.join(missing)}; say `make bench`, or install the extra `bench`")
     from opd_lib.bench import child, compare
 
     child.require_writable(results / speed.STEPS)

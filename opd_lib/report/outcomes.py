@@ -41,7 +41,10 @@ def recovery(evals: pd.DataFrame, model_evals: pd.DataFrame, teachers: Mapping[s
     known = {name for name, _ in scores}
     missing = sorted(set(teachers.values()) - known)
     if missing:
-        raise ValueError(f"teachers {missing} have no evaluations; there are {', '.join(sorted(known)) or 'none'}")
+        raise ValueError(
+            f"teachers {missing} have no evaluations; there are {', '.join(sorted(known)) or 'none'}; give the tables of "
+            "launch.parents(experiment)"
+        )
     table = accuracy(evals)
     names = table["arm"].map(teachers)
     table["teacher"] = [scores.get((name, seed), math.nan) for name, seed in zip(names, table["seed"], strict=True)]
@@ -51,7 +54,12 @@ def recovery(evals: pd.DataFrame, model_evals: pd.DataFrame, teachers: Mapping[s
 
 
 def initial(steps: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """arm, seed and these columns at the first training step: what could be known before training."""
+    """arm, seed and these columns at the first training step: what could be known before training.
+
+    Raises ValueError for a column that the steps have not.
+    """
+    if missing := [name for name in columns if name not in steps]:
+        raise ValueError(f"steps: no column {', '.join(missing)}; ask for it with diagnose.ks, or run again")
     first = steps["step"] == steps.groupby(RUN)["step"].transform("min")
     return steps.loc[first, [*RUN, *columns]].reset_index(drop=True)
 

@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from opd_lib.maths import stats
 from opd_lib.report.quantities import end_of
+from opd_lib.report.reference import FILE
 
 MISSING = "–"
 
@@ -163,7 +164,8 @@ def hyper_parameters(reference_table: pd.DataFrame, ours: Mapping[str, object]) 
     """
     unknown = sorted(set(ours) - set(reference_table["item"]))
     if unknown:
-        raise ValueError(f"items {unknown} are not in the paper's table; use {sorted(reference_table['item'])}")
+        where = reference_table.attrs.get(FILE, "the paper's table")
+        raise ValueError(f"{where}: has no items {unknown}; use {sorted(reference_table['item'])}")
     return pd.DataFrame(
         {
             "item": reference_table["item"],
