@@ -73,7 +73,7 @@ def equal(answer: str, gold: str) -> bool:
     stated, right = read(answer), read(gold)
     if stated.letter and right.letter and (stated.bare or right.bare or stated.letter != right.letter):
         return stated.letter == right.letter
-    if _squeezed(stated.text) == _squeezed(right.text):
+    if _tokens(stated.text) == _tokens(right.text):
         return not _other_measure(stated, right)
     if stated.word or right.word:
         words = [statement.text.rstrip(".").casefold() for statement in (stated, right)]
@@ -105,10 +105,7 @@ def _readings(stated: Statement, right: Statement) -> list[tuple[str, str]]:
 
 
 def _same(answer: str, gold: str) -> bool:
-    """Whether two values are equal: ratios and equations by their rules, all else by `_verified`."""
-    terms, right_terms = ratio(answer), ratio(gold)
-    if terms or right_terms:
-        return _same_ratio(answer, gold, terms, right_terms)
+    """Whether two values are equal: equations and ratios by their rules, all else by `_verified`."""
     answer, gold = (both_signs(_member_of(text)) for text in (answer, gold))
     values, golds = listed(answer), listed(gold)
     is_equation, is_gold_equation = (any(len(sides(text)) > 1 for text in texts) for texts in (values, golds))
@@ -116,6 +113,9 @@ def _same(answer: str, gold: str) -> bool:
         return _states(values, gold)
     if is_gold_equation and not is_equation:
         return _states(golds, answer)
+    terms, right = ratio(answer), ratio(gold)
+    if terms or right:
+        return _same_ratio(answer, gold, terms, right)
     return _verified(answer, gold)
 
 
@@ -129,7 +129,7 @@ def _states(equations: list[str], other: str) -> bool:
     if len(equations) == 1 and all(map(is_computation, parts := sides(equations[0]))):
         return all(_verified(part, other) for part in parts)
     values = [value(equation) for equation in equations]
-    return all(found is not None for found in values) and _verified(", ".join(filter(None, values)), other)
+    return all(found is not None for found in values) and _same(", ".join(filter(None, values)), other)
 
 
 def _same_ratio(answer: str, gold: str, terms: list[str] | None, right: list[str] | None) -> bool:
@@ -146,7 +146,7 @@ def _same_ratio(answer: str, gold: str, terms: list[str] | None, right: list[str
 
 def _verified(answer: str, gold: str) -> bool:
     """math-verify's verdict, but for two numbers of digits alone, pairs of other brackets, and numbers that differ."""
-    if _squeezed(answer) == _squeezed(gold):
+    if _tokens(answer) == _tokens(gold):
         return True
     left, right = literal(answer), literal(gold)
     if left is not None and right is not None:
@@ -161,9 +161,9 @@ def _verified(answer: str, gold: str) -> bool:
     )
 
 
-def _squeezed(text: str) -> str:
-    """A text without the blanks that separate nothing."""
-    return re.sub(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])", "", text)
+def _tokens(text: str) -> list[str]:
+    """A text without its blanks, numbers and commands whole."""
+    return re.findall(r"\\[A-Za-z]+|\\.|\d+|\S", text)
 
 
 def _set_and_tuple(answer: str, gold: str) -> bool:

@@ -153,8 +153,10 @@ def verify(answers: Sequence[str | None], golds: Sequence[str], cpu_seconds: flo
             verdicts[index] = stated == right
         elif gold and len(answer) <= MAX_CHARACTERS:
             pair = clean(answer), clean(gold)
-            verdicts[index] = True if pair[0].split() == pair[1].split() else None
-            pending += [(index, *pair)] if verdicts[index] is None else []
+            if pair[0] and pair[0].split() == pair[1].split():
+                verdicts[index] = True
+            else:
+                pending.append((index, *pair))
     while pending:
         judged = _judge([(answer, gold) for _, answer, gold in pending], cpu_seconds)
         for (index, _, _), verdict in zip(pending, judged, strict=False):

@@ -108,6 +108,7 @@ def read(answer: str) -> Statement:
         (alone is not None and len(text) > 1)
         or (len(text) > 3 and max(map(len, re.split("[ -]", text))) > 2)
         or text.lower() in _SHORT_WORDS
+        or re.fullmatch(r"[A-Z][a-z]{2,}", text) is not None
     )
     return Statement(letter=letter, text=text, unit=unit, word=word)
 
@@ -133,7 +134,7 @@ def value(text: str) -> str | None:
 
 def sides(text: str) -> list[str]:
     """The sides of an equation; the text alone if it is none."""
-    if re.search(r"\\(?:begin|equiv|pmod|le|ge|ne|lt|gt|leq|geq|neq)(?![a-zA-Z])|[<>]=|!=", text):
+    if re.search(r"\\begin\{(?:cases|align|array|split)|\\(?:equiv|pmod|le|ge|ne|lt|gt|leq|geq|neq)(?![a-zA-Z])|[<>]=|!=", text):
         return [text]
     parts = split(text, "=")
     return parts if all(parts) and len(split(text, "<>")) == 1 else [text]
