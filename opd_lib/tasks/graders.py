@@ -185,15 +185,16 @@ OUTCOMES = {  # by whether math-verify and exact match call a response right
 
 
 def compare_graders(
-    responses: Sequence[str], golds: Sequence[str], asked: Asked = "box", n_examples: int = 3
+    responses: Sequence[str | None], golds: Sequence[str], asked: Asked = "box", n_examples: int = 3
 ) -> pd.DataFrame:
     """How often math-verify and exact match call the same response right: one row per outcome.
 
+    A response that is None states no answer and is wrong; an empty gold gives no verdict.
     Columns: responses, share, no_answer and no_verdict (how many of these responses), examples ("answer | gold").
     """
     import pandas as pd
 
-    answers = [stated_answer(response, asked) for response in responses]
+    answers = [None if response is None else stated_answer(response, asked) for response in responses]
     verdicts = verify(answers, golds)
     judged = list(zip(answers, golds, verdicts, strict=True))
     rows = []

@@ -134,7 +134,9 @@ def value(text: str) -> str | None:
 
 def sides(text: str) -> list[str]:
     """The sides of an equation; the text alone if it is none."""
-    if re.search(r"\\begin\{(?:cases|align|array|split)|\\(?:equiv|pmod|le|ge|ne|lt|gt|leq|geq|neq)(?![a-zA-Z])|[<>]=|!=", text):
+    if re.search(
+        r"\\begin\{(?:cases|align|array|split)|\\(?:equiv|pmod|le|ge|ne|lt|gt|leq|geq|neq)(?![a-zA-Z])|[<>]=|!=", text
+    ):
         return [text]
     parts = split(text, "=")
     return parts if all(parts) and len(split(text, "<>")) == 1 else [text]
