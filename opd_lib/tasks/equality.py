@@ -27,8 +27,9 @@ from math_verify import verify as verified
 from math_verify.parser import NormalizationConfig
 
 from opd_lib.tasks.difference import differ
+from opd_lib.tasks.equations import both_signs, is_computation, listed, ratio, sides, value
 from opd_lib.tasks.latex import literal, scientific
-from opd_lib.tasks.statements import Statement, both_signs, is_computation, listed, ratio, read, sides, value
+from opd_lib.tasks.statements import Statement, read
 
 MEMORY_BYTES = 4 << 30  # of the grading process, address space
 ROUNDED, RELATIVE = 1e-6, 1e-5  # how far two decimals may be apart: this, and this share of the larger
@@ -125,9 +126,12 @@ def _member_of(text: str) -> str:
 
 
 def _states(equations: list[str], other: str) -> bool:
-    """Whether equations state the values of the other side, which has none."""
-    if len(equations) == 1 and all(map(is_computation, parts := sides(equations[0]))):
-        return all(_verified(part, other) for part in parts)
+    """Whether equations state the values of the other side, which has none; numbers between their sides agree."""
+    parts = sides(equations[0])
+    if len(equations) == 1 and not all(_verified(part, other) for part in parts[1:-1] if is_computation(part)):
+        return False
+    if len(equations) == 1 and is_computation(parts[0]) and is_computation(parts[-1]):
+        return _verified(parts[0], other) and _verified(parts[-1], other)
     values = [value(equation) for equation in equations]
     return all(found is not None for found in values) and _same(", ".join(filter(None, values)), other)
 
@@ -162,8 +166,8 @@ def _verified(answer: str, gold: str) -> bool:
 
 
 def _tokens(text: str) -> list[str]:
-    """A text without its blanks, numbers and commands whole."""
-    return re.findall(r"\\[A-Za-z]+|\\.|\d+|\S", text)
+    """A text without its blanks and the braces around one sign; numbers and commands are whole."""
+    return re.findall(r"\\[A-Za-z]+|\\.|\d+|\S", re.sub(r"\{(\\[A-Za-z]+|\w)\}", r" \1 ", text))
 
 
 def _set_and_tuple(answer: str, gold: str) -> bool:

@@ -91,7 +91,7 @@ def clean(answer: str) -> str:
     answer = re.sub(r"(?<!\\)(?:\$|\\[()\[\]])|\*\*", "", answer).strip(' \t\r\n"`*')
     if answer.startswith("'"):  # not the prime of f'
         answer = answer.strip("'")
-    answer = answer.removesuffix(".").strip()
+    answer = re.sub(r"(?<!\.)\.$", "", answer).strip()  # the three of 0.333... stay
     while answer.startswith("{") and len(answer) <= MAX_CHARACTERS and _closes_at_end(answer):
         answer = answer[1:-1].strip()
     return answer

@@ -16,6 +16,11 @@ from fractions import Fraction
 
 DIGITS = 100  # of a repeating decimal, or beyond the point; a longer one is left as it is
 
+STYLE = (
+    r"\\(?:text(?:bf|it|rm|normal|sf|tt|up)?|math(?:rm|bf|it|sf|normal)|mbox|hbox|operatorname\*?|boldsymbol|bm|emph)"
+)
+STYLED = re.compile(rf"{STYLE}\s*\{{([^{{}}]*)\}}")
+
 _SYMBOLS = {
     **dict.fromkeys("−–‒‐‑﹣－", "-"),
     **dict.fromkeys("⋅·∙•", r"\cdot "),
@@ -59,6 +64,10 @@ _REWRITTEN = [
         (r"\\[lr]?vert(?![a-zA-Z])", "|"),
         (r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
         (r"\\(?:text|mathrm)\{\s*,\s*\}", "{,}"),
+        (r"(=[^=]*?),?\s*\\q?quad(?![a-zA-Z])\s*(?=[^=]*=)", r"\1, "),
+        (r"\^\s*(-\d+)", r"^{\1}"),
+        (r"\\log\s*_\s*(?:e|\{e\})(?![A-Za-z])", r"\\ln"),
+        (r"^\s*\{\}|\{\}\s*$", ""),
         (r"(?<!\\)\\[,;:> ]|~|\\(?:q?quad|enspace|thinspace|medspace|thickspace|nobreakspace)(?![a-zA-Z])", " "),
         (r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])", ""),
         (r"(?<!\\)\\[$]|[€£¥₹]", ""),
@@ -66,7 +75,9 @@ _REWRITTEN = [
         (r"(\\sqrt\s*\[[^\[\]{}]*\]|\\sqrt)\s*(\d)(?!\s*\{)", r"\1{\2}"),
         (r"\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?", r"\\overline{\1\2\3}"),
         (r"\\+\s*$", ""),
-        (r"\\d?dots|\\[lc]dots|\.{3,}", r"\\ldots "),
+        (r"\\d?dots|\\[lc]dots|\.{2,}", r"\\ldots "),
+        (r"[(\[]\s*\\begin\{(?:array\}\{[^{}]*|matrix)\}", r"\\begin{pmatrix}"),
+        (r"\\end\{(?:array|matrix)\}\s*[)\]]", r"\\end{pmatrix}"),
     )
 ]
 _NOT_BEFORE = r"(?<![\d.,^_\\A-Za-z])"
