@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import micro
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -259,7 +262,7 @@ def test_data_says_what_a_set_holds(real_data: Path) -> None:
     assert "rows: 30" in said and "rows: 40" in said and "as_released: True" in said
 
 
-def stored(path: Path, **columns: list[str]) -> Path:
+def stored(path: Path, **columns: list[Any]) -> Path:
     """A parquet file of these columns."""
     pd.DataFrame(columns).to_parquet(path)
     return path
@@ -276,19 +279,49 @@ def test_grade_shows_where_the_two_graders_disagree(tmp_path: Path) -> None:
     assert r"\frac{68}{2} | 34" in "\n".join(said) and counts["neither"][1:3] == ["0.500", "1"]
 
 
+def test_a_response_or_a_gold_that_is_missing_is_counted(tmp_path: Path) -> None:
+    stored(tmp_path / "1.parquet", response=[r"\boxed{34}", None, r"\boxed{5}"], answer=["34", "34", None])
+    stored(tmp_path / "2.parquet", response=[r"\boxed{34}", "Answer: 5"], answer=[34.0, float("nan")])
+    stored(tmp_path / "3.parquet", response=[None], answer=[None])  # columns of type null
+    said = CliRunner().invoke(app, ["grade", str(tmp_path)]).output.splitlines()
+    counts = {line[:18].strip(): line[18:].split() for line in said}
+    assert [counts[name][0] for name in ("both right", "only math-verify", "only exact match", "neither")] == list(
+        "2004"
+    )
+    assert counts["both right"][1] == "0.333" and counts["neither"][1:4] == ["0.667", "2", "2"]
+
+
 def test_what_cannot_be_graded_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("no parquet")
+    (tmp_path / "none.parquet").write_bytes(b"")
     (tmp_path / "empty").mkdir()
     stored(tmp_path / "no_gold.parquet", response=["1"])
-    for words, said in (
-        (["nowhere.parquet"], "nowhere.parquet: not readable"),
-        ([str(tmp_path / "text.parquet")], "text.parquet: not readable as parquet"),
-        ([str(tmp_path / "empty")], "empty: no parquet file in this folder"),
-        ([str(tmp_path / "no_gold.parquet")], "no column answer; columns response, answer are needed"),
-        ([str(tmp_path / "no_gold.parquet"), "--asked", "both"], "'both' is unknown; choose from box, line"),
+    stored(tmp_path / "no_row.parquet", response=[], answer=[])
+    stored(tmp_path / "chat.parquet", response=[[{"content": r"\boxed{34}", "role": "assistant"}]], answer=["34"])
+    stored(tmp_path / "flags.parquet", response=["1"], answer=[True])
+    stored(tmp_path / "bytes.parquet", response=[b"\xff"], answer=["34"])
+    offsets, content = b"\0\0\0\0\2\0\0\0", b"\xff\xfe"
+    not_utf8 = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(content)])
+    pq.write_table(pa.table({"response": not_utf8, "answer": ["34"]}), tmp_path / "latin.parquet")
+    twice = pa.Table.from_arrays([pa.array(["1"])] * 3, names=["response", "response", "answer"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    for file, said in (
+        ("nowhere.parquet", "nowhere.parquet: no such file"),
+        ("text.parquet", "text.parquet: is no parquet file that can be read"),
+        ("none.parquet", "none.parquet: is no parquet file that can be read"),
+        ("empty", "empty: no parquet file in this folder"),
+        ("no_gold.parquet", "no_gold.parquet: has no column 'answer'; columns response, answer are needed"),
+        ("no_row.parquet", "no_row.parquet: no row"),
+        ("chat.parquet", "chat.parquet: column 'response' is list<"),
+        ("flags.parquet", "flags.parquet: column 'answer' is bool"),
+        ("bytes.parquet", "bytes.parquet: column 'response' is binary"),
+        ("latin.parquet", "latin.parquet: is no parquet file that can be read"),
+        ("twice.parquet", "twice.parquet: has 2 columns 'response'"),
     ):
-        result = CliRunner().invoke(app, ["grade", *words])
-        assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+        result = CliRunner().invoke(app, ["grade", str(tmp_path / file)])
+        assert result.exit_code == 1 and said in result.output and result.output.count("\n") == 1
+    result = CliRunner().invoke(app, ["grade", str(tmp_path / "no_gold.parquet"), "--asked", "both"])
+    assert result.exit_code == 1 and "'both' is unknown; choose from box, line" in result.output
 
 
 @pytest.mark.parametrize(

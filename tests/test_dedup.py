@@ -364,6 +364,16 @@ def numbers(folder: Path) -> None:
     pq.write_table(pa.table({"prompt": [1, 2]}), folder / "set.parquet")
 
 
+def twice(folder: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(["1 0"])] * 2, names=["prompt", "prompt"]), folder / "set.parquet")
+
+
+def parts(folder: Path) -> None:
+    """The messages of a model that sees pictures too: their content is a list."""
+    chats = [[{"content": [{"type": "text", "text": "1 0"}], "role": "user"}]]
+    pq.write_table(pa.table({"prompt": chats}), folder / "set.parquet")
+
+
 def silent(folder: Path) -> None:
     write(folder / "set.parquet", ["1 0", "0 1", ""], BOXED_SUFFIX)
 
@@ -392,6 +402,9 @@ BAD: list[tuple[Callable[[Path], object], dict[str, Any], list[str]]] = [
     (numbers, {}, ["set.parquet", "'prompt'", "int64"]),
     (nothing, {"column": "reward_model"}, ["'reward_model'", "ground_truth"]),
     (lambda folder: (folder / "set.parquet").write_text("question"), {}, ["set.parquet", "no parquet file"]),
+    (lambda folder: (folder / "set.parquet").write_bytes(b""), {}, ["set.parquet", "no parquet file"]),
+    (twice, {}, ["set.parquet", "2 columns 'prompt'"]),
+    (parts, {}, ["set.parquet", "'prompt'", "list<element: struct<content: list"]),
 ]
 LATER: list[tuple[Callable[[Path], object], dict[str, Any], list[str]]] = [
     (lambda folder: write(folder / "reference.parquet", []), {}, ["reference.parquet", "empty"]),
@@ -419,6 +432,35 @@ def test_bad_input_is_one_message_before_any_work(
     tmp_path: Path, spoil: Callable[[Path], object], changes: dict[str, Any], said: list[str]
 ) -> None:
     assert_refused(tmp_path, spoil, changes, said)
+
+
+MESSAGES = pa.list_(pa.struct([("content", pa.string()), ("role", pa.string())]))
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.array(["1 0", None]), r"set\.parquet: row 1 \(from 0\) has no question"),
+        (pa.array([None, None], MESSAGES), r"set\.parquet: row 0 \(from 0\) has no question"),
+        (pa.array([[{"content": "1 0", "role": "user"}], [None]], MESSAGES), r"row 1 \(from 0\) has no question"),
+        (pa.array([[{"content": None, "role": "user"}, {"content": "1 0", "role": None}]], MESSAGES), r"row 0"),
+        (NOT_UTF8, r"set\.parquet: is no parquet file that can be read"),
+    ],
+)
+def test_a_row_that_asks_nothing_or_cannot_be_read_is_one_message(tmp_path: Path, column: pa.Array, said: str) -> None:
+    pq.write_table(pa.table({"prompt": column}), tmp_path / "set.parquet")
+    with pytest.raises(ValueError, match=said):
+        left(tmp_path / "set.parquet")
+
+
+def test_a_file_whose_pages_are_spoilt_is_one_message(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.parquet", [f"{row} 0" for row in range(2000)])
+    spoilt = bytearray(path.read_bytes())
+    spoilt[100:3000] = bytes(2900)
+    path.write_bytes(spoilt)
+    with pytest.raises(ValueError, match=r"set\.parquet: is no parquet file that can be read"):
+        left(path)
 
 
 @needs_faiss

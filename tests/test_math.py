@@ -211,12 +211,39 @@ def chat(**changes: Any) -> dict[str, Any]:
         (chat(prompt=[{"role": "user", "content": " "}]), r"prompt\.only\.content: expected text or a number"),
         (chat(reward_model={"truth": "1"}), r"reward_model\.ground_truth: expected a record with 'ground_truth'"),
         (chat(reward_model={"ground_truth": None}), r"ground_truth: expected text or a number, found None"),
+        (chat(reward_model={"ground_truth": math.nan}), r"ground_truth: expected text or a number, found nan"),
+        (chat(reward_model={"ground_truth": True}), r"ground_truth: expected text or a number, found True"),
+        (chat(prompt=None), r"prompt\.only\.role: expected a list of one element, found None"),
     ],
 )  # fmt: skip
 def test_a_row_of_the_wrong_shape_names_file_row_and_column(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     write(tmp_path, "AIME24_validation.parquet", [row])
     with pytest.raises(ValueError, match=rf"AIME24_validation\.parquet.*{message}"):
         math_sets.load("aime24", str(tmp_path))
+
+
+def test_a_set_without_a_row_or_with_text_that_is_not_utf8_is_one_error(tmp_path: Path) -> None:
+    path = write(tmp_path, "AIME24_validation.parquet", [chat()])
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 0), path)
+    with pytest.raises(
+        ValueError, match=r"AIME24_validation\.parquet: is no parquet file .*\(it has no row\); fetch it"
+    ):
+        math_sets.load("aime24", str(tmp_path))
+    buffers = [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    contents = pa.Array.from_buffers(pa.string(), 1, buffers)
+    message = pa.StructArray.from_arrays([contents, pa.array(["user"])], names=["content", "role"])
+    prompts = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), message)
+    pq.write_table(table.set_column(table.column_names.index("prompt"), "prompt", prompts), path)
+    with pytest.raises(ValueError, match=r"AIME24_validation\.parquet, from row 0: holds text that is not UTF-8"):
+        math_sets.load("aime24", str(tmp_path))
+
+
+def test_a_set_none_of_whose_rows_belongs_to_it_is_an_error(tmp_path: Path) -> None:
+    rows = [{"conversations": [{"from": "human", "value": "Why?"}], "domain": "code"}]
+    write(tmp_path, math_file("openthoughts-sft"), rows)
+    with pytest.raises(ValueError, match=r"openthoughts-sft: .* holds no question of this set"):
+        math_sets.load("openthoughts-sft", str(tmp_path))
 
 
 def test_a_missing_folder_a_missing_file_and_a_broken_file_are_three_errors(tmp_path: Path) -> None:

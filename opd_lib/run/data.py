@@ -60,31 +60,26 @@ def grade(
     if asked not in (forms := ("box", "line")):
         raise ValueError(f"--asked: {asked!r} is unknown; choose from {', '.join(forms)}")
     found = responses(files)
-    table = graders.compare_graders(found["response"], found["answer"], "line" if asked == "line" else "box")
+    golds = [gold or "" for gold in found["answer"]]
+    table = graders.compare_graders(found["response"], golds, "line" if asked == "line" else "box")
     typer.echo(tables.show(table.assign(examples=table["examples"].map("; ".join)).reset_index()))
 
 
-def responses(files: Sequence[Path]) -> dict[str, list[str]]:
-    """Columns response and answer of parquet files or folders of them, in order.
+def responses(files: Sequence[Path]) -> dict[str, list[str | None]]:
+    """Columns response and answer of parquet files or folders of them, in order; None where a file holds no value.
 
-    Raises ValueError naming what is no such file, what lacks a column, and a folder without a file.
+    Raises ValueError naming what is no such file, what lacks a column or holds no texts, and what is without a row.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from opd_lib.tasks import parquet
 
-    found: dict[str, list[str]] = {"response": [], "answer": []}
+    found: dict[str, list[str | None]] = {"response": [], "answer": []}
     for given in files:
-        parts = sorted(given.glob("*.parquet")) if given.is_dir() else [given]
+        parts = sorted(path for path in given.glob("*.parquet") if path.is_file()) if given.is_dir() else [given]
         if not parts:
             raise ValueError(f"{given}: no parquet file in this folder; name one with columns {', '.join(found)}")
         for path in parts:
-            try:
-                missing = [column for column in found if column not in pq.read_schema(path).names]
-                if missing:
-                    raise ValueError(f"{path}: no column {missing[0]}; columns {', '.join(found)} are needed")
-                rows = pq.read_table(path, columns=list(found)).drop_null()
-            except (OSError, pa.ArrowInvalid) as error:
-                raise ValueError(f"{path}: not readable as parquet: {error}") from error
-            for column, values in found.items():
-                values.extend(rows[column].cast(pa.string()).to_pylist())
+            for column, values in parquet.texts(path, list(found)).items():
+                found[column] += values
+    if not found["response"]:
+        raise ValueError(f"{', '.join(map(str, files))}: no row; name files that hold responses")
     return found

@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from opd_lib.tasks import parquet
 from opd_lib.tasks.math_rows import TEMPLATES
 from opd_lib.tasks.similarity import Duplicate, Embed, Say, extra, find_duplicates, index_reference, sentence_encoder
 
@@ -83,7 +84,7 @@ def strip_as_published(text: str) -> str:
     return text.strip().removesuffix(BOXED_SUFFIX).rstrip()
 
 
-def question(cell: str | Sequence[dict[str, str]] | None) -> str:
+def question(cell: str | Sequence[dict[str, str | None] | None] | None) -> str:
     """What one row asks: a plain text, or the user messages of a chat list[{content, role}]; empty if nothing.
 
     >>> question([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}])
@@ -91,16 +92,19 @@ def question(cell: str | Sequence[dict[str, str]] | None) -> str:
     """
     if cell is None or isinstance(cell, str):
         return cell or ""
-    return "\n".join(message["content"] or "" for message in cell if message["role"] == "user")
+    return "\n".join(message["content"] or "" for message in cell if message and message["role"] == "user")
 
 
 def read(path: Path, column: str, chunk: int, strip: Strip, only: bool = False) -> Rows:
     """The rows of a parquet file (`only`: of this column alone), at most `chunk` at a time.
 
-    Raises ValueError for a row that asks nothing.
+    Raises ValueError for a row that asks nothing, and for what cannot be read.
     """
     first = 0
-    with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:  # else a whole row group is read at once
+    with (
+        parquet.readable(path),
+        pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file,  # else a whole row group is read at once
+    ):
         for batch in file.iter_batches(batch_size=chunk, columns=[column] if only else None):
             texts = [strip(question(cell)) for cell in batch.column(column).to_pylist()]
             if "" in texts:
@@ -197,16 +201,14 @@ def _check(source: Path, reference: Path, outputs: Sequence[Path], threshold: fl
             raise ValueError(f"{path}: would be written over, and is one of the sets read; name another target")
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _check_column(path: Path, column: str) -> None:
-    try:
-        schema = pq.read_schema(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: is no parquet file ({error}); write the set as parquet") from error
-    if column not in schema.names:
-        raise ValueError(f"{path}: has no column {column!r}; choose from {', '.join(schema.names)}")
-    kind = schema.field(column).type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    kind = parquet.schema(path, [column]).field(column).type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     message = kind.value_type if is_list and pa.types.is_struct(kind.value_type) else ()
-    if not is_text and not {"content", "role"} <= {field.name for field in message}:
+    is_chat = {"content", "role"} <= {field.name for field in message if _is_text(field.type)}
+    if not _is_text(kind) and not is_chat:
         raise ValueError(f"{path}: column {column!r} is {kind}; name one of texts or of chats list[{{content, role}}]")

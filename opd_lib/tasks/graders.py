@@ -1,5 +1,7 @@
 r"""Reading an answer from a response and grading it: math-verify behind one function, exact match beside it.
 
+What is done before math-verify decides and after it, so that 10\,000 is 10000 and 2⁻⁹⁸ is not 2⁻⁹⁹, says `equality`.
+
 A response states its answer in the last `\boxed{…}` that holds something, or on the last line `Answer: …`; a prompt
 asks for one of the two (`asked`), and the other counts where that one is missing.
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 Asked = Literal["box", "line"]
 
 CPU_SECONDS = 5.0  # per answer
-MEMORY_BYTES = 4 << 30  # of the grading process, address space
 MAX_CHARACTERS = 1000  # a longer answer is not parsed
 
 _BRACE = re.compile(r"(?P<box>\\{1,3}boxed\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
@@ -87,8 +88,10 @@ def clean(answer: str) -> str:
     '34'
     """
     answer = _SPECIAL_TOKEN.sub("", answer)
-    answer = re.sub(r"(?<!\\)(?:\$|\\[()\[\]])|\*\*", "", answer).strip(" \t\r\n\"'`*")
-    answer = answer.removesuffix(".").strip()
+    answer = re.sub(r"(?<!\\)(?:\$|\\[()\[\]])|\*\*", "", answer).strip(' \t\r\n"`*')
+    if answer.startswith("'"):  # not the prime of f'
+        answer = answer.strip("'")
+    answer = re.sub(r"(?<!\.)\.$", "", answer).strip()  # the three of 0.333... stay
     while answer.startswith("{") and len(answer) <= MAX_CHARACTERS and _closes_at_end(answer):
         answer = answer[1:-1].strip()
     return answer
@@ -138,7 +141,7 @@ def _evened(answer: str) -> str:
 def verify(answers: Sequence[str | None], golds: Sequence[str], cpu_seconds: float = CPU_SECONDS) -> list[bool | None]:
     """Whether each answer is equal to its gold, by math-verify; None where it gave no verdict within its limits.
 
-    No answer is a wrong one. Two plain integers are compared as such, which is what math-verify would do.
+    No answer is a wrong one. Two plain integers are compared as such, and an answer that is its gold's text is right.
     An answer of more than MAX_CHARACTERS, one that takes more than `cpu_seconds`, and an empty gold have no verdict.
     """
     verdicts: list[bool | None] = [None] * len(golds)
@@ -149,7 +152,11 @@ def verify(answers: Sequence[str | None], golds: Sequence[str], cpu_seconds: flo
         elif (stated := plain_integer(answer)) is not None and (right := plain_integer(gold)) is not None:
             verdicts[index] = stated == right
         elif gold and len(answer) <= MAX_CHARACTERS:
-            pending.append((index, clean(answer), clean(gold)))
+            pair = clean(answer), clean(gold)
+            if pair[0] and pair[0].split() == pair[1].split():
+                verdicts[index] = True
+            else:
+                pending.append((index, *pair))
     while pending:
         judged = _judge([(answer, gold) for _, answer, gold in pending], cpu_seconds)
         for (index, _, _), verdict in zip(pending, judged, strict=False):
@@ -160,40 +167,13 @@ def verify(answers: Sequence[str | None], golds: Sequence[str], cpu_seconds: flo
 
 def _judge(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[bool]:
     """math-verify's verdicts on (answer, gold) pairs, in a process of its own; fewer if one of them ended it."""
-    command = [sys.executable, "-m", "opd_lib.tasks.graders", str(cpu_seconds)]
+    command = [sys.executable, "-m", "opd_lib.tasks.equality", str(cpu_seconds)]
     lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
     done = subprocess.run(command, input=lines, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
     ready, _, verdicts = done.stdout.partition("\n")
     if ready != "ready":
         raise RuntimeError(f"the grading process did not start; is math-verify installed?\n{done.stderr[-2000:]}")
     return [verdict == "1" for verdict in verdicts.split()]
-
-
-def _serve(cpu_seconds: float) -> None:
-    """The grading process: pairs in, verdicts out, line by line; the kernel's CPU timer ends it."""
-    import logging
-    import signal
-
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
-    from math_verify import verify as equal
-
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the timer's signal ends the process, whatever was inherited
-    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is no verdict
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
-    print("ready", file=out, flush=True)
-    for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-        answer, gold = (
-            parse(f"${' '.join(text.split())}$", targets, parsing_timeout=None) for text in json.loads(line)
-        )
-        verdict = equal(gold, answer, timeout_seconds=None)
-        signal.setitimer(signal.ITIMER_PROF, 0.0)
-        print(int(verdict), file=out, flush=True)
 
 
 OUTCOMES = {  # by whether math-verify and exact match call a response right
@@ -205,15 +185,16 @@ OUTCOMES = {  # by whether math-verify and exact match call a response right
 
 
 def compare_graders(
-    responses: Sequence[str], golds: Sequence[str], asked: Asked = "box", n_examples: int = 3
+    responses: Sequence[str | None], golds: Sequence[str], asked: Asked = "box", n_examples: int = 3
 ) -> pd.DataFrame:
     """How often math-verify and exact match call the same response right: one row per outcome.
 
+    A response that is None states no answer and is wrong; an empty gold gives no verdict.
     Columns: responses, share, no_answer and no_verdict (how many of these responses), examples ("answer | gold").
     """
     import pandas as pd
 
-    answers = [stated_answer(response, asked) for response in responses]
+    answers = [None if response is None else stated_answer(response, asked) for response in responses]
     verdicts = verify(answers, golds)
     judged = list(zip(answers, golds, verdicts, strict=True))
     rows = []
@@ -230,7 +211,3 @@ def compare_graders(
             }
         )
     return pd.DataFrame(rows).set_index("outcome")
-
-
-if __name__ == "__main__":
-    _serve(float(sys.argv[1]))

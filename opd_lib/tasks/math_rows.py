@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ class Question:
 def from_file(path: Path, layout: Layout) -> Iterator[Row]:
     """The rows of a parquet file. ValueError if the file or its folder is not there or not what it should be."""
     import datasets
+    import pyarrow.parquet as pq
 
     if not path.parent.is_dir():
         raise ValueError(
@@ -102,9 +104,12 @@ def from_file(path: Path, layout: Layout) -> Iterator[Row]:
             f"task.data: {path.parent} holds no {path.name}; put the file there, or write null for the hub"
         )
     try:
+        if pq.read_metadata(path).num_rows == 0:
+            raise ValueError("it has no row")
         dataset = datasets.load_dataset("parquet", data_files=str(path), split="train")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{path}: is no parquet file that can be read ({error}); fetch it again") from error
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        raise ValueError(f"{path}: is no parquet file that can be read ({reason}); fetch it again") from error
     return read(dataset, layout, str(path))
 
 
@@ -152,7 +157,12 @@ def read(dataset: Dataset, layout: Layout, where: str) -> Iterator[Row]:
         raise ValueError(f"{where}: column {missing[0]!r} expected, found only {found}; is this the released file?")
     number = 0
     for batch in dataset.select_columns(layout.columns).with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
-        for row in batch.to_pylist():
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError as error:
+            first = f"{where}, from row {number}"
+            raise ValueError(f"{first}: holds text that is not UTF-8 ({error}); is this the released file?") from error
+        for row in rows:
             at = f"{where}, row {number}"
             number += 1
             if layout.keep and _value(row, layout.keep[0], at) != layout.keep[1]:
@@ -179,7 +189,8 @@ def _value(row: dict[str, Any], path: str, at: str) -> str:
         if not fits:
             raise ValueError(f"{at}: {path}: expected {expected}, found {repr(value)[:SHOWN]}")
         value = value[0] if step == "only" else value[int(step)] if step.isdigit() else value[step]
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not is_number and not (isinstance(value, str) and value.strip()):
         raise ValueError(f"{at}: {path}: expected text or a number, found {repr(value)[:SHOWN]}")
     return str(value)
 

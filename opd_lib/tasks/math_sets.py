@@ -159,6 +159,8 @@ def _load(name: str, data: str | None) -> tuple[tuple[Question, ...], Summary]:
     hub = entry.hub if data is None else None
     rows = from_hub(hub) if hub else from_file((ROOT / str(data)).resolve() / entry.file, entry.layout)
     questions, instructions, copies = to_questions(name, rows)
+    if not questions:
+        raise ValueError(f"{name}: {hub or entry.file} holds no question of this set; is this the released file?")
     if entry is _OPENTHOUGHTS:
         questions = deal(questions, N_COLD_START, cold_start=name == "openthoughts-sft")
     golds: dict[str, set[str]] = defaultdict(set)
