@@ -66,7 +66,7 @@ def check_others(params: Params, kind: str) -> None:
     if params.estimator == "sampled":
         raise ValueError(
             f"method.estimator: sampled, but source.kind is {kind}: only of the student's own tokens is the log-ratio "
-            "an estimate of the reverse KL; of others it is biased: use estimator: topk or full, or source.kind: student"
+            "an estimate of the reverse KL; use estimator: topk or full, or source.kind: student"
         )
 
 
@@ -81,8 +81,7 @@ REFUSALS: tuple[tuple[str, Facts, str], ...] = (
     ("stop_gradient", {"estimator": {"sampled"}, "stop_gradient": {False}},
      "a sampled token's log-ratio, differentiated, has expected gradient zero; use stop_gradient: true"),
     ("support", {"support": {"symmetric_difference"}, "size": {"all"}},
-     "lists of all {vocabulary} tokens differ nowhere, so the loss is identically zero; use estimator: topk with "
-     "1 < k < {vocabulary}"),
+     "lists of all tokens differ nowhere: identically zero; use estimator: topk with 1 < k < {vocabulary}"),
     ("tail", {"tail": {"bucket"}, "size": {"all"}}, "all {vocabulary} tokens leave no tail; use tail: drop"),
     ("normalize", {"estimator": {"topk"}, "tail": {"bucket"}, "normalize": {"weights", "both"}},
      "the tail bucket completes p and q on S to distributions; use normalize: raw"),
@@ -108,14 +107,11 @@ REFUSALS: tuple[tuple[str, Facts, str], ...] = (
      "one token of weight 1, differentiated, loses log q: blind to the teacher; use stop_gradient: true"),
     ("normalize", {"size": {"one", "some"}, "normalize": {"weights"}, "direction": {"reverse"},
                    "stop_gradient": {False}},
-     "differentiated, it falls without bound as the student leaves S, and pushes all mass out of S whatever the teacher "
-     "says; use stop_gradient: true, or normalize: both"),
+     "differentiated, it pushes all mass out of S under every teacher; use stop_gradient: true, or normalize: both"),
     ("stop_gradient", {"size": {"one"}, "support": ONE_TOKEN, "normalize": {"raw"}, "tail": {"drop"},
                        "direction": {"reverse"}, "stop_gradient": {False}},
-     "p log(p/q) of one token, differentiated, lowers p down to q/e: every teacher lowers a p above 1/e; use "
-     "stop_gradient: true, or tail: bucket"),
+     "differentiated, p log(p/q) falls until p = q/e: every teacher lowers a p above 1/e; use stop_gradient: true"),
     ("k", {"size": {"one"}, "support": {"student", "intersection"}, "normalize": {"raw", "weights"}, "tail": {"drop"},
            "direction": {"forward"}},
-     "every teacher raises the student's own token, more or less, so no teacher changes the gradient's direction; use "
-     "k > 1, or support: teacher"),
+     "the student's own token rises, and no teacher changes the gradient's direction; use k > 1, or support: teacher"),
 )  # fmt: skip
