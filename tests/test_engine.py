@@ -134,6 +134,15 @@ def test_the_highest_number_draws_nothing_that_was_cut() -> None:
         assert sampling.choose(wide_BV, highest_B, 1.0, 0.9).tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("v", [5, 2000])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_drawn_of_no_distribution_can_be_seen(v: int, bad: float) -> None:
+    logits_BV = torch.zeros(2, v)
+    logits_BV[1, 2] = bad
+    token_B, logp_B = sampling.drawn(logits_BV, torch.tensor([0.3, 0.3]), 1.0, 0.9)
+    assert logp_B.isfinite().tolist() == [True, False] and int(token_B.max()) < v
+
+
 def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: sources.Model) -> None:
     together = sampled(student)
     questions = chain.draw_training("chain-a", 6, random.Random(5))

@@ -40,7 +40,8 @@ def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: floa
     """Token ids (B) by inverting the cumulative distribution at `uniform_B`; nucleus sampling if top_p < 1.
 
     Over uniform numbers in [0, 1) it samples softmax(logits / temperature), cut to the nucleus, renormalised, exactly:
-    up to what they resolve and the rounding of the sums.
+    up to what they resolve and the rounding of the sums. Of logits that are no distribution it draws any token, whose
+    log-probability is NaN: who samples looks there.
     """
     exact = torch.float64 if logits_BV.shape[-1] > FEW else logits_BV.dtype
     probability_BV = (logits_BV.to(exact) / temperature).softmax(-1)
@@ -53,4 +54,4 @@ def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: floa
     number_B = uniform_B.to(exact) if exact == torch.float64 else coarse(uniform_B)
     index_B1 = torch.searchsorted(cumulative_BV, number_B[:, None] * total_B1, right=True)
     last_B1 = torch.searchsorted(cumulative_BV, total_B1)  # a product rounded up to the total draws nothing impossible
-    return torch.minimum(index_B1, last_B1)[:, 0]
+    return torch.minimum(index_B1, last_B1)[:, 0].clamp(max=probability_BV.shape[-1] - 1)
