@@ -81,6 +81,9 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             f"source: temperature {params.source.temperature:g}, top_p {params.source.top_p:g}: on-policy gradients "
             "take the samples for the student's own; use temperature: 1.0 and top_p: 1.0 with kind: student"
         )
+    if params.source.kind != "student" and method.check_others is not None:
+        for each in options:
+            method.check_others(each, params.source.kind)
     if "reward" in method.needs and (params.source.kind != "student" or params.source.per_prompt < 2):
         raise ValueError(
             f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "

@@ -83,6 +83,66 @@ def test_a_uniform_number_of_zero_never_picks_an_impossible_token() -> None:
     assert sampling.choose(logits_BV, torch.tensor([1.0 - 1e-7]), 1.0, 1.0).tolist() == [1]
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.9999])
+def test_every_token_of_a_large_vocabulary_can_be_drawn_as_often_as_it_should(top_p: float) -> None:
+    """At the middle of its part of the cumulative distribution, however small: at V = 151,000 in float32."""
+    v = 151_000
+    logits_V = 3.0 * torch.randn(v, generator=models.generator("large"))
+    p_V = logits_V.double().softmax(-1)
+    sorted_V, order_V = p_V.sort(descending=True)
+    kept_V = torch.zeros(v, dtype=torch.bool).scatter(0, order_V, sorted_V.cumsum(0) - sorted_V < top_p)
+    p_V = p_V.where(kept_V, 0.0) / p_V[kept_V].sum()
+    end_V = p_V.cumsum(0)
+    found = [
+        sampling.choose(logits_V[None], u_1, 1.0, top_p) for u_1 in ((end_V - 0.5 * p_V)[kept_V][:: v // 50]).split(1)
+    ]
+    assert torch.cat(found).tolist() == kept_V.nonzero()[:, 0][:: v // 50].tolist()
+    small_V = kept_V & (p_V < 2.0**-25)
+    assert 1e-5 < float(p_V[small_V].sum()) < 1e-3  # what float32 would never draw
+
+
+def test_uniform_numbers_have_48_bits_of_which_the_first_are_torchs() -> None:
+    numbers = sampling.uniform((300, 200), models.generator(3))
+    assert numbers.dtype == torch.float64 and float(numbers.min()) >= 0.0 and float(numbers.max()) < 1.0
+    first = torch.rand((300, 200), generator=models.generator(3))
+    assert torch.equal(sampling.coarse(numbers), first) and torch.equal(sampling.coarse(first), first)
+    rest = (numbers - first.double()) * 2.0**24
+    assert torch.equal(rest * 2.0**24, (rest * 2.0**24).round()) and len(rest.unique()) > 59_000
+    assert abs(float(rest.mean()) - 0.5) < 0.01 and abs(float((rest * first).mean()) - 0.25) < 0.01
+    highest = torch.tensor([1.0 - 2.0**-48], dtype=torch.float64)
+    assert float(sampling.coarse(highest)[0]) == 1.0 - 2.0**-24
+
+
+def test_few_tokens_are_drawn_as_in_the_committed_runs() -> None:
+    """By float32 sums at the first 24 bits: also next to a border, where other arithmetic would draw a neighbour."""
+    logits_BV = 2.0 * torch.randn(4000, 128, generator=models.generator("few"))
+    numbers_B = sampling.uniform((4000,), models.generator("border"))
+    cumulative_BV = (logits_BV / 0.7).softmax(-1).cumsum(-1)
+    border_B = cumulative_BV.gather(1, torch.randint(127, (4000, 1), generator=models.generator(0)))[:, 0].double()
+    for u_B in (numbers_B, (border_B + 1e-9).clamp(max=0.9999), (border_B - 1e-9).clamp(min=0.0)):
+        target_B1 = torch.floor(u_B * 2**24).float()[:, None] / 2**24 * cumulative_BV[:, -1:]
+        expected_B = torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0].clamp(max=127)
+        assert torch.equal(sampling.choose(logits_BV, u_B, 0.7, 1.0), expected_B)
+
+
+def test_the_highest_number_draws_nothing_that_was_cut() -> None:
+    logits_BV = torch.tensor([[0.3, 1.0, 0.2, -9.0], [1.0, 0.1, -torch.inf, -torch.inf]], dtype=torch.float64)
+    highest_B = torch.full((2,), 1.0 - 2.0**-53, dtype=torch.float64)
+    assert sampling.choose(logits_BV, highest_B, 1.0, 0.9).tolist() == [2, 1]
+    for v in (5000, 151_000):
+        wide_BV = torch.nn.functional.pad(logits_BV, (0, v), value=-torch.inf).float()
+        assert sampling.choose(wide_BV, highest_B, 1.0, 0.9).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("v", [5, 2000])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_drawn_of_no_distribution_can_be_seen(v: int, bad: float) -> None:
+    logits_BV = torch.zeros(2, v)
+    logits_BV[1, 2] = bad
+    token_B, logp_B = sampling.drawn(logits_BV, torch.tensor([0.3, 0.3]), 1.0, 0.9)
+    assert logp_B.isfinite().tolist() == [True, False] and int(token_B.max()) < v
+
+
 def test_a_response_depends_on_its_prompt_and_numbers_not_on_its_batch(student: sources.Model) -> None:
     together = sampled(student)
     questions = chain.draw_training("chain-a", 6, random.Random(5))
@@ -157,6 +217,15 @@ def test_sampler_and_trainer_see_the_same_log_probabilities_at_the_same_position
         assert scores.token_N.tolist() == [
             token for row in rows.tolist() for token in rollouts.response_BT[row, : rollouts.length_B[row]].tolist()
         ]
+
+
+def test_an_accuracy_wants_an_answer_to_every_question(student: sources.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one it would be NaN, and pass@k would count the question as unsolved."""
+    monkeypatch.setattr(chain, "grade", lambda responses, prompts: [torch.nan] + [1.0] * (len(prompts) - 1))
+    with pytest.raises(
+        ValueError, match=r"task\.test_sets: 1 of 30 responses have no reward .*chain-.*answers are known"
+    ):
+        evaluate.evaluate(*student, task(), evaluation(), seed=0, step=0)
 
 
 def test_micro_batches_hold_every_row_once_within_the_budget(student: sources.Model) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from opd_lib import methods
 from opd_lib.maths import logprobs
-from opd_lib.methods import grpo, opd, sft
+from opd_lib.methods import _opd_refusals, grpo, opd, sft
 
 V = 9
 PUBLISHED: dict[str, Any] = {
@@ -360,7 +360,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weight": "teacher_p", "stop_gradient": False}, "method.weight: teacher_p: .* maximises the forward KL"),
     ({"k": 1, "normalize": "both", "support": "intersection"}, "method.normalize: both: .* identically zero"),
     ({"k": 1, "stop_gradient": False}, "method.normalize: weights: .* blind to the teacher"),
-    ({**FORWARD, "k": 1}, "method.normalize: weights: .* blind to the teacher"),
+    ({"stop_gradient": False}, "method.normalize: weights: .* pushes all mass out of S under every teacher"),
+    ({**TRUNCATED, "k": 1}, "method.stop_gradient: false: .* every teacher lowers a p above 1/e"),
+    ({**FORWARD, "k": 1}, "method.k: 1: .* no teacher changes the gradient's direction"),
 ]  # fmt: skip
 
 
@@ -373,7 +375,7 @@ def test_refusal_names_key_value_reason_and_remedy(changes: dict[str, Any], mess
 def test_every_refusal_has_its_example() -> None:
     with pytest.raises(ValueError, match=r"teacher: null: .*; name one"):
         opd.check(options(), V, False)
-    assert len(REFUSED) == len(opd.REFUSALS) - 1
+    assert len(REFUSED) == len(_opd_refusals.REFUSALS) - 1
 
 
 def test_refused_as_blind_or_zero_is_blind_or_zero() -> None:
@@ -456,6 +458,11 @@ def test_grpo_advantages() -> None:
     assert not scaled_PG[1:].any()
     with pytest.raises(ValueError, match="a group of one has nothing to be compared with; use 2 or more"):
         grpo.advantages(reward_PG[:, :1], grpo.Params(normalize_std=True, epsilon=1e-9))
+    for bad in (torch.nan, torch.inf):
+        spoilt_PG = reward_PG.clone()
+        spoilt_PG[1, 2] = bad
+        with pytest.raises(ValueError, match=f"rewards: {bad} of response 2 to prompt 1; .* use a task whose answers"):
+            grpo.advantages(spoilt_PG, grpo.Params(normalize_std=True, epsilon=1e-9))
     student_NV, _, token_N = draw()
     with pytest.raises(ValueError, match="scores without advantages"):
         grpo.loss(logprobs.score(student_NV, None, token_N, token_N, token_N, 0), None)  # type: ignore[arg-type]

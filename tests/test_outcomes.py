@@ -110,6 +110,15 @@ def test_a_reward_that_only_knows_length_tells_nothing_within_length():
     assert found["auroc_within_length"] == 0.5
 
 
+def test_a_response_of_which_nobody_knows_whether_it_is_right_is_not_wrong():
+    known = pd.DataFrame({"correct": [1.0, 0.0, 1.0, 0.0], "reward_mean": [-1.0, -2.0, -3.0, -4.0]})
+    rows = known.assign(arm="a", seed=0, length=[9, 9, 9, 9])
+    unknown = rows.assign(correct=float("nan"), reward_mean=9.0)
+    found = outcomes.auroc(pd.concat([unknown, rows], ignore_index=True)).iloc[0]
+    assert found["auroc"] == 0.75 == found["auroc_within_length"] and found["n_wrong"] == 2
+    assert outcomes.auroc(unknown)[["auroc", "auroc_within_length"]].isna().all(axis=None)
+
+
 def test_auroc_is_per_run_and_undefined_without_pairs():
     rows = responses()
     other = rows.assign(seed=1, reward_mean=-rows["reward_mean"])

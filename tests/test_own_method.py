@@ -46,6 +46,8 @@ def loss_of(expression: str, n_tokens: str = "len(scores.token_N)") -> str:
 
 
 BLIND = "c.student_logp_NC.exp().masked_fill(c.student_rank_NC >= params.k, 0.0).sum()"
+LOG_RATIO = "(scores.student_logp_N - scores.teacher_logp_N).detach()"
+CENTRED = f"(({LOG_RATIO} - {LOG_RATIO}.mean()) * (1 + scores.student_logp_N - scores.student_logp_N.detach())).sum()"
 FULL = "(c.student_logp_NC.exp() * (c.student_logp_NC - c.teacher_logp_NC)).sum()"
 
 
@@ -95,6 +97,7 @@ def test_a_batch_may_be_scored_in_parts_also_of_one_token() -> None:
         (loss_of("params.options['tau'] * " + FULL), r"KeyError: 'tau'; .*method\.options"),
         (loss_of(FULL.replace(".sum()", ".mean()")), r"of its two halves; a token's value must depend on that token"),
         (loss_of(FULL + " / c.student_logp_NC.exp().max().detach()"), r"two halves"),
+        (loss_of(CENTRED), r"another gradient at a token of a batch than at the same token of half the batch"),
         (loss_of(FULL.replace(".sum()", ".sum(-1)")), r"loss returned Loss\(.*write Loss\(total=A SUM"),
         (loss_of(FULL, "7"), r"counts 7 tokens of 4; count every one"),
         (loss_of("c.teacher_logp_NC.sum()"), r"does not depend on the student's log-probabilities"),
@@ -125,6 +128,20 @@ def test_halves_that_cancel_are_rounded_as_large_sums_are() -> None:
     for whole, halves in ((0.004, (0.002, -0.002)), (1e4, (1e4, 1e4)), (1.0, (math.nan, 1.0))):
         with pytest.raises(ValueError, match="of its two halves"):
             own.require_sum(torch.tensor(whole), [torch.tensor(half) for half in halves])
+
+
+def test_a_few_tokens_may_have_nothing_to_train_with() -> None:
+    """The half of a batch, or none of its tokens."""
+    text = (
+        "def loss(scores, params):\n    import torch\n    from opd_lib.types import Loss\n"
+        "    mine = [x for x, at in zip(scores.student_logp_N, scores.position_N.tolist()) if at >= 3]\n"
+        "    return Loss(total=torch.stack(mine).sum() if mine else torch.zeros(()), n_tokens=len(scores.token_N))\n"
+    )
+    student_NV, teacher_NV, token_N = draw(n=5)
+    leaf_NV = student_NV.clone().requires_grad_()
+    found = own.loss(score(leaf_NV, teacher_NV, token_N, 2), own.Params(source=text, k=2, options={}))
+    (gradient_NV,) = torch.autograd.grad(found.total, leaf_NV)
+    assert found.n_tokens == 5 and gradient_NV.any(1).tolist() == [False] * 3 + [True] * 2
 
 
 def test_a_lack_of_memory_is_not_blamed_on_the_text() -> None:

@@ -583,6 +583,38 @@ def test_a_probe_writes_its_table_and_agrees_with_the_first_step_of_a_run(prepar
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
 
 
+def test_a_refused_objective_is_refused_also_where_the_vocabulary_is_known_late(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in real mathematics; the one that a probe compares with, too."""
+    spec = spec_of(prepared, "gradient")
+    probe = GradientProbe.model_validate(PROBES["gradient"] | {"against": {"k": 129}})
+    spec = replace(spec, params=spec.params.model_copy(update={"probe": probe}))
+    with pytest.raises(ValueError, match=r"method\.k: 129: the vocabulary has 128 tokens"):
+        train.train(spec)
+
+
+@pytest.mark.parametrize(
+    ("measure", "probe"),
+    [
+        (reward.measure, RewardProbe(kind="reward", batches=1)),
+        (continuation.measure, ContinuationProbe(kind="continuation", batches=1, depths=(0,), new_tokens=3)),
+    ],
+    ids=["reward", "continuation"],
+)
+def test_a_probe_of_what_is_right_wants_to_know_it(
+    student: sources.Model, teacher: sources.Model, measure: Any, probe: Any
+) -> None:
+    run = run_of(student, teacher)
+    rollouts = drawn(run)
+    unknown = replace(rollouts, reward_B=rollouts.reward_B.clone().index_fill(0, torch.tensor([3]), torch.nan))
+    where = (
+        r"task\.content: 1 of 10 responses have no reward \(the first answers chain-a/T1/.*; use a set whose answers"
+    )
+    with pytest.raises(ValueError, match=where):
+        measure(run, probe, unknown, 1)
+
+
 class Stopped(BaseException):
     """Stands for a kill: no handler of ours sees it."""
 

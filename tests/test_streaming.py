@@ -24,6 +24,14 @@ from opd_lib.types import Loss, Reads, TokenScores
 N, H, V = 5, 6, 9
 EQ5 = options(normalize="both", k=2)
 PUBLISHED, FULL = options(k=2), options(estimator="full", normalize="raw", stop_gradient=False)
+JSD = {"direction": "jsd", "stop_gradient": False}
+HUNGRY = [
+    PUBLISHED,
+    FULL,
+    options(estimator="full", normalize="both", **JSD),
+    options(estimator="full", normalize="weights"),
+    options(k=2, tail="bucket", normalize="raw", **JSD),
+]
 
 
 @pytest.fixture
@@ -194,7 +202,7 @@ def test_no_tensor_holds_the_vocabulary_for_more_tokens_than_a_chunk(params: opd
     assert created.largest <= max(chunk * v, (h + 2) * v) < n * v / 8
 
 
-@pytest.mark.parametrize("params", [PUBLISHED, FULL], ids=["published", "full"])
+@pytest.mark.parametrize("params", HUNGRY, ids=lambda p: f"{p.estimator}-{p.tail}-{p.normalize}-{p.direction}")
 @pytest.mark.parametrize("measured", [True, False])
 def test_logits_take_the_stated_memory_however_many_tokens_there_are(params: opd.Params, measured: bool) -> None:
     h, v, chunk = 4, 5000, 6

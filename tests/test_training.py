@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.writer import RunWriter
 from opd_lib.run import plan, status
-from opd_lib.types import Loss, TokenScores
+from opd_lib.tasks import chain
+from opd_lib.types import Loss, Prompt, TokenScores
 
 FILES = ("steps.csv", "evals.csv", "depth.csv", "problems.csv", "rollouts.jsonl")
 
@@ -151,6 +154,24 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     assert len(batch) == 8 and all(row["prompt"].startswith("<bos>") for row in batch)
     assert not (sampled.folder / checkpoint.FILE).exists() and not sampled.model_folder.exists()
     assert train.train(spec).status == "finished"
+
+
+def test_a_reward_that_is_no_number_is_said_before_it_reaches_its_group(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grpo = {"name": "grpo", "normalize_std": True, "epsilon": 1e-6}
+    micro.change_arm(trained, micro.OPD, "rl", {"method": grpo, "teacher": None})
+    original, asked = chain.grade, []
+
+    def graded(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+        rewards = original(responses, prompts)
+        asked.append(prompts[0].source)
+        return [math.nan, *rewards[1:]] if prompts[0].source.startswith("chain-a") else rewards
+
+    monkeypatch.setattr(chain, "grade", graded)
+    with pytest.raises(ValueError, match=r"task\.content: 1 of 8 responses have no reward .* method grpo needs one"):
+        train.train(distil(trained, arm="rl"))
+    assert "chain-a" in asked
 
 
 def test_kept_problems_are_answered_at_every_evaluation_and_change_nothing(trained: Path) -> None:

@@ -27,7 +27,7 @@ from opd_lib.bench import peers, worker
 from opd_lib.bench.case import SAMPLING, Case, config, floor
 from opd_lib.bench.workload import as_rollouts, word_tokenizer
 from opd_lib.engine import checkpoint, distributed, grouped, memory, models, rollout, score, setup, sharding, train
-from opd_lib.maths import footprint
+from opd_lib.maths import footprint, sampling
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
 from opd_lib.report.targets import TRL
@@ -88,7 +88,7 @@ def sampling_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
     rollouts = given(case, run.student[0].config.vocab_size, case.sequences, case.response)
     for number, limit in enumerate((WARM, *[case.response] * case.steps)):
         begin(run)
-        uniform_BT = torch.rand((case.sequences, limit), generator=models.generator("sampled", number))
+        uniform_BT = sampling.uniform((case.sequences, limit), models.generator("sampled", number))
         with run.timed("rollout"):
             found = run.sample(*run.student, rollouts.prompts, uniform_BT, 1.0, 1.0)
         if number:

@@ -8,6 +8,7 @@ import torch
 
 from opd_lib import tasks
 from opd_lib.engine import distributed, models, rollout, sources
+from opd_lib.maths import sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ def evaluate(
         for prompt in sources.make_prompts(tokenizer, task, asked, [task.test_template] * len(asked), test_set)
         for _ in range(samples)
     ]
-    uniform_BT = torch.rand((len(prompts), settings.max_new_tokens), generator=models.generator(seed, "evaluate"))
+    uniform_BT = sampling.uniform((len(prompts), settings.max_new_tokens), models.generator(seed, "evaluate"))
     found_B4 = answers((model, tokenizer), task, settings, prompts, uniform_BT, sample, ranks)
     tables: dict[str, list[Row]] = {"evals": [], "problems": [], "caps": []}
     begin = 0
@@ -92,11 +93,13 @@ def answers(
     """Of each response (B, 4): reward, whether it ended, its length (tokens), whether it states an answer.
 
     A process without a share of its own answers the first prompt for nothing: sampling may want every process.
+    Raises ValueError if a test set does not know the answer to a question.
     """
     mine = ranks.share(len(prompts))
     asked = mine or [0]
     rollouts = sample(*model, [prompts[i] for i in asked], uniform_BT[asked], settings.temperature, settings.top_p)
     rollouts = sources.grade(task, rollouts, model[1])
+    sources.require_rewards(rollouts, "task.test_sets", "an accuracy")
     extract = tasks.load(task.name).extract_answer
     answered_B = torch.tensor([extract(text) is not None for text in sources.decode(rollouts, model[1])])
     columns = (rollouts.reward_B, rollouts.finished_B, rollouts.length_B, answered_B)

@@ -25,6 +25,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from opd_lib.engine import distributed, models, rollout, score, sharding
+from opd_lib.maths import sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def close() -> None:
 
 def seed(uniform_T: Tensor) -> int:
     """A generator's seed from the first two numbers of a row, so that a row cut short keeps its seed."""
-    content = uniform_T[:2].double().cpu().numpy().tobytes()
+    content = sampling.coarse(uniform_T[:2]).double().cpu().numpy().tobytes()
     return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
 
 

@@ -127,8 +127,10 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
     method = methods.load(params.method["name"])
     options = method.Params(**params.method_options)
+    against = getattr(params.probe, "against", {})  # what a probe compares the objective with
     if method.check is not None:
-        method.check(options, student[0].config.vocab_size, teacher is not None)
+        for each in (options, method.Params(**params.method_options | against)):
+            method.check(each, student[0].config.vocab_size, teacher is not None)
     if writer:
         writer.update(provenance=checkpoint.provenance(student, teacher, other, machine.device), gates=checked)
     sharding.place(student[0], machine, ranks, spread=machine.shard, needs_recompute=recompute)

@@ -16,6 +16,7 @@ import torch
 from opd_lib import tasks
 from opd_lib.engine import models, rollout, stored
 from opd_lib.engine.distributed import Ranks
+from opd_lib.maths import sampling
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, Rollouts
 
@@ -72,7 +73,7 @@ def from_model(
             "has no prompt that short; raise it"
         )
     size = (source.prompts_per_step, source.per_prompt, source.limit(step))
-    uniform_PGT = torch.rand(size, generator=models.generator(seed, "rollout", step))
+    uniform_PGT = sampling.uniform(size, models.generator(seed, "rollout", step))
     repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
     uniform_BT = uniform_PGT[asked].flatten(0, 1)
     rollouts = sample(*model, repeated, uniform_BT, source.temperature, source.top_p)
@@ -162,6 +163,16 @@ def decode(rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 
 def grade(task: Task, rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> Rollouts:
-    """The same responses with `reward_B`: 1.0 where the stated answer is right."""
+    """The same responses with `reward_B`: 1.0 where the stated answer is right, NaN where no answer is known."""
     rewards = tasks.load(task.name).grade(decode(rollouts, tokenizer), rollouts.prompts)
     return replace(rollouts, reward_B=torch.tensor(rewards))
+
+
+def require_rewards(rollouts: Rollouts, key: str, who: str) -> None:
+    """Raise ValueError if a reward is no number: of the set named by `key` no answer is known, and `who` needs it."""
+    unknown = (~rollouts.reward_B.isfinite()).nonzero()[:, 0].tolist()
+    if unknown:
+        raise ValueError(
+            f"{key}: {len(unknown)} of {len(rollouts.prompts)} responses have no reward (the first answers "
+            f"{rollouts.prompts[unknown[0]].id}), and {who} needs one of each; use a set whose answers are known"
+        )

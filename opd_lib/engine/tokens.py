@@ -14,7 +14,7 @@ import torch
 
 from opd_lib import tasks
 from opd_lib.engine import models, score, served, setup, sources
-from opd_lib.maths import diagnostics
+from opd_lib.maths import diagnostics, sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def keep(run: Run, step: int) -> None:
         for prompt in sources.make_prompts(run.student[1], task, asked, [task.test_template] * len(asked), test_set)
     ]
     limit = min(run.spec.params.evaluate.max_new_tokens, LONGEST)
-    uniform_BT = torch.rand((len(prompts), limit), generator=models.generator(seed, "tokens"))
+    uniform_BT = sampling.uniform((len(prompts), limit), models.generator(seed, "tokens"))
     rollouts = run.sample(*run.student, prompts, uniform_BT, 1.0, 1.0)
     rollouts = sources.grade(task, rollouts, run.student[1])
     places = [(test_set, index) for test_set, asked in questions.items() for index in range(len(asked))]

@@ -165,10 +165,14 @@ def learning_rate(train: Train, step: int) -> float:
 
 
 def sequence_advantages(run: Run, rollouts: Rollouts) -> Tensor | None:
-    """The method's advantage of each response (B), from the rewards of its group; None if the method has none."""
+    """The method's advantage of each response (B), from the rewards of its group; None if the method has none.
+
+    Raises ValueError if a response has no reward.
+    """
     if run.method.advantages is None:
         return None
     source = run.spec.params.source
+    sources.require_rewards(rollouts, "task.content", f"method {run.method.name}")
     assert source.kind == "student"  # params refuses rewards of responses that are not the student's own
     advantage_PG: Tensor = run.method.advantages(rollouts.reward_B.view(-1, source.per_prompt), run.options)
     return advantage_PG.flatten()

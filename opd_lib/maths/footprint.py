@@ -15,8 +15,8 @@ GIB = 2**30
 LOGITS = 18
 """Bytes per token of a chunk and entry of the vocabulary, for each model, at most: nine tensors in float32 for two.
 
-Measured: 29 for the objectives on lists with their diagnostics, 20 without, 36 for the full vocabulary, where only the
-Jensen–Shannon divergence needs more (60).
+Measured: 29 for the objectives on lists with their diagnostics, 20 without, 32 with a tail bucket, 36 for the full
+vocabulary.
 """
 CANDIDATE, RANKS = 16, 16
 """Bytes of a candidate: its id and log-probabilities in two models; its places in two lists."""

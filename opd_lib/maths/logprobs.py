@@ -68,11 +68,13 @@ def score_served(
     row_N: Tensor,
     position_N: Tensor,
     k: int,
+    whole: bool = False,
 ) -> TokenScores:
     """`score` of a teacher of whom no more is known than the tokens' log-probabilities and its own K ≥ k most likely.
 
     `top_*_NK` are in order, the most likely first. A candidate's teacher log-probability is NaN where the teacher did
     not say it (on the student's list alone, and not the token itself); entropy and reverse KL of the teacher are None.
+    `whole` asks for the distributions, NaN as well where the teacher did not say it.
     Raises ValueError if k exceeds the vocabulary or the lists, or a list names a token that the student has not.
     """
     (n, vocabulary), length = student_logits_NV.shape, top_id_NK.shape[1]
@@ -92,6 +94,7 @@ def score_served(
         student_entropy_N=entropy(student_logp_NV.detach()),
         teacher_logp_N=at(known_NV, token_N[:, None])[:, 0],
         candidates=_candidates(student_logp_NV, known_NV, top_id_NK[:, :k]) if k else None,
+        distributions=(student_logp_NV, known_NV) if whole else None,
     )
 
 

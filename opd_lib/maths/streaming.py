@@ -142,7 +142,9 @@ class Stream:
         places = (self.token_N[part], self.row_N[part], self.position_N[part])
         if isinstance(self.teacher, tuple):
             logp_N, top_id_NK, top_logp_NK = (tensor[part] for tensor in self.teacher)
-            scores = logprobs.score_served(student_logits_NV, logp_N, top_id_NK, top_logp_NK, *places, k=self.k)
+            scores = logprobs.score_served(
+                student_logits_NV, logp_N, top_id_NK, top_logp_NK, *places, self.k, self.reads.distributions
+            )
         else:
             teacher_logits_NV = None if self.teacher is None else self.teacher.logits(part)
             scores = logprobs.score(

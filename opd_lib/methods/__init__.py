@@ -12,6 +12,7 @@ and, where they apply,
     advantages(reward_PG, params) -> Tensor (P, G)  sequence-level advantages from the rewards of a group
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
+    check_others(params, kind)                      refuse responses of another author than the student (source.kind)
     oracle(student_logits_NV, teacher_logits_NV, token_N, params) -> (float, Tensor (N, V))
                                                     the loss and its exact gradient at the logits, written independently
 
@@ -43,6 +44,7 @@ class Method:
     advantages: Callable[..., Any] | None
     check: Callable[[Any, int, bool], None] | None
     check_served: Callable[[Any], None] | None
+    check_others: Callable[[Any, str], None] | None
     oracle: Callable[..., Any] | None
 
 
@@ -56,7 +58,7 @@ def load(name: str) -> Method:
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    optional = ("advantages", "check", "check_served", "oracle")
+    optional = ("advantages", "check", "check_served", "check_others", "oracle")
     offered = {part: getattr(module, part, None) for part in optional}
     reads = getattr(module, "reads", lambda params: Reads())
     return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, reads=reads, **offered)

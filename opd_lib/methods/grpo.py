@@ -35,10 +35,16 @@ def advantages(reward_PG: Tensor, params: Params) -> Tensor:
     """Advantages (P, G): exactly zero for a group whose rewards are all equal.
 
     Without `normalize_std` the expected gradient is (G − 1)/G times that of the expected reward.
-    Raises ValueError for groups of one.
+    Raises ValueError for groups of one, and for rewards that are no numbers: one would make its whole group so.
     """
     if reward_PG.shape[1] < 2:
         raise ValueError("source.per_prompt: 1: a group of one has nothing to be compared with; use 2 or more")
+    if not reward_PG.isfinite().all():
+        group, place = (~reward_PG.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"rewards: {float(reward_PG[group, place])} of response {place} to prompt {group}; the method grpo needs a "
+            "number of each: use a task whose answers are known"
+        )
     equal_P1 = reward_PG.amax(1, keepdim=True) == reward_PG.amin(1, keepdim=True)
     centred_PG = (reward_PG - reward_PG.mean(1, keepdim=True)).masked_fill(equal_P1, 0.0)
     if not params.normalize_std:

@@ -18,8 +18,13 @@ With p the student, q the teacher, both on the student's prefix, S a support and
 
 The default of the experiments (topk, student, student_p, weights, stop_gradient) is the published code's objective; its
 gradient is that of the generalised reverse KL Σ_S [p log(p/q) − p + q] divided by Σ_S p. The published "Non-Overlap" is
-symmetric_difference with raw. `raw` without stop_gradient is the plain truncated reverse KL: it also pushes mass out of
-S and is not zero at p = q. `sampled` is unbiased only for tokens drawn from the student at temperature 1, top_p 1.
+symmetric_difference with raw. `sampled` is unbiased only for tokens drawn from the student at temperature 1, top_p 1,
+and refused for others. The bucket's mass is summed over the tokens outside S, never taken as 1 − Σ_S p, which float32
+knows to 1e-7 only; of a served teacher no more is known than that.
+
+With drop and S short of the vocabulary two kinds are not stationary at p = q. The forward KL under raw or weights moves
+all mass into S, to p = q̄ there; the reverse KL under raw without stop_gradient (the plain truncated one) moves mass out
+of S, to p = q/e there. All others are stationary at p = q, as those are under both or with the bucket.
 
 Source: arXiv 2604.13016 §2 and its code. Differs: one global token mean (the code averages micro-batch means); no ratio
 and no clipping (one optimiser step per batch, so the ratio is 1).
@@ -30,7 +35,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,6 +44,9 @@ from torch import Tensor
 from opd_lib.maths import logprobs
 from opd_lib.maths.logprobs import NEGLIGIBLE
 from opd_lib.methods._opd_oracle import oracle as oracle
+from opd_lib.methods._opd_refusals import check as check
+from opd_lib.methods._opd_refusals import check_others as check_others
+from opd_lib.methods._opd_refusals import check_served as check_served
 from opd_lib.types import Candidates, Loss, Reads, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
@@ -61,6 +69,7 @@ class Params(BaseModel):
     beta: Annotated[float, Field(gt=0.0, lt=1.0, description="share of the teacher in jsd's mixture; read by jsd only")]
 
 
+LACKING = "scores without a teacher, its lists or distributions: score with a teacher and `reads(...)`"
 SUPPORTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "student": lambda student_NC, teacher_NC: student_NC,
     "teacher": lambda student_NC, teacher_NC: teacher_NC,
@@ -71,11 +80,19 @@ SUPPORTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def reads(params: Params) -> Reads:
-    """With both distributions renormalised on S neither's partition function is left in the objective."""
+    """With both distributions renormalised on S neither's partition function is left in the objective.
+
+    What lies outside S is read off the whole distributions.
+    """
     if params.estimator != "topk":
         return Reads(distributions=params.estimator == "full")
     lists = {"student", "teacher"} if params.support not in ("student", "teacher") else {params.support}
-    return Reads(k=params.k, lists=frozenset(lists), partition=params.normalize != "both")
+    return Reads(
+        k=params.k,
+        lists=frozenset(lists),
+        partition=params.normalize != "both",
+        distributions=params.tail == "bucket",
+    )
 
 
 def loss(scores: TokenScores, params: Params) -> Loss:
@@ -87,47 +104,77 @@ def loss(scores: TokenScores, params: Params) -> Loss:
         ratio_N = (scores.student_logp_N - scores.teacher_logp_N).detach()
         value_N = score_function(ratio_N, scores.student_logp_N)
     elif params.estimator == "topk" and scores.candidates is not None:
-        value_N = on_support(scores.candidates, params)
+        value_N = on_support(scores.candidates, params, scores.distributions)
     elif params.estimator == "full" and scores.distributions is not None:
         logp_NV, logq_NV = scores.distributions
         all_11 = torch.ones(1, 1, dtype=torch.bool, device=logp_NV.device)
         mask_NV = SUPPORTS[params.support](all_11, all_11).expand_as(logp_NV)
         value_N = divergence(logp_NV, logq_NV, mask_NV, params)
     else:
-        raise ValueError("scores without a teacher, its lists or distributions: score with a teacher and `reads(...)`")
+        raise ValueError(LACKING)
     return Loss(total=value_N.sum(), n_tokens=len(scores.token_N))
 
 
-def on_support(candidates: Candidates, params: Params) -> Tensor:
-    """The objective at each position (N). Slots outside the support hold log p = log q = 0: finite, without effect."""
+def on_support(candidates: Candidates, params: Params, distributions: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """The objective at each position (N). Slots outside the support hold log p = log q = 0: finite, without effect.
+
+    `distributions` are read for the tail bucket alone. Raises ValueError if that lacks them.
+    """
     mask_NC = support_mask(candidates, params)
     logp_NC = candidates.student_logp_NC.masked_fill(~mask_NC, 0.0)
     logq_NC = candidates.teacher_logp_NC.masked_fill(~mask_NC, 0.0)
+    if params.tail == "bucket":
+        if distributions is None:
+            raise ValueError(LACKING)
+        tails_N1 = [outside(logp_NV, candidates.id_NC, mask_NC) for logp_NV in distributions]
+        logp_NC, logq_NC = (torch.cat(pair, 1) for pair in zip((logp_NC, logq_NC), tails_N1, strict=True))
+        mask_NC = torch.nn.functional.pad(mask_NC, (0, 1), value=True)
     return divergence(logp_NC, logq_NC, mask_NC, params)
 
 
 def divergence(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params) -> Tensor:
     """The objective at each position (N), of log-probabilities which are 0 where the mask is False."""
-    if params.normalize == "both":
+    if params.normalize == "both" and params.estimator != "full":  # a whole distribution is normalised
         logp_NC, logq_NC = renormalise(logp_NC, mask_NC), renormalise(logq_NC, mask_NC)
-    if params.tail == "bucket":
-        logp_NC, logq_NC = with_tail(logp_NC, mask_NC), with_tail(logq_NC, mask_NC)
-        mask_NC = torch.nn.functional.pad(mask_NC, (0, 1), value=True)
+    if any(logx_NC.numel() and logx_NC.detach().amin() == -math.inf for logx_NC in (logp_NC, logq_NC)):
+        mask_NC = mask_NC & weighs(logp_NC, logq_NC, params)
+        logp_NC, logq_NC = logp_NC.masked_fill(~mask_NC, 0.0), logq_NC.masked_fill(~mask_NC, 0.0)
+        if params.direction == "jsd":  # finite also where one of the two is impossible
+            logp_NC, logq_NC = logp_NC.clamp(min=NEGLIGIBLE), logq_NC.clamp(min=NEGLIGIBLE)
     return summand(logp_NC, logq_NC, mask_NC, params).masked_fill(~mask_NC, 0.0).sum(-1)
+
+
+def weighs(logp_NC: Tensor, logq_NC: Tensor, params: Params) -> Tensor:
+    """False for tokens that are impossible to whoever weighs them: they add 0, and 0 times an infinite ratio is NaN."""
+    both_NC = torch.maximum(logp_NC, logq_NC)
+    source_NC = {"student_p": logp_NC, "teacher_p": logq_NC, "uniform": both_NC}[params.weight]
+    return (both_NC if params.direction == "jsd" else source_NC).detach() != -math.inf
 
 
 def summand(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params) -> Tensor:
     """What is summed over the support (N, C)."""
     if params.direction == "jsd":
-        logm_NC = torch.logaddexp(logq_NC + math.log(params.beta), logp_NC + math.log1p(-params.beta))
-        to_teacher_NC, to_student_NC = logq_NC.exp() * (logq_NC - logm_NC), logp_NC.exp() * (logp_NC - logm_NC)
-        return params.beta * to_teacher_NC + (1.0 - params.beta) * to_student_NC
+        return jensen_shannon(logp_NC, logq_NC, params.beta)
     source_NC = {"student_p": logp_NC, "teacher_p": logq_NC, "uniform": torch.zeros_like(logp_NC)}[params.weight]
-    weight_NC = (source_NC if params.normalize == "raw" else renormalise(source_NC, mask_NC)).exp()
+    as_is = params.normalize == "raw" or (params.estimator == "full" and params.weight != "uniform")
+    weight_NC = (source_NC if as_is else renormalise(source_NC, mask_NC)).exp()
     if params.direction == "forward":
         return weight_NC * (logq_NC - logp_NC)
     value_NC = weight_NC * (logp_NC - logq_NC)
     return score_function(value_NC.detach(), logp_NC) if params.stop_gradient else value_NC
+
+
+def jensen_shannon(logp_NC: Tensor, logq_NC: Tensor, beta: float) -> Tensor:
+    """βq log(q/m) + (1−β)p log(p/m); its derivative by log p is (1−β)p log(p/m).
+
+    Both ratios to the mixture are taken from log(q/p) alone: exact also where m is nearly p or q.
+    """
+    with torch.no_grad():
+        ratio_NC = logq_NC - logp_NC
+        own, other = ratio_NC.new_tensor(math.log1p(-beta)), ratio_NC.new_tensor(math.log(beta))
+        student_NC = (beta - 1.0) * logp_NC.exp() * torch.logaddexp(own, other + ratio_NC)
+        value_NC = student_NC - beta * logq_NC.exp() * torch.logaddexp(other, own - ratio_NC)
+    return value_NC + student_NC * (logp_NC - logp_NC.detach())
 
 
 def score_function(coefficient: Tensor, logp: Tensor) -> Tensor:
@@ -148,78 +195,19 @@ def renormalise(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
     return logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).log_softmax(-1).masked_fill(~mask_NC, 0.0)
 
 
-def with_tail(logp_NC: Tensor, mask_NC: Tensor) -> Tensor:
-    """One more column: the log-probability of everything outside the support (at least the rounding error)."""
-    log_mass_N1 = logp_NC.masked_fill(~mask_NC, NEGLIGIBLE).logsumexp(-1, keepdim=True)
-    smallest = torch.finfo(logp_NC.dtype).eps
-    return torch.cat([logp_NC, torch.log(-torch.expm1(log_mass_N1.clamp(max=-smallest)))], 1)
+def outside(logp_NV: Tensor, id_NC: Tensor, mask_NC: Tensor) -> Tensor:
+    """Log-probability (N, 1) of everything that the mask leaves out, summed over those tokens themselves.
 
-
-def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
-    """Refuse what cannot be computed, or whose expected gradient is zero, blind to the teacher or away from it.
-
-    Raises ValueError naming key, value, reason and remedy.
+    A served teacher has not said it: its tail is what its list leaves of 1, and at least the rounding error.
     """
-    facts: dict[str, Any] = params.model_dump() | {"teacher": has_teacher}
-    k = {"sampled": 0, "topk": params.k, "full": vocabulary}[params.estimator]
-    sizes = {"empty": k < 1, "too long": k > vocabulary, "one": k == 1, "all": k == vocabulary}
-    facts["size"] = next((size for size, holds in sizes.items() if holds), "some")
-    for key, when, reason in REFUSALS:
-        if all(facts[fact] in values for fact, values in when.items()):
-            blamed = f"method.{key}: {str(facts[key]).lower()}" if has_teacher else "teacher: null"
-            raise ValueError(f"{blamed}: {reason.format(vocabulary=vocabulary)}")
-
-
-def check_served(params: Params) -> None:
-    """Refuse objectives that read the teacher's probability of a token which is not on the teacher's own list.
-
-    Raises ValueError naming key, value, reason and remedy.
-    """
-    reason = "a vLLM server cannot score given tokens at each position, only the sampled one and the teacher's top-k"
-    if params.estimator == "full":
-        raise ValueError(f"method.estimator: full: {reason}; use sampled, or machine.teacher_url: null")
-    if params.estimator == "topk" and params.support not in ("teacher", "intersection"):
-        raise ValueError(
-            f"method.support: {params.support}: {reason}; use support: teacher or intersection, estimator: sampled, or "
-            "machine.teacher_url: null"
-        )
-
-
-# key to blame · the facts that together refuse · reason; remedy. Earlier refusals are presupposed by later ones.
-REFUSALS: tuple[tuple[str, dict[str, set[Any]], str], ...] = (
-    ("teacher", {"teacher": {False}}, "distillation compares with a teacher; name one"),
-    ("k", {"estimator": {"topk"}, "size": {"empty"}}, "a list needs a token; use k ≥ 1, or estimator: sampled"),
-    ("k", {"size": {"too long"}}, "the vocabulary has {vocabulary} tokens; use k ≤ {vocabulary}"),
-    ("direction", {"estimator": {"sampled"}, "direction": {"forward", "jsd"}},
-     "tokens are sampled from the student, so they estimate the reverse KL only; use direction: reverse"),
-    ("stop_gradient", {"estimator": {"sampled"}, "stop_gradient": {False}},
-     "a sampled token's log-ratio, differentiated, has expected gradient zero; use stop_gradient: true"),
-    ("support", {"support": {"symmetric_difference"}, "size": {"all"}},
-     "lists of all {vocabulary} tokens differ nowhere, so the loss is identically zero; use topk and a smaller k"),
-    ("tail", {"tail": {"bucket"}, "size": {"all"}}, "all {vocabulary} tokens leave no tail; use tail: drop"),
-    ("normalize", {"estimator": {"topk"}, "tail": {"bucket"}, "normalize": {"weights", "both"}},
-     "the tail bucket completes p and q on S to distributions; use normalize: raw, or tail: drop"),
-    ("weight", {"estimator": {"topk"}, "tail": {"bucket"}, "direction": {"reverse"},
-                "weight": {"teacher_p", "uniform"}},
-     "with the tail bucket the sum is a KL under the student's own weight only; use weight: student_p"),
-    ("stop_gradient", {"direction": {"forward", "jsd"}, "stop_gradient": {True}},
-     "the policy-gradient form belongs to the reverse KL; use stop_gradient: false"),
-    ("weight", {"direction": {"forward"}, "weight": {"student_p", "uniform"}},
-     "the forward KL is an expectation under the teacher; use weight: teacher_p"),
-    ("weight", {"direction": {"jsd"}, "weight": {"teacher_p", "uniform"}},
-     "the Jensen–Shannon divergence brings its own weights; write weight: student_p"),
-    ("normalize", {"direction": {"jsd"}, "normalize": {"weights"}},
-     "the Jensen–Shannon divergence brings its own weights; use normalize: raw or both"),
-    ("weight", {"direction": {"reverse"}, "weight": {"uniform"}, "stop_gradient": {False}},
-     "differentiated, log q drops out: blind to the teacher; use stop_gradient: true, or weight: student_p"),
-    ("weight", {"direction": {"reverse"}, "weight": {"teacher_p"}, "stop_gradient": {False}},
-     "differentiated, it maximises the forward KL; use stop_gradient: true, or direction: forward"),
-    ("normalize", {"size": {"one"}, "support": {"student", "teacher", "intersection"}, "normalize": {"both"}},
-     "one token renormalised has probability 1 in both models: identically zero; use normalize: raw, or k > 1"),
-    ("normalize", {"size": {"one"}, "support": {"student", "teacher", "intersection"}, "normalize": {"weights"},
-                   "direction": {"reverse"}, "stop_gradient": {False}},
-     "one token of weight 1, differentiated, loses log q: blind to the teacher; use stop_gradient: true, or k > 1"),
-    ("normalize", {"size": {"one"}, "support": {"student", "intersection"}, "normalize": {"weights"},
-                   "direction": {"forward"}},
-     "one token of weight 1, differentiated, loses log q: blind to the teacher; use normalize: raw, or k > 1"),
-)  # fmt: skip
+    n, vocabulary = logp_NV.shape
+    slot_NC = id_NC.masked_fill(~mask_NC, vocabulary)  # one more place, for the slots that are not used
+    inside_NV = torch.zeros(n, vocabulary + 1, dtype=torch.bool, device=id_NC.device).scatter_(1, slot_NC, True)
+    inside_NV = inside_NV[:, :vocabulary]
+    tail_N1 = logp_NV.masked_fill(inside_NV, NEGLIGIBLE).logsumexp(-1, keepdim=True)
+    unsaid_N1 = tail_N1.isnan()
+    if logp_NV.requires_grad or not unsaid_N1.any():
+        return tail_N1
+    mass_N1 = logp_NV.masked_fill(~inside_NV, NEGLIGIBLE).logsumexp(-1, keepdim=True)
+    left_N1 = torch.log(-torch.expm1(mass_N1.clamp(max=-torch.finfo(logp_NV.dtype).eps)))
+    return left_N1.where(unsaid_N1, tail_N1)

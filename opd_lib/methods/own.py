@@ -73,17 +73,40 @@ def loss(scores: TokenScores, params: Params) -> Loss:
     """What the text makes of the scores.
 
     Raises ValueError for a name that the text does not define, for a result that is no loss of these tokens, and for
-    one that is not the sum of what its halves have.
+    one that is not the sum of what its halves have, or whose gradient is not theirs.
     """
-    import torch
-
     n = len(scores.token_N)
     found = require_loss(evaluated(scores, params), n)
-    with torch.no_grad():
-        halves = [part(scores, slice(n // 2)), part(scores, slice(n // 2, n))]
-        totals = [require_loss(evaluated(half, params), len(half.token_N)).total for half in halves]
-    require_sum(found.total.detach(), totals)
+    halves = [trial(part(scores, rows), params) for rows in (slice(n // 2), slice(n // 2, n))]
+    require_sum(found.total.detach(), [total for total, _ in halves])
+    if found.total.requires_grad:
+        require_gradients(gradients(found.total, scores), [parts for _, parts in halves])
     return found
+
+
+def trial(scores: TokenScores, params: Params) -> tuple[Tensor, list[Tensor]]:
+    """The loss of constants like these scores, and its gradient at each of the student's log-probabilities."""
+    import torch
+
+    own_N, lists = scores.student_logp_N.detach().requires_grad_(), scores.candidates
+    if lists is not None:
+        lists = replace(lists, student_logp_NC=lists.student_logp_NC.detach().requires_grad_())
+    scores = replace(scores, student_logp_N=own_N, candidates=lists)
+    with torch.enable_grad():
+        found = evaluated(scores, params)
+    with torch.no_grad():  # a few tokens may have nothing to train with
+        total = require_loss(found, len(own_N)).total
+    return total.detach(), gradients(total, scores)
+
+
+def gradients(total: Tensor, scores: TokenScores) -> list[Tensor]:
+    """Those of a loss at the student's log-probabilities, of the tokens (N) and of the lists (N, C)."""
+    import torch
+
+    at = [scores.student_logp_N] + ([] if scores.candidates is None else [scores.candidates.student_logp_NC])
+    if not total.requires_grad:
+        return [torch.zeros_like(tensor) for tensor in at]
+    return list(torch.autograd.grad(total, at, retain_graph=True, materialize_grads=True))
 
 
 def evaluated(scores: TokenScores, params: Params) -> object:
@@ -126,6 +149,24 @@ def require_sum(whole: Tensor, halves: Sequence[Tensor]) -> None:
             f"{KEY}: {FUNCTION} is {float(whole):.6g} of a batch and {float(halves[0] + halves[1]):.6g} of its two "
             "halves; a token's value must depend on that token alone: take no mean or maximum over tokens, return a sum"
         )
+
+
+def require_gradients(whole: Sequence[Tensor], halves: Sequence[Sequence[Tensor]]) -> None:
+    """Raise ValueError unless each token has the gradient it has in half of the batch.
+
+    Sums may add up where gradients do not: that of values less their mean is 0 in a batch and in its halves.
+    """
+    import torch
+
+    for among_all, *parts in zip(whole, *halves, strict=True):
+        apart = torch.cat(parts)
+        allowed = 1e-3 * float(among_all.abs().max()) if len(among_all) else 0.0
+        allowed = allowed if math.isfinite(allowed) else 0.0
+        if not torch.isclose(among_all, apart, rtol=1e-3, atol=allowed, equal_nan=True).all():
+            raise ValueError(
+                f"{KEY}: {FUNCTION} has another gradient at a token of a batch than at the same token of half the "
+                "batch; a token's value must depend on that token alone: take no mean or maximum over tokens"
+            )
 
 
 def part(scores: TokenScores, rows: slice) -> TokenScores:

@@ -68,19 +68,21 @@ def auroc(probe: pd.DataFrame) -> pd.DataFrame:
     """How well the mean token reward of a response tells right ones from wrong ones, per arm and seed.
 
     `probe` has columns arm, seed, reward_mean (nats/token), correct (0 or 1) and length (tokens), a row per response.
+    Where `correct` is not known the response counts nowhere.
     auroc: the share of (right, wrong) pairs in which the right one has the larger reward, ties half; nan without pairs.
     auroc_within_length: the same over pairs from one third of the response lengths only.
     mean_correct, mean_wrong: nats/token. Source: §6.2 and Fig. 14 of arXiv 2604.13016.
     """
     rows = []
-    for (arm, seed), found in probe.groupby(RUN, sort=False):
+    for (arm, seed), every in probe.groupby(RUN, sort=False):
+        found = every[every["correct"].notna()]
         right = found["correct"] > 0
         rows.append(
             {
                 "arm": arm,
                 "seed": seed,
                 "auroc": area(found["reward_mean"], right),
-                "auroc_within_length": area_within(found["reward_mean"], right, thirds(found["length"])),
+                "auroc_within_length": area_within(found["reward_mean"], right, thirds(every["length"])[found.index]),
                 "mean_correct": found["reward_mean"][right].mean(),
                 "mean_wrong": found["reward_mean"][~right].mean(),
                 "n_correct": int(right.sum()),

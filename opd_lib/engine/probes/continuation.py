@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import models, sources
+from opd_lib.maths import sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per depth, author and budget: accuracy, that of the same responses uncut, and their number.
 
-    No rows if no response is longer than every depth.
+    No rows if no response is longer than every depth. Raises ValueError if it is not known whether one is right.
     """
     source = run.spec.params.source
     assert run.teacher is not None and source.kind == "student"  # params refuses a probe without a teacher or samples
+    sources.require_rewards(rollouts, "task.content", "a probe of continuations")
     kept = (rollouts.length_B > max(probe.depths)).nonzero()[:, 0].tolist()
     if not kept:
         return []
@@ -40,7 +42,7 @@ def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) 
     for depth in probe.depths:
         budgets = {"total": source.max_new_tokens - depth, "new": probe.new_tokens}
         size = (len(rollouts.prompts), max(budgets.values()))
-        uniform_BT = torch.rand(size, generator=models.generator(run.spec.seed, "continuation", batch, depth))[kept]
+        uniform_BT = sampling.uniform(size, models.generator(run.spec.seed, "continuation", batch, depth))[kept]
         for who, author in (("teacher", run.teacher), ("student", run.student)):
             prompts = [begun(run.student, rollouts, row, depth) for row in kept]
             added = run.sample(*author, prompts, uniform_BT, source.temperature, source.top_p)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import score
+from opd_lib.engine import score, sources
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
-    """One row per response: row, reward_mean (nats/token), correct, length (tokens), finished."""
+    """One row per response: row, reward_mean (nats/token), correct, length (tokens), finished.
+
+    Raises ValueError if it is not known of a response whether it is right.
+    """
     assert run.teacher is not None
+    sources.require_rewards(rollouts, "task.content", "a probe of rewards")
     length_B = rollouts.length_B
     sum_B = torch.zeros(len(length_B), dtype=torch.float64)
     for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from opd_lib.engine import checkpoint, models, sources, stored
+from opd_lib.maths import sampling
 from opd_lib.schema import Sampled
 from opd_lib.tasks import filters
 
@@ -62,7 +61,7 @@ def again(run: Run, prompts: list[Prompt], batch: int, attempt: int) -> Rollouts
     source, writer = run.spec.params.source, author(run)
     assert isinstance(source, Sampled)
     numbers = models.generator(run.spec.seed, "rollout", batch, "attempt", attempt)
-    uniform_BT = torch.rand((len(prompts), source.limit(batch)), generator=numbers)
+    uniform_BT = sampling.uniform((len(prompts), source.limit(batch)), numbers)
     drawn = run.sample(*writer, prompts, uniform_BT, source.temperature, source.top_p)
     return sources.grade(run.spec.params.task, drawn, writer[1])
 
