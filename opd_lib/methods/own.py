@@ -44,9 +44,9 @@ MISTAKES = (
 class Params(BaseModel):
     """The objective's text and what it may read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     source: str = Field(description="Python that defines loss(scores, params)")
-    k: Annotated[int, Field(ge=1, description="length of both models' lists of most likely tokens")]
+    k: Annotated[int, Field(ge=1, le=10**6, description="length of both models' lists of most likely tokens")]
     options: dict[str, float | int | bool | str] = Field(description="numbers of your own: params.options['name']")
 
 
