@@ -52,7 +52,7 @@ def require(name: object, kind: Kind, where: str = "") -> str:
         raise ValueError(f"{place}{name!r} is no name of {_article(kind)}; {RULE}")
     if name.casefold() in RESERVED[kind] or name.casefold().endswith(IGNORED_ENDINGS):
         raise ValueError(
-            f"{place}{name!r} cannot be the name of {_article(kind)}: a results folder has that for itself; choose another"
+            f"{place}{name!r} cannot be the name of {_article(kind)}: a results folder uses it itself; choose another"
         )
     return name
 

@@ -37,7 +37,7 @@ def read(source: Path) -> Any:
         raise ValueError(f"{source}: a number or a date that cannot be read: {error}") from error
     except RecursionError:
         raise ValueError(f"{source}: nested too deeply; write sections, and keys in them") from None
-    _require_text_keys(content, source)
+    _require_plain(content, source)
     return content
 
 
@@ -100,11 +100,13 @@ def _require_finite(text: str, source: Path) -> None:
             raise ValueError(f"{line}: its aliases stand for more than {MOST} values; write out what is meant")
 
 
-def _require_text_keys(content: Any, source: Path) -> None:
-    """Refuse a mapping with a key that is no text, such as null, a number or a date."""
+def _require_plain(content: Any, source: Path) -> None:
+    """Refuse a key that is no text, such as null, a number or a date, and whole numbers of more than 63 bits."""
     waiting = [content]
     while waiting:
         node = waiting.pop()
+        if isinstance(node, int) and abs(node) >= 2**63:
+            raise ValueError(f"{source}: a whole number of more than 63 bits; write a smaller one")
         if isinstance(node, list):
             waiting += node
         elif isinstance(node, dict):

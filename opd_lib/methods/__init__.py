@@ -20,6 +20,7 @@ A file whose name begins with _ is part of a method, none itself. A method never
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -29,6 +30,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from opd_lib.types import Reads
+
+BROKEN = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError,
+)  # fmt: skip
+"""What goes wrong when a file that somebody is writing is imported (pydantic's own errors are TypeErrors and such)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +59,45 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Method:
-    """The method of a file's name. Raises ValueError listing the names there are."""
+    """The method of a file's name.
+
+    Raises ValueError listing the names there are, or naming the file and what is wrong in it; ModuleNotFoundError where
+    it needs torch and torch is not installed.
+    """
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
-    module = import_module(f"{__name__}.{name}")
+    module = _imported(name)
+    missing = [part for part in ("Params", "NEEDS", "loss") if not hasattr(module, part)]
+    if missing:
+        raise ValueError(f"method.name: {name}: {_file(name)} defines no {', '.join(missing)}; see {Path(__file__)}")
+    if not isinstance(module.NEEDS, frozenset) or not {"teacher", "reward"} >= module.NEEDS:
+        raise ValueError(f"method.name: {name}: {_file(name)}: NEEDS: write a frozenset of teacher, reward or nothing")
+    if not isinstance(module.Params, type) or not issubclass(module.Params, BaseModel):
+        raise ValueError(f"method.name: {name}: {_file(name)}: Params: write a frozen class of pydantic's BaseModel")
     optional = ("advantages", "check", "check_served", "oracle")
     offered = {part: getattr(module, part, None) for part in optional}
     reads = getattr(module, "reads", lambda params: Reads())
     return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, reads=reads, **offered)
+
+
+def _file(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}.py")
+
+
+def _imported(name: str) -> Any:
+    """The module of a method's file. Raises ValueError naming the file if it cannot be imported."""
+    try:
+        return import_module(f"{__name__}.{name}")
+    except BROKEN as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise
+        line = error.lineno if isinstance(error, SyntaxError) else _line(error, _file(name))
+        place = f"{_file(name)}, line {line}" if line else f"{_file(name)}"
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise ValueError(f"method.name: {name}: {place}: {type(error).__name__}: {reason}; mend the file") from error
+
+
+def _line(error: BaseException, file: Path) -> int:
+    """The last line of a file that led to an error, 0 if none did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if Path(frame.filename) == file), 0)

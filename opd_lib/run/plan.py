@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from opd_lib import paths
+from opd_lib import names, paths
 from opd_lib.params import Experiment, RunSpec, load
 from opd_lib.report import record
 from opd_lib.report.record import RunRecord
 from opd_lib.runspec import FINISHED as FINISHED
 from opd_lib.runspec import MODEL, ROLLOUTS
+from opd_lib.validate import profiles
 
 
 def standing(spec: RunSpec) -> Iterator[RunRecord]:
@@ -112,36 +113,48 @@ def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = pat
 
     Raises ValueError for a profile without params, naming those there are.
     """
-    if not (params_root / profile).is_dir():
-        known = sorted(p.name for p in params_root.iterdir() if any(p.glob("[0-9]*.yaml")))
-        raise ValueError(f"{params_root / profile}: no such profile; choose from {', '.join(known)}")
-    return tuple(
+    require_profile(profile, params_root)
+    found = tuple(
         source.stem
         for source in sorted((params_root / profile).glob("*.yaml"))
         if (folder / f"{source.stem}.ipynb").exists()
     )
+    names.require_distinct(found, "notebook", str(params_root / profile))
+    return found
 
 
-def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The named notebooks in their order, all when none is named. Raises ValueError for an unknown name."""
+def require_profile(profile: str, params_root: Path = paths.PARAMS) -> str:
+    """The profile, if it is a name and there are params of it. Raises ValueError naming those there are."""
+    names.require(profile, "profile", "--profile")
+    if profile not in (known := profiles(params_root)):
+        raise ValueError(f"{params_root / profile}: no such profile; choose from {', '.join(known)}")
+    return profile
+
+
+def choose(
+    only: Iterable[str] | None, known: tuple[str, ...], profile: str, params_root: Path = paths.PARAMS
+) -> tuple[str, ...]:
+    """The named notebooks in their order, all when none is named. Raises ValueError for one that is not known."""
     if not known:
         raise ValueError("no notebook has params at this profile; see notebooks/ and params/")
     wanted = known if only is None else tuple(only)
     for name in wanted:
         if name not in known:
-            raise ValueError(f"--only {name}: no such notebook; choose from {', '.join(known)}")
+            others = [other for other in profiles(params_root, name) if other != profile]
+            elsewhere = f"; {name} is at {', '.join(others)}" if others else ""
+            raise ValueError(f"--only {name}: no such notebook; choose from {', '.join(known)}{elsewhere}")
     return tuple(name for name in known if name in wanted)
 
 
 def experiments(
-    names: Iterable[str],
+    chosen: Iterable[str],
     profile: str,
     results: Path | None,
     seeds: tuple[int, ...] | None = None,
     params_root: Path = paths.PARAMS,
 ) -> tuple[Experiment, ...]:
     """These experiments with the same seeds and results folder."""
-    return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in names)
+    return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in chosen)
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:

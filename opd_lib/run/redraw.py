@@ -23,7 +23,7 @@ from time import perf_counter
 from types import CodeType
 from typing import Any
 
-from opd_lib import paths
+from opd_lib import names, paths
 from opd_lib.params import Experiment
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan, refresh
@@ -106,6 +106,8 @@ def finished(experiment: Experiment) -> tuple[RunRecord, ...]:
 def link(records: Iterable[RunRecord], view: Path) -> None:
     """Make `view` a results folder of these records, each a link to where it stands."""
     for record in records:
+        for kind, name in (("profile", record.profile), ("notebook", record.experiment), ("arm", record.arm)):
+            names.require(name, kind, str(record.folder / "run.json"))
         place = paths.run_folder(record.profile, record.experiment, record.arm, record.seed, view)
         if not place.is_symlink():
             place.parent.mkdir(parents=True, exist_ok=True)
