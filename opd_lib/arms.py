@@ -34,7 +34,7 @@ def asked(raw: Mapping[str, Any], overrides: Changes) -> dict[str, tuple[Changes
     for path, changes in overrides.items():
         if not path.startswith(ARMS):
             continue
-        arm = names.require(path.removeprefix(ARMS), "arm", f"overrides: {path}")
+        arm = names.require(path.removeprefix(ARMS), "arm", f"overrides: {path!r}")
         if not isinstance(changes, dict):
             raise ValueError(f"overrides: {path}: {changes!r}: write a mapping of dotted keys to values")
         own, _ = arms.get(arm, (None, {}))
@@ -46,6 +46,12 @@ def asked(raw: Mapping[str, Any], overrides: Changes) -> dict[str, tuple[Changes
         arms[arm] = (own, changes if SAME_AS in changes else merged(changes, everywhere))
     names.require_distinct(arms, "arm", "overrides")
     return arms
+
+
+def borrowed(own: Changes | None, mine: Changes) -> Changes | None:
+    """What is said of an arm that is another notebook's run; None for one that is not."""
+    changes = own if own is not None and SAME_AS in own else merged(own or {}, mine)
+    return changes if SAME_AS in changes else None
 
 
 def merged(changes: Changes, others: Changes) -> dict[str, Any]:

@@ -51,14 +51,18 @@ def from_json(text: str, where: str) -> dict[str, Any]:
 
 
 def seeds(given: object) -> tuple[object, ...] | None:
-    """Which seeds: a list of them, or a text such as `0,3`; None for those of the params file.
+    """Which seeds: a list of them, or a text such as `0,3` or `[0, 3]`; None for those of the params file.
 
     Raises ValueError for one number, which might be a seed or how many, and for what is no list.
     """
     if given is None:
         return None
-    if isinstance(given, str) and "," in given:
-        return listed(given, "seeds")
+    if isinstance(given, str):
+        text = given.strip()
+        if is_list := text.startswith("[") and text.endswith("]"):
+            text = text[1:-1]
+        if is_list or "," in text:
+            return listed(text, "seeds")
     content = _as_python(given)
     if isinstance(content, Sequence) and not isinstance(content, str | bytes):
         return tuple(_as_python(seed) for seed in content)
@@ -71,7 +75,7 @@ def seeds(given: object) -> tuple[object, ...] | None:
 def listed(text: str, where: str) -> tuple[int, ...]:
     """The whole numbers between commas. Raises ValueError for anything else."""
     words = [word.strip() for word in text.split(",")]
-    if any(word and not (word.isascii() and word.isdecimal() and len(word) < 10) for word in words):
+    if any(word and not (word.isascii() and word.isdecimal() and len(word) < 19) for word in words):
         raise ValueError(f"{where} {text[:SHOWN]}: not a number, nor numbers separated by commas such as 0,3,4")
     return tuple(int(word) for word in words if word)
 

@@ -156,15 +156,12 @@ def load(
     check_file(raw, source)
     numbers = check_seeds(raw["seeds"], source) if chosen is None else check_seeds(chosen, None)
     everywhere = {path: value for path, value in changed.items() if not path.startswith(ARMS)}
-    arms, shared = {}, {}
     earlier = lru_cache(lambda notebook: load(notebook, profile, everywhere, numbers, folder, root))
-    for arm, (own, mine) in per_arm.asked(raw, changed).items():
-        changes = own if own is not None and SAME_AS in own else per_arm.merged(own or {}, mine)
-        if SAME_AS in changes:
-            owner, owned = _owner(changes, name, arm, source, earlier)
-            arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
-        else:
-            arms[arm] = per_arm.resolved(raw, own, mine, arm, source)
+    asked = per_arm.asked(raw, changed)
+    borrowed = {arm: per_arm.borrowed(own, mine) for arm, (own, mine) in asked.items()}
+    resolved = {arm: per_arm.resolved(raw, *asked[arm], arm, source) for arm in asked if borrowed[arm] is None}
+    shared = {arm: _owner(changes, name, arm, source, earlier) for arm, changes in borrowed.items() if changes}
+    arms = {arm: resolved[arm] if arm in resolved else shared[arm][0].arms[shared[arm][1]] for arm in asked}
     return Experiment(
         name=name,
         profile=profile,

@@ -54,7 +54,7 @@ def checkpoint(text: str) -> str:
 
 def run(text: str) -> str:
     """A reference to a run. Raises ValueError if it is none."""
-    names.run_reference(text)
+    names.run_reference(one_line(text))
     return text
 
 
