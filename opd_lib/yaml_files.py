@@ -6,6 +6,7 @@ keys that are no text and whole numbers of thousands of digits are refused.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 
 LARGEST = 1_000_000
 """Bytes of a file."""
+DEEPEST = 32
+"""Collections within each other."""
 MOST = 100_000
 """Values in a file once every alias stands for what it repeats."""
 
@@ -26,7 +29,7 @@ def read(source: Path) -> Any:
     """
     text = _text(source)
     try:
-        if any(mark in text for mark in "&*!"):
+        if _may_grow(text):
             _require_finite(text, source)
         content = YAML().load(text)
     except YAMLError as error:
@@ -70,8 +73,18 @@ def _text(source: Path) -> str:
         raise ValueError(f"{source}, line {line}: not UTF-8 ({error.reason}); save it as UTF-8") from error
 
 
+def _may_grow(text: str) -> bool:
+    """Whether a text may have anchors, tags or depths: other files need no second look."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    compact = re.search(r"(?:[-?:][ \t]+){4}|\n {64}", text)
+    return deepest > DEEPEST or compact is not None or any(mark in text for mark in "&*!")
+
+
 def _require_finite(text: str, source: Path) -> None:
-    """Refuse tags, an alias inside what it stands for, and aliases that together become more than MOST values."""
+    """Refuse tags, depth, an alias inside what it stands for, and aliases that become more than MOST values."""
     sizes: dict[str, int] = {}  # anchor → values that an alias of it stands for
     begun: list[tuple[str | None, int]] = []  # the open collections: their anchors, and the size before them
     size = 0
@@ -93,6 +106,8 @@ def _require_finite(text: str, source: Path) -> None:
         elif isinstance(event, events.CollectionStartEvent):
             begun.append((event.anchor, size))
             size += 1
+            if len(begun) > DEEPEST:
+                raise ValueError(f"{line}: nested too deeply; write sections, and keys in them")
         else:
             size += 1
             sizes |= {} if event.anchor is None else {event.anchor: 1}

@@ -69,18 +69,19 @@ def load(name: str) -> Method:
     module = _imported(name)
     missing = [part for part in ("Params", "NEEDS", "loss") if not hasattr(module, part)]
     if missing:
-        raise ValueError(f"method.name: {name}: {_file(name)} defines no {', '.join(missing)}; see {Path(__file__)}")
+        raise ValueError(f"method.name: {name}: {file(name)} defines no {', '.join(missing)}; see {Path(__file__)}")
     if not isinstance(module.NEEDS, frozenset) or not {"teacher", "reward"} >= module.NEEDS:
-        raise ValueError(f"method.name: {name}: {_file(name)}: NEEDS: write a frozenset of teacher, reward or nothing")
+        raise ValueError(f"method.name: {name}: {file(name)}: NEEDS: write a frozenset of teacher, reward or nothing")
     if not isinstance(module.Params, type) or not issubclass(module.Params, BaseModel):
-        raise ValueError(f"method.name: {name}: {_file(name)}: Params: write a frozen class of pydantic's BaseModel")
+        raise ValueError(f"method.name: {name}: {file(name)}: Params: write a frozen class of pydantic's BaseModel")
     optional = ("advantages", "check", "check_served", "oracle")
     offered = {part: getattr(module, part, None) for part in optional}
     reads = getattr(module, "reads", lambda params: Reads())
     return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, reads=reads, **offered)
 
 
-def _file(name: str) -> Path:
+def file(name: str) -> Path:
+    """Where a method of this name is written."""
     return Path(__file__).with_name(f"{name}.py")
 
 
@@ -91,13 +92,13 @@ def _imported(name: str) -> Any:
     except BROKEN as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
             raise
-        line = error.lineno if isinstance(error, SyntaxError) else _line(error, _file(name))
-        place = f"{_file(name)}, line {line}" if line else f"{_file(name)}"
+        line = error.lineno if isinstance(error, SyntaxError) else _line(error, file(name))
+        place = f"{file(name)}, line {line}" if line else f"{file(name)}"
         reason = error.msg if isinstance(error, SyntaxError) else error
         raise ValueError(f"method.name: {name}: {place}: {type(error).__name__}: {reason}; mend the file") from error
 
 
-def _line(error: BaseException, file: Path) -> int:
+def _line(error: BaseException, source: Path) -> int:
     """The last line of a file that led to an error, 0 if none did."""
     frames = traceback.extract_tb(error.__traceback__)
-    return next((frame.lineno or 0 for frame in reversed(frames) if Path(frame.filename) == file), 0)
+    return next((frame.lineno or 0 for frame in reversed(frames) if Path(frame.filename) == source), 0)
