@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,17 +40,16 @@ def read(quantity: str, functions: Sequence[str]) -> ast.Expression:
         level = [child for node in level for child in ast.iter_child_nodes(node)]
     if level or len(parts) > MOST:
         raise ValueError(f"quantity {quantity!r}: at most {DEEPEST} levels and {MOST} parts; make two claims of it")
-    called = [node.func for node in parts if isinstance(node, ast.Call)]
+    calls = [node for node in parts if isinstance(node, ast.Call)]
+    inside = [part for call in calls for part in (call.func, *call.args)]
     for node in parts:
         if isinstance(node, ast.Call):
             _require_call(node, quantity, functions)
         elif isinstance(node, ast.Constant):
-            _require_constant(node, quantity)
-        elif not isinstance(node, PARTS) and node not in called:
+            _require_constant(node, quantity, is_argument=node in inside)
+        elif not isinstance(node, PARTS) and node not in inside:
             what = ast.unparse(node) or type(node).__name__
-            raise ValueError(
-                f"quantity {quantity!r} cannot be evaluated: {what}: use +, -, *, / and functions of texts"
-            )
+            raise ValueError(f"quantity {quantity!r} cannot be evaluated: {what}: only + - * / and functions of texts")
     return tree
 
 
@@ -79,15 +77,14 @@ def _require_call(node: ast.Call, quantity: str, functions: Sequence[str]) -> No
     if name not in functions:
         raise ValueError(f"quantity {quantity!r}: no function {name}; use {', '.join(functions)}")
     if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
-        raise ValueError(
-            f"quantity {quantity!r} cannot be evaluated: {name}: write its arguments without names or stars"
-        )
+        raise ValueError(f"quantity {quantity!r} cannot be evaluated: {name}: arguments go without names or stars")
 
 
-def _require_constant(node: ast.Constant, quantity: str) -> None:
+def _require_constant(node: ast.Constant, quantity: str, is_argument: bool) -> None:
     value = node.value
-    if isinstance(value, str) or (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value <= LARGEST
-    ):
-        return
-    raise ValueError(f"quantity {quantity!r} cannot be evaluated: a constant is a text or a number up to {LARGEST:g}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, str) and not is_argument:
+        raise ValueError(f"quantity {quantity!r} cannot be evaluated: {value!r}: a text is an argument of a function")
+    if not isinstance(value, str) and not (is_number and value <= LARGEST):
+        what = f"a constant is a text or a number up to {LARGEST:g}"
+        raise ValueError(f"quantity {quantity!r} cannot be evaluated: {what}")

@@ -195,6 +195,8 @@ def calls(quantity: str) -> tuple[tuple[str, tuple[str | float, ...]], ...]:
                 expressions.require_arguments(name, PAIRED.get(name, FUNCTIONS[name]), constants)
             elif not node.args or (name == "abs" and len(node.args) > 1):
                 raise ValueError(f"{name}: {len(node.args)} arguments; give it {'one' if name == 'abs' else 'some'}")
+            elif any(isinstance(constant, str) for constant in constants):
+                raise ValueError(f"{name}: it takes numbers, no texts")
         except ValueError as error:
             raise ValueError(f"quantity {quantity!r} cannot be evaluated: {error}") from error
     return found

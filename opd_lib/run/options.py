@@ -90,7 +90,7 @@ def seed_list(text: str | None) -> tuple[int, ...] | None:
         return None
     numbers = inputs.listed(text, "--seeds")
     if "," not in text and numbers and numbers[0] > MOST_SEEDS:
-        raise ValueError(f"--seeds {text}: so many? there are {MOST_SEEDS}; for seed {text} alone write {text},")
+        raise ValueError(f"--seeds {text}: there are only {MOST_SEEDS}; for one seed write a comma after it")
     seeds = numbers if "," in text else tuple(range(numbers[0] if numbers else 0))
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds {text}: name at least one seed, and each once")
