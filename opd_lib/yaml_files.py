@@ -99,8 +99,8 @@ def _require_finite(text: str, source: Path) -> None:
             if any(event.anchor == anchor for anchor, _ in begun):
                 raise ValueError(f"{line}: *{event.anchor} contains itself; write out what is meant")
             size += sizes.get(event.anchor, 0)
-        elif event.tag is not None:
-            raise ValueError(f"{line}: {event.tag}: a tag; write the value without it, a text in quotes")
+        elif (tag := getattr(event, "tag", None)) is not None:
+            raise ValueError(f"{line}: {tag}: a tag; write the value without it, a text in quotes")
         elif event.anchor in sizes:
             raise ValueError(f"{line}: &{event.anchor}: a second anchor of this name; call it otherwise")
         elif isinstance(event, events.CollectionStartEvent):

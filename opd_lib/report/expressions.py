@@ -82,9 +82,9 @@ def _require_call(node: ast.Call, quantity: str, functions: Sequence[str]) -> No
 
 def _require_constant(node: ast.Constant, quantity: str, is_argument: bool) -> None:
     value = node.value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value <= LARGEST
     if isinstance(value, str) and not is_argument:
         raise ValueError(f"quantity {quantity!r} cannot be evaluated: {value!r}: a text is an argument of a function")
-    if not isinstance(value, str) and not (is_number and value <= LARGEST):
+    if not isinstance(value, str) and not is_number:
         what = f"a constant is a text or a number up to {LARGEST:g}"
         raise ValueError(f"quantity {quantity!r} cannot be evaluated: {what}")

@@ -230,7 +230,8 @@ def pairs_of(quantity: str, view: SeedView) -> pd.DataFrame:
 
 
 def _evaluated(quantity: str, view: SeedView, known: Mapping[str, Callable[..., Any]]) -> Any:
-    functions = {**ARITHMETIC, **{name: partial(function, view) for name, function in known.items()}}
+    functions: dict[str, Callable[..., Any]] = dict(ARITHMETIC)
+    functions |= {name: partial(function, view) for name, function in known.items()}
     try:
         return expressions.evaluated(_read(quantity), functions)
     except (simpleeval.InvalidExpression, TypeError, OverflowError) as error:

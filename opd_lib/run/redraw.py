@@ -104,10 +104,15 @@ def finished(experiment: Experiment) -> tuple[RunRecord, ...]:
 
 
 def link(records: Iterable[RunRecord], view: Path) -> None:
-    """Make `view` a results folder of these records, each a link to where it stands."""
+    """Make `view` a results folder of these records, each a link to where it stands.
+
+    Raises ValueError for a record whose names are none.
+    """
     for record in records:
-        for kind, name in (("profile", record.profile), ("notebook", record.experiment), ("arm", record.arm)):
-            names.require(name, kind, str(record.folder / "run.json"))
+        source = str(record.folder / "run.json")
+        names.require(record.profile, "profile", source)
+        names.require(record.experiment, "notebook", source)
+        names.require(record.arm, "arm", source)
         place = paths.run_folder(record.profile, record.experiment, record.arm, record.seed, view)
         if not place.is_symlink():
             place.parent.mkdir(parents=True, exist_ok=True)
