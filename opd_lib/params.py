@@ -13,7 +13,6 @@ whichever notebook asks first, stands under the notebook it belongs to, and is s
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +24,15 @@ from typing import Any
 import pandas as pd
 
 from opd_lib import arms as per_arm
-from opd_lib import paths
+from opd_lib import inputs, names, paths
 from opd_lib.arms import ARMS, SAME_AS
-from opd_lib.report.record import RUN_PREFIX, flatten, made_by_run
+from opd_lib.names import NAME, RUN_PREFIX
+from opd_lib.report.record import flatten, made_by_run
 from opd_lib.runspec import RunSpec as RunSpec
 from opd_lib.runspec import determining, identity
-from opd_lib.schema import FILE_KEYS, RunParams
-from opd_lib.validate import check_file, check_seeds, read, replace_at, validate
+from opd_lib.schema import RunParams
+from opd_lib.validate import check_file, check_seeds, read
 
-SEED_MARK = "@"  # between a run and the seed that it always has: run:NOTEBOOK/ARM@SEED
 DATA = "task.data"  # where a task's data lies: an override of it holds for the runs that make the models, too
 
 
@@ -64,7 +63,7 @@ class Experiment:
         """The run of one arm at one seed, with the runs that make its models."""
         if arm not in self.arms:
             raise ValueError(f"{self.source}: no arm {arm!r}; its arms are {', '.join(self.arms)}")
-        check_seeds([seed], self.source)
+        check_seeds([seed], None)
         if arm in self.shared:
             owner, name = self.shared[arm]
             return replace(owner.spec(name, seed, ancestors), shown_as=(self.name, arm))
@@ -124,26 +123,25 @@ class Experiment:
         return (paths.RESULTS, paths.LOCAL, paths.LAB)
 
     def _parent(self, reference: str, seed: int, ancestors: tuple[str, ...]) -> RunSpec:
-        name, _, place = reference.removeprefix(RUN_PREFIX).partition("/")
-        arm, at, pinned = place.partition(SEED_MARK)
-        if at and not pinned.isdecimal():
-            raise ValueError(f"{self.source}: {reference}: {pinned!r} is no seed; write run:NOTEBOOK/ARM{SEED_MARK}0")
-        seed = int(pinned) if at else seed
-        if name == self.name:
-            return self.spec(arm, seed, ancestors)
-        sibling = _sibling(self.source.with_name(f"{name}.yaml"), self.profile, self.results, self.overrides.get(DATA))
-        return sibling.spec(arm, seed, ancestors)
+        made = names.run_reference(reference)
+        seed = seed if made.seed is None else made.seed
+        if made.notebook == self.name:
+            return self.spec(made.arm, seed, ancestors)
+        source = self.source.with_name(f"{made.notebook}.yaml")
+        return _sibling(source, self.profile, self.results, self.overrides.get(DATA)).spec(made.arm, seed, ancestors)
 
 
 def load(
     name: str,
     profile: str = "tiny",
-    overrides: Mapping[str, Any] | None = None,
-    seeds: Sequence[int] | None = None,
+    overrides: Mapping[str, Any] | str | None = None,
+    seeds: Sequence[int] | str | None = None,
     results: Path | str | None = None,
     root: Path = paths.PARAMS,
 ) -> Experiment:
     """The experiment of a notebook at a profile. Raises ValueError naming file, line, key, value and remedy.
+
+    Names are checked before anything is looked for; see `inputs` for what overrides, seeds and results may be.
 
     `overrides` maps dotted paths to values, e.g. {"train.steps": 20}, for every arm; {"arms.mine": {"method.k": 4}}
     says what the one arm `mine` changes, a new arm or, beside what the file says of it, one of the file's own (but not
@@ -152,45 +150,30 @@ def load(
     results/local; what is missing may start from committed weights, so it is computed in results/local/lab, where
     `make reproduce` does not look (arms that overrides change: in results/local/variants, a folder for each change).
     """
-    if results is not None and Path(results).resolve() == paths.RESULTS:
-        raise ValueError(
-            f"results: {results} holds the committed records, which only make refresh-outputs writes; "
-            "leave it out to read them, or name another folder"
-        )
-    source = root / profile / f"{name}.yaml"
+    source = root / names.require(profile, "profile", "profile") / f"{names.require(name, 'notebook', 'notebook')}.yaml"
+    changed, folder, chosen = inputs.overrides(overrides), inputs.results(results), inputs.seeds(seeds)
     raw = read(source)
     check_file(raw, source)
-    everywhere = {path: value for path, value in (overrides or {}).items() if not path.startswith(ARMS)}
-    arms, shared = {}, {}
-    earlier = lru_cache(lambda notebook: load(notebook, profile, everywhere, seeds, results, root))
-    for arm, changes in per_arm.asked(raw, overrides or {}, source).items():
-        if SAME_AS in changes:
-            owner, owned = _owner(changes, name, arm, source, earlier)
-            arms[arm], shared[arm] = owner.arms[owned], (owner, owned)
-        else:
-            arms[arm] = _resolved(raw, per_arm.merged(changes, everywhere), arm, source)
-    chosen = tuple(raw["seeds"] if seeds is None else seeds)
-    check_seeds(chosen, source)
+    numbers = check_seeds(raw["seeds"], source) if chosen is None else check_seeds(chosen, None)
+    everywhere = {path: value for path, value in changed.items() if not path.startswith(ARMS)}
+    earlier = lru_cache(lambda notebook: load(notebook, profile, everywhere, numbers, folder, root))
+    asked = per_arm.asked(raw, changed)
+    borrowed = {arm: per_arm.borrowed(own, mine) for arm, (own, mine) in asked.items()}
+    resolved = {arm: per_arm.resolved(raw, *asked[arm], arm, source) for arm in asked if borrowed[arm] is None}
+    shared = {arm: _owner(changes, name, arm, source, earlier) for arm, changes in borrowed.items() if changes}
+    arms = {arm: resolved[arm] if arm in resolved else shared[arm][0].arms[shared[arm][1]] for arm in asked}
     return Experiment(
         name=name,
         profile=profile,
         title=str(raw["title"]),
-        seeds=chosen,
-        overrides=dict(overrides or {}),
-        results=None if results is None else Path(results),
+        seeds=numbers,
+        overrides=changed,
+        results=folder,
         arms=arms,
         shared=shared,
-        varied=_varied(raw, arms, shared, source) if overrides else frozenset(),
+        varied=_varied(raw, arms, shared, source) if changed else frozenset(),
         source=source,
     )
-
-
-def _resolved(raw: Mapping[str, Any], changes: Mapping[str, Any], arm: str, source: Path) -> RunParams:
-    """The common parameters of a file with these changes."""
-    resolved = copy.deepcopy({key: value for key, value in raw.items() if key not in FILE_KEYS})
-    for path, value in changes.items():
-        replace_at(resolved, path, value, f"{source}, arm {arm}")
-    return validate(resolved, raw, arm, source)
 
 
 def _varied(
@@ -201,7 +184,7 @@ def _varied(
 ) -> frozenset[str]:
     """The arms whose parameters are not those that the file gives them."""
     written = {arm: changes for arm, changes in per_arm.written(raw).items() if SAME_AS not in changes}
-    plain = {arm: _resolved(raw, changes, arm, source) for arm, changes in written.items()}
+    plain = {arm: per_arm.resolved(raw, changes, {}, arm, source) for arm, changes in written.items()}
     owned = {arm for arm, (owner, name) in shared.items() if name in owner.varied}
     return frozenset(owned | {arm for arm, found in arms.items() if arm not in shared and plain.get(arm) != found})
 
@@ -214,7 +197,7 @@ def _owner(
     if len(changes) > 1:
         raise ValueError(f"{where}: {SAME_AS} stands alone: a shared run cannot be changed; give the arm its own keys")
     notebook, _, owned = str(changes[SAME_AS]).partition("/")
-    if not notebook < name or not source.with_name(f"{notebook}.yaml").exists():
+    if not NAME.fullmatch(notebook) or not notebook < name or not source.with_name(f"{notebook}.yaml").exists():
         raise ValueError(f"{where}: {SAME_AS}: {changes[SAME_AS]!r}: write EARLIER_NOTEBOOK/ARM, of this profile")
     owner = earlier(notebook)
     if owned not in owner.arms or owned in owner.shared:

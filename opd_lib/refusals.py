@@ -28,6 +28,11 @@ def check(params: RunParams, method: methods.Method | None, options: Sequence[Ba
 def check_task(params: RunParams) -> None:
     """Refuse names the task does not have, and evaluations and diagnostics that cannot be."""
     tasks.load(params.task.name).check(params.task)
+    sets = params.task.test_sets
+    if len(set(sets)) < len(sets):
+        raise ValueError(f"task.test_sets: {', '.join(sets)}: name each once")
+    if (data := getattr(params.task, "data", None)) is not None and not (data.strip() and data.isprintable()):
+        raise ValueError(f"task.data: {data!r} is no folder; name one, or write null for the hub")
     if params.source.kind == "corpus":
         check_corpus(params, params.source)
     if params.source.kind == "answers" and params.task.name != "math":
@@ -60,6 +65,9 @@ def check_corpus(params: RunParams, source: Corpus) -> None:
     for template in source.templates:
         if template not in chain.TEMPLATES:
             raise ValueError(f"source.templates: {template!r} is unknown; choose from {', '.join(chain.TEMPLATES)}")
+    for digit in source.slip_operands:
+        if digit > 9:
+            raise ValueError(f"source.slip_operands: {digit} is no digit; use 0 to 9")
 
 
 def check_method(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:

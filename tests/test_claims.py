@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -376,12 +377,71 @@ def test_seeds_without_every_run_are_left_out(tmp_path):
         ("end('success', 'overlap_k16') -", "cannot be read"),
         ("finish('success', 'overlap_k16')", "no function finish"),
         ("__import__('os').getcwd()", "no function"),
+        ("(4000000**4000000)", r"Pow: only \+ - \* /"),
+        ("-" * 5000 + "1", "5001 characters; write at most 1000"),
+        ("-" * 900 + "1", "at most 32 levels|cannot be read"),
+        ("(" * 900 + "1" + ")" * 9, "cannot be read"),
+        ("+".join(["1"] * 450), "at most 32 levels"),
+        ("max(" + ",".join(["-1"] * 300) + ")", "at most 32 levels and 500 parts"),
+        ("1 % 2", "only"),
+        ("'a' * 1000000000", "'a': a text is an argument"),
+        ("'success'", "'success': a text is an argument"),
+        ("max('a', 1)", "max: it takes numbers"),
+        ("1 if 1 else 2", "only"),
+        ("[1][0]", "only"),
+        ("1 < 2", "only"),
+        ("1 and 2", "only"),
+        ("lambda: 1", "only"),
+        ("f'{1}'", "only"),
+        ("[x for x in [1]]", "only"),
+        ("~1", "only"),
+        ("1e999", "a number up to"),
+        ("1e10", "a number up to"),
+        ("9" * 900, "a number up to"),
+        ("1j", "a number up to"),
+        ("True", "a number up to"),
+        ("None", "a number up to"),
+        ("b''", "a number up to"),
+        ("...", "a number up to"),
+        ("1\\0", "cannot be read"),
+        ("end('success', 'overlap_k16').real", "only"),
+        ("end(arm='success', column='overlap_k16')", "without names or stars"),
+        ("end(*'ab')", "without names or stars"),
+        ("end('success')", "missing a required argument: 'column'"),
+        ("end('success', 5)", "column: 5: write a text"),
+        ("cap_gain('success', 'x')", "cap: 'x': write a number"),
+        ("end('success', 2 * 3)", "its arguments are texts and numbers"),
+        ("abs(1, 2)", "abs: 2 arguments"),
+        ("max()", "max: 0 arguments"),
+        ("success", "only"),
+        ("", "cannot be read"),
     ],
 )
 def test_a_bad_expression_is_refused_when_the_file_is_read(tmp_path, quantity, words):
+    begin = time.perf_counter()
     with pytest.raises(ValueError, match=words) as refused:
         claims.load(write(tmp_path, quantity))
-    assert "claims.yaml" in str(refused.value) and "claims.0.quantity" in str(refused.value)
+    message = str(refused.value)
+    assert "claims.yaml: claim C0: claims.0.quantity" in message and len(message) < 2500
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "quantity", ["(4000000**4000000)", "-" * 5000 + "1", "9" * 5000, "('a' * 1000000000)", "1e999"]
+)
+def test_an_expression_that_no_file_holds_is_bounded_too(quantity):
+    begin = time.perf_counter()
+    with pytest.raises(ValueError, match="quantity"):
+        vocabulary.value_of(quantity, SeedView(evidence=evidence({0: 0.1}), experiment=NOTEBOOK, seed=0))
+    assert time.perf_counter() - begin < 5
+
+
+def test_what_is_wrong_in_judging_names_claim_and_file(tmp_path):
+    with pytest.raises(ValueError, match=r"claims\.yaml: claim C0: .*no column 'overlap'"):
+        claims.judge(claims.load(write(tmp_path, "end('success', 'overlap')")), evidence({0: 0.1}))
+    register = claims.load(write(tmp_path, "end('success', 'overlap')"))
+    with pytest.raises(ValueError, match=r"claims\.yaml: claim C0: .*no column 'overlap'"):
+        agreement.compare(register, evidence({0: 0.1}), evidence({0: 0.1}))
 
 
 @pytest.mark.parametrize(
@@ -408,6 +468,17 @@ def test_a_wrong_argument_names_the_claim(tmp_path, quantity, words):
         ("statistic: seeds", "statistic: tokens", "claims.0.statistic"),
         ("statistic: seeds", "statistic: problems", "over problems if and only if"),
         ("claims:", "claims: [", "YAML"),
+        ("confidence: 0.95", "confidence: .inf", "confidence"),
+        ("confidence: 0.95", "confidence: 2", "confidence"),
+        ("tiny: 0.02", "tiny: .nan", "claims.0.threshold.tiny"),
+        ("value: 0.2", "value: .inf", "claims.0.paper.value"),
+        ("seeds: 3", "seeds: 1000000", "claims.0.seeds"),
+        ("id: C0", "id: '../C0'", "claims.0.id"),
+        ("notebook: 04", "notebook: ../04", "no name of a notebook"),
+        ("paper: test", "paper: test\npaper: again", "duplicate key"),
+        ("paper: test", "paper: &a [*a]", "contains itself"),
+        ("paper: test", "paper: !!python/name:os x", "a tag"),
+        ("paper: test", "paper: " + "9" * 5000, "cannot be read"),
     ],
 )
 def test_a_wrong_file_names_file_and_key(tmp_path, old, new, key):

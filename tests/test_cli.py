@@ -71,6 +71,28 @@ BAD = [
     (lambda w: None, ("reproduce", "--seeds", "0"), ["--seeds 0", "at least one"]),
     (lambda w: None, ("reproduce", "--seeds", "5,5"), ["--seeds 5,5"]),
     (lambda w: None, ("reproduce", "--seeds", "5000,"), ["5000", "0 to 999"]),
+    (lambda w: None, ("reproduce", "--seeds", "1e9"), ["--seeds 1e9", "not a number"]),
+    (lambda w: None, ("reproduce", "--seeds", "1000000000"), ["--seeds 1000000000", "there are only 1000"]),
+    (lambda w: None, ("reproduce", "--seeds", "9" * 5000), ["--seeds 999", "not a number"]),
+    (lambda w: None, ("reproduce", "--seeds", "-1"), ["--seeds -1", "not a number"]),
+    (lambda w: None, ("reproduce", "--seeds", "0,0"), ["--seeds 0,0", "each once"]),
+    (lambda w: None, ("reproduce", "--seeds", ""), ["--seeds", "at least one"]),
+    (lambda w: None, ("reproduce", "--only", "../tiny/00_models"), ["--only", "no name of a notebook"]),
+    (lambda w: None, ("reproduce", "--only", ""), ["--only", "no name of a notebook"]),
+    (lambda w: None, ("reproduce", "--profile", "../params/tiny"), ["--profile", "no name of a profile"]),
+    (lambda w: None, ("reproduce", "--profile", ""), ["--profile", "no name of a profile"]),
+    (lambda w: None, ("status", "--profile", "local"), ["--profile", "'local' cannot be the name of a profile"]),
+    (lambda w: None, ("figures", "--only", ".hidden"), ["--only", "no name of a notebook"]),
+    (lambda w: None, ("track", "--here", "--profile", ".."), ["--profile", "no name of a profile"]),
+    (lambda w: None, ("run", "../x", "student", "0"), ["notebook", "'../x' is no name"]),
+    (lambda w: None, ("run", micro.MODELS, "../x", "0"), ["no arm '../x'"]),
+    (lambda w: None, (*RUN, "--profile", "../tiny"), ["profile", "'../tiny' is no name"]),
+    (lambda w: None, (*RUN, "--overrides", '{"arms.../x": {}}'), ["arms.../x", "no name of an arm"]),
+    (lambda w: None, (*RUN, "--overrides", '{"a": 1, "a": 2}'), ["--overrides", "'a' comes twice"]),
+    (lambda w: None, (*RUN, "--overrides", '{"train.lr": Infinity}'), ["overrides, arm student", "train.lr: inf"]),
+    (lambda w: None, (*RUN, "--overrides", '{"a": ' * 3000), ["--overrides", "nested too deeply"]),
+    (lambda w: None, ("execute", "../00_models"), ["notebook", "no name of a notebook"]),
+    (lambda w: None, ("execute", micro.MODELS, "--profile", "../x"), ["profile", "no name of a profile"]),
     (lambda w: None, ("reproduce", "--profile", "huge"), ["huge", "tiny"]),
     (lambda w: None, ("reproduce", "--snakemake", "/nowhere/snakemake"), ["/nowhere/snakemake"]),
     (corrupt, ("reproduce", "--plan-only"), ["run.json", "corrupt"]),
@@ -87,7 +109,7 @@ def test_bad_input_is_one_message_and_overwrites_nothing(
     micro.write_notebook(world, micro.MODELS)
     prepare(world)
     before = contents(world)
-    if words[0] in ("reproduce", "execute"):
+    if words[0] in ("reproduce", "execute", "status", "figures", "track"):
         words = (*words, "--notebooks", str(world / "notebooks"))
     result = opd(world, *words)
     assert result.exit_code == 1
@@ -168,7 +190,20 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize(
-    "words", [["nonsense"], ["run"], ["run", "00_models", "student", "zero"], ["status", "--job", "1"]]
+    "words",
+    [
+        ["nonsense"],
+        ["run"],
+        ["run", "00_models", "student", "zero"],
+        ["run", "00_models", "student", "9" * 5000],
+        ["status", "--job", "1"],
+        ["status", "--jobs", "0"],
+        ["status", "--jobs", "1e9"],
+        ["reproduce", "--jobs", "1000000000000"],
+        ["execute", "00_models", "--cell-seconds", "0"],
+        ["check", "a", "b", "--seed", "1000"],
+        ["bench", "--jobs", "0"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     assert CliRunner().invoke(app, words).exit_code == 2
@@ -247,6 +282,13 @@ def test_readme_tables_stand_between_their_markers(tmp_path: Path) -> None:
         refresh.write_readme(judged, readme)
     text = readme.read_text()
     assert text.startswith("# Title\n") and text.endswith("rest\n") and "OLD" not in text and text.count("| holds") == 2
+
+
+@pytest.mark.parametrize("words", [("claims", "--profile", "../../x"), ("compare", "--profile", "")])
+def test_a_profile_that_is_no_name_is_refused_where_params_are_not_read(words: tuple[str, ...], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*words, "--results", str(tmp_path / "a" / "b")])
+    assert result.exit_code == 1 and "is no name of a profile" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_claims_are_judged_from_a_results_folder(world: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "opd_lib"
 # what a params file may say, its mistakes, what is refused, reading it, and one run of it
-SAME_WING = {"schema": "params", "refusals": "params", "validate": "params", "runspec": "params", "arms": "params"}
+SAME_WING = dict.fromkeys(("schema", "refusals", "validate", "runspec", "arms", "inputs"), "params")
 FLOORS = {
-    "types": 0, "paths": 0,
+    "types": 0, "paths": 0, "names": 0, "yaml_files": 0,
     "maths": 1,
     "methods": 2, "tasks": 2, "report": 2,
     "params": 3,

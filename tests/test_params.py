@@ -263,7 +263,7 @@ def test_a_probe_needs_two_checkpoints_and_their_responses(world: Path) -> None:
         ({"kind": "teachers", "other": "run:00_models/teacher"}, r"probe\.other: .* is the teacher itself"),
         ({"kind": "continuation", "depths": [], "new_tokens": 4}, r"probe\.depths: .*at least 1 item"),
         ({"kind": "continuation", "depths": [0, 12], "new_tokens": 4}, r"probe\.depths: \[0, 12\] .*at most 12 tokens"),
-        ({"kind": "continuation", "depths": [-1], "new_tokens": 4}, r"probe\.depths: \[-1\]"),
+        ({"kind": "continuation", "depths": [-1], "new_tokens": 4}, r"probe\.depths\.0: -1"),
         ({"kind": "gradient", "tokens": 1, "against": {}}, r"probe\.tokens: 1"),
         ({"kind": "gradient", "tokens": 8, "against": {"normalise": "both"}}, r"normalise: unknown key"),
         ({"kind": "gradient", "tokens": 8, "against": {"normalize": "all"}}, r"normalize: 'all'"),

@@ -290,6 +290,27 @@ def other_vocabulary(world: Path) -> None:
         models.save(model, tokenizer, world / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "names no checkpoint; write a folder, org/name, or run:"),
+        ("a\nb", "line breaks"),
+        ("run:../x/y", "'..' is no name of a notebook"),
+        ("run:00_models", "is no run"),
+        ("run:00_models/base-small@x", "'x' is no seed"),
+        ("run:00_models/nobody", "no arm 'nobody'"),
+    ],
+)
+def test_a_checkpoint_that_is_none_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check.locate(name, check.Pair(student=name, teacher=name))
+
+
+def test_a_pinned_seed_is_the_one_that_is_looked_for() -> None:
+    found = [check.locate("run:00_models/base-small@0", check.Pair(student="", teacher="", seed=n)) for n in (0, 1)]
+    assert found[0] == found[1] and found[0].endswith("seed0/model")
+
+
 def test_a_pair_of_another_vocabulary_is_measured_and_gets_no_prognosis(eleven: Path) -> None:
     other_vocabulary(eleven)
     result = opd(eleven, "check", str(eleven / "other"), str(eleven / "others"), "--prompts", "2")

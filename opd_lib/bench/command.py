@@ -13,11 +13,11 @@ from opd_lib import paths
 
 def bench(
     results: Annotated[Path, typer.Option(help="Folder of the measurements.")] = paths.LOCAL / "tiny" / "90_speed",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at a time; each uses one core.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="Processes at a time; each uses one core.")] = 1,
     stages_of: Annotated[
         Path | None, typer.Option(help="Only sum up where the time of these records of one seed went: RESULTS/PROFILE.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of --stages-of.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=999, help="The seed of --stages-of.")] = 0,
     readme: Annotated[bool, typer.Option("--readme", help="Only write the committed ratios into README.md.")] = False,
 ) -> None:
     """Measure training steps beside TRL, Liger and plain torch (`make bench`); go on where it was interrupted."""

@@ -9,7 +9,6 @@ starts from must be there.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("seed", type=int)
     parser.add_argument("--profile", default="tiny", help="a folder of PARAMS (default: tiny)")
     parser.add_argument("--results", type=Path, help="folder of records (default: results/local/lab)")
-    parser.add_argument("--overrides", type=json.loads, default={}, help='JSON, such as {"train.steps": 20}')
+    parser.add_argument("--overrides", default="{}", help='JSON, such as {"train.steps": 20}')
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="folder of params files")
     asked = parser.parse_args(arguments)
     try:

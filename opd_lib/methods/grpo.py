@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Params(BaseModel):
     """How rewards become advantages."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     normalize_std: bool = Field(description="divide a group's advantages by the standard deviation of its rewards")
-    epsilon: Annotated[float, Field(gt=0.0, description="added to that standard deviation")]
+    epsilon: Annotated[float, Field(ge=1e-12, le=1.0, description="added to that standard deviation")]
 
 
 NEEDS: frozenset[str] = frozenset({"reward"})

@@ -55,9 +55,9 @@ NEEDS: frozenset[str] = frozenset({"teacher"})
 class Params(BaseModel):
     """Which objective. `sampled` reads none of k, support, weight, normalize, tail; `full` is topk with S = V."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     estimator: Literal["sampled", "topk", "full"] = Field(description="the sampled token, a support, the vocabulary")
-    k: int = Field(ge=0, description="length of the top-k lists the support is made of (tokens)")
+    k: int = Field(ge=0, le=10**6, description="length of the top-k lists the support is made of (tokens)")
     support: Literal["student", "teacher", "intersection", "union", "symmetric_difference"] = Field(
         description="how the student's and the teacher's top-k lists make the support S"
     )

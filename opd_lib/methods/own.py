@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from opd_lib.types import Loss, Reads, TokenScores
 
@@ -41,13 +41,22 @@ MISTAKES = (
 """What goes wrong in a function that somebody has just written."""
 
 
+def _finite(options: object) -> object:
+    for name, value in options.items() if isinstance(options, dict) else ():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; use a finite number")
+    return options
+
+
 class Params(BaseModel):
     """The objective's text and what it may read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     source: str = Field(description="Python that defines loss(scores, params)")
-    k: Annotated[int, Field(ge=1, description="length of both models' lists of most likely tokens")]
-    options: dict[str, float | int | bool | str] = Field(description="numbers of your own: params.options['name']")
+    k: Annotated[int, Field(ge=1, le=10**6, description="length of both models' lists of most likely tokens")]
+    options: Annotated[dict[str, float | int | bool | str], BeforeValidator(_finite)] = Field(
+        description="numbers of your own: params.options['name']"
+    )
 
 
 def method(function: Callable[[TokenScores, Params], Loss], k: int, **options: float | bool | str) -> dict[str, Any]:

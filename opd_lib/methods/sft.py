@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Params(BaseModel):
     """Nothing to choose."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 NEEDS: frozenset[str] = frozenset()

@@ -22,11 +22,14 @@ def compare(register: claims.Register, local: Evidence, committed: Evidence) -> 
     """
     rows = []
     for claim in register.claims:
-        known = claims.per_seed(claim, committed)
+        try:
+            known, found = claims.per_seed(claim, committed), claims.per_seed(claim, local)
+        except ValueError as error:
+            raise ValueError(f"{register.source}: {error}") from error
         values = list(known.values())
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         expected = stats.prediction_interval(values) if values else UNKNOWN
-        for seed, value in claims.per_seed(claim, local).items():
+        for seed, value in found.items():
             low, high = (known[seed] - spread, known[seed] + spread) if seed in known else (expected.low, expected.high)
             rows.append(
                 {

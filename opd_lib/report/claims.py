@@ -63,10 +63,13 @@ def judge(register: Register, evidence: Evidence, notebook: str | None = None) -
     """
     rows = []
     for claim in register.of(notebook):
-        values = per_seed(claim, evidence)
-        interval = _interval(list(values.values()), register.simultaneous)
-        if claim.statistic == "problems" and values:
-            interval = _over_problems(claim, evidence, tuple(values), register.simultaneous)
+        try:
+            values = per_seed(claim, evidence)
+            interval = _interval(list(values.values()), register.simultaneous)
+            if claim.statistic == "problems" and values:
+                interval = _over_problems(claim, evidence, tuple(values), register.simultaneous)
+        except ValueError as error:
+            raise ValueError(f"{register.source}: {error}") from error
         found = verdict(claim, interval, len(values), evidence.profile)
         rows.append(
             {

@@ -8,20 +8,19 @@ no runs of it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from opd_lib import names, yaml_files
 from opd_lib.maths import stats
 from opd_lib.report import vocabulary
 
 
 class Strict(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen, an unknown key is an error, and numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Paper(Strict):
@@ -49,7 +48,14 @@ def _readable(quantity: str) -> str:
     return quantity
 
 
+def _is_notebook(name: str) -> str:
+    return names.require(name, "notebook")
+
+
 Quantity = Annotated[str, AfterValidator(_readable)]
+Notebook = Annotated[str, AfterValidator(_is_notebook)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,15}$")]
+Words = Annotated[str, Field(pattern=r"\S")]
 Elsewhere = Literal["smoke", "gpu", "paper", "gpu-math", "rehearsal"]
 
 
@@ -72,17 +78,17 @@ class Claim(Strict):
     `seeds`: how many it was planned for; with fewer it is not decided. `note`: how it is restated for the tiny world.
     """
 
-    id: str
-    figure: str
-    statement: str
+    id: Name
+    figure: Words
+    statement: Words
     paper: Paper
-    notebook: str
+    notebook: Notebook
     quantity: Quantity
     elsewhere: dict[Elsewhere, Difference] = {}
     comparison: Literal[">", "<"]
     threshold: Threshold
     statistic: Literal["seeds", "problems"]
-    seeds: Annotated[int, Field(ge=2)]
+    seeds: Annotated[int, Field(ge=2, le=100)]
     note: str
 
     @model_validator(mode="after")
@@ -111,9 +117,15 @@ class Claim(Strict):
 class Register(Strict):
     """All claims of one paper. `confidence` is that of all verdicts together."""
 
-    paper: str
-    confidence: float
-    claims: tuple[Claim, ...]
+    paper: Words
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)]
+    claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> str:
+        """The file it was read from, for errors."""
+        return str(self._source or self.paper)
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Register:
@@ -135,10 +147,19 @@ class Register(Strict):
 
 def load(path: Path) -> Register:
     """The claims of one file. Raises ValueError naming the file and the key of whatever is wrong in it."""
+    raw = yaml_files.plain(yaml_files.read(path))
     try:
-        return Register.model_validate(YAML(typ="safe").load(path))
-    except YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+        register = Register.model_validate(raw)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        lines = [f"{_claim(raw, e['loc'])}{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
         raise ValueError("\n".join(f"{path}: {line}" for line in lines)) from error
+    register._source = path
+    return register
+
+
+def _claim(raw: Any, location: tuple[int | str, ...]) -> str:
+    """`claim ID: ` where the location lies in a claim that has one."""
+    if len(location) < 2 or location[0] != "claims" or not isinstance(location[1], int):
+        return ""
+    claim = raw["claims"][location[1]]
+    return f"claim {claim['id']}: " if isinstance(claim, dict) and isinstance(claim.get("id"), str) else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from opd_lib import paths
+from opd_lib import names, paths
 from opd_lib.report import reading
 
 FOLDER, STEPS, STAGES, WHOLE, SHAPES = "90_speed", "steps.csv", "stages.csv", "whole.csv", "shapes.csv"
@@ -34,7 +34,8 @@ TINY, WIDER = (128, 4096), (128, 16_384)
 
 
 def place(profile: str, results: str | Path | None) -> Path:
-    """The folder of the measurements: the one named, else the committed one."""
+    """The folder of the measurements: the one named, else the committed one. A profile is a name (ValueError)."""
+    names.require(profile, "profile", "profile")
     return paths.RESULTS / profile / FOLDER if results is None else Path(results)
 
 

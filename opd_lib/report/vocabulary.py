@@ -21,7 +21,7 @@ import pandas as pd
 import simpleeval
 from scipy.stats import spearmanr
 
-from opd_lib.report import outcomes, prognosis
+from opd_lib.report import expressions, outcomes, prognosis
 from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, end_of
 
 REWARDS = ("reward_mean", "correct", "length")  # columns of a reward probe
@@ -182,17 +182,23 @@ ARITHMETIC: Mapping[str, Callable[..., float]] = {"abs": abs, "min": _least, "ma
 def calls(quantity: str) -> tuple[tuple[str, tuple[str | float, ...]], ...]:
     """Every function call in a quantity with its constant arguments, outermost first.
 
-    Raises ValueError when the quantity cannot be read or names an unknown function.
+    Raises ValueError when the quantity cannot be read, names an unknown function or gives one other arguments than it
+    takes.
     """
-    try:
-        nodes = [node for node in ast.walk(ast.parse(quantity, mode="eval")) if isinstance(node, ast.Call)]
-    except SyntaxError as error:
-        raise ValueError(f"quantity {quantity!r} cannot be read: {error.msg}") from error
+    nodes = [node for node in ast.walk(_read(quantity)) if isinstance(node, ast.Call)]
     found = tuple((ast.unparse(node.func), _constants(node)) for node in nodes)
-    known = (*FUNCTIONS, *ARITHMETIC)
-    for name, _ in found:
-        if name not in known:
-            raise ValueError(f"quantity {quantity!r}: no function {name}; use {', '.join(known)}")
+    for node, (name, constants) in zip(nodes, found, strict=True):
+        try:
+            if name in FUNCTIONS:
+                if len(constants) < len(node.args):
+                    raise ValueError(f"{name}: its arguments are texts and numbers")
+                expressions.require_arguments(name, PAIRED.get(name, FUNCTIONS[name]), constants)
+            elif not node.args or (name == "abs" and len(node.args) > 1):
+                raise ValueError(f"{name}: {len(node.args)} arguments; give it {'one' if name == 'abs' else 'some'}")
+            elif any(isinstance(constant, str) for constant in constants):
+                raise ValueError(f"{name}: it takes numbers, no texts")
+        except ValueError as error:
+            raise ValueError(f"quantity {quantity!r} cannot be evaluated: {error}") from error
     return found
 
 
@@ -200,7 +206,7 @@ def is_paired(quantity: str) -> bool:
     """Whether a quantity is one comparison problem by problem. Raises ValueError if it is a part of the quantity."""
     if not any(name in PAIRED for name, _ in calls(quantity)):
         return False
-    body = ast.parse(quantity, mode="eval").body
+    body = _read(quantity).body
     if not isinstance(body, ast.Call) or ast.unparse(body.func) not in PAIRED:
         raise ValueError(f"quantity {quantity!r}: {' and '.join(PAIRED)} stand alone")
     return True
@@ -224,11 +230,16 @@ def pairs_of(quantity: str, view: SeedView) -> pd.DataFrame:
 
 
 def _evaluated(quantity: str, view: SeedView, known: Mapping[str, Callable[..., Any]]) -> Any:
-    functions = {**ARITHMETIC, **{name: partial(function, view) for name, function in known.items()}}
+    functions: dict[str, Callable[..., Any]] = dict(ARITHMETIC)
+    functions |= {name: partial(function, view) for name, function in known.items()}
     try:
-        return simpleeval.SimpleEval(functions=functions, names={}).eval(quantity)
-    except (simpleeval.InvalidExpression, SyntaxError, TypeError) as error:
+        return expressions.evaluated(_read(quantity), functions)
+    except (simpleeval.InvalidExpression, TypeError, OverflowError) as error:
         raise ValueError(f"quantity {quantity!r} cannot be evaluated: {error}") from error
+
+
+def _read(quantity: str) -> ast.Expression:
+    return expressions.read(quantity, (*FUNCTIONS, *ARITHMETIC))
 
 
 def _constants(call: ast.Call) -> tuple[str | float, ...]:

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from opd_lib import params, paths
+from opd_lib.names import run_reference
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.report import prognosis, record, tables
 from opd_lib.report.prognosis import Prognosis
 from opd_lib.report.record import RUN_PREFIX, RunRecord
 from opd_lib.run import plan
 from opd_lib.schema import FILE_KEYS, RunParams
-from opd_lib.validate import validate
+from opd_lib.schema.base import checkpoint
+from opd_lib.validate import read, validate
 
 NOTEBOOK = "11_what_predicts_success"
 SAME = ("task", "source", "method")
@@ -64,17 +65,17 @@ def check(pair: Pair, n_prompts: int) -> str:
 
 def common(source: Path) -> RunParams:
     """What a params file says of a run before any arm changes it."""
-    raw = YAML().load(source)
+    raw = read(source)
     return validate({key: value for key, value in raw.items() if key not in FILE_KEYS}, raw, "", source)
 
 
 def locate(name: str, pair: Pair) -> str:
-    """Where a checkpoint is loaded from. Raises ValueError for a `run:` whose weights are not there."""
-    if not name.startswith(RUN_PREFIX):
+    """Where a checkpoint is loaded from. Raises ValueError for none, and for a `run:` whose weights are not there."""
+    if not checkpoint(name).startswith(RUN_PREFIX):
         return name
-    notebook, _, arm = name.removeprefix(RUN_PREFIX).partition("/")
-    experiment = params.load(notebook, pair.profile, results=pair.results, root=pair.root)
-    spec = experiment.spec(arm, pair.seed)
+    made = run_reference(name)
+    experiment = params.load(made.notebook, pair.profile, results=pair.results, root=pair.root)
+    spec = experiment.spec(made.arm, pair.seed if made.seed is None else made.seed)
     weights = spec.weights
     if weights is None:
         options = f" --profile {pair.profile}" + (f" --results {pair.results}" if pair.results else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from opd_lib import params, paths
+from opd_lib import names, params, paths
 from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.quantities import Evidence
@@ -16,7 +16,11 @@ JUDGED_SEEDS = range(100)
 
 
 def records(profile: str, results: Path) -> dict[str, RunRecord]:
-    """Every finished record of a judged seed of a results folder, by name. Raises ValueError for a corrupt one."""
+    """Every finished record of a judged seed of a results folder, by name.
+
+    Raises ValueError for a corrupt one, and for a profile that is no name.
+    """
+    names.require(profile, "profile", "profile")
     found: dict[str, RunRecord] = {}
     for path in sorted((results / profile).glob("*/*/seed*/run.json")):
         present = record.read(path.parent)
@@ -29,8 +33,8 @@ def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evide
     """What a results folder says about the params files as they stand: records of other parameters are left out."""
     found = records(profile, results)
     seeds = sorted({present.seed for present in found.values()})
-    names = sorted(path.stem for path in (params_root / profile).glob("*.yaml"))
-    experiments = [params.load(name, profile, root=params_root) for name in names]
+    present = sorted(path.stem for path in (params_root / profile).glob("*.yaml"))
+    experiments = [params.load(name, profile, root=params_root) for name in present]
     specs = [experiment.spec(arm, seed) for experiment in experiments for arm in experiment.arms for seed in seeds]
     return of((found[s.name].renamed(*s.shown_as) for s in specs if _is_in(found, s)), profile)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opd_lib import params, paths
+from opd_lib import names, params, paths
 from opd_lib.params import Experiment
 from opd_lib.report.record import write_json
 from opd_lib.run import guard
@@ -52,6 +52,7 @@ class Request:
 
     def experiment(self) -> Experiment:
         """The experiment that the notebook will load. Raises ValueError if there is none such."""
+        names.require(self.name, "notebook", "notebook")
         if not self.source.exists():
             known = ", ".join(sorted(path.stem for path in self.folder.glob("*.ipynb"))) or "none"
             raise ValueError(f"{self.source}: no such notebook; choose from {known}")

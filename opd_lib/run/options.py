@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opd_lib import paths
+from opd_lib import inputs, names, paths
 
 if TYPE_CHECKING:
     from opd_lib.params import Experiment
@@ -27,10 +26,18 @@ Only = Annotated[
     str | None, typer.Option(help="Notebooks, separated by commas; `reproduce` also trains what they need.")
 ]
 Seeds = Annotated[str | None, typer.Option(help="How many seeds (from 0), or which: 0,3,4. Default: as in params.")]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at a time. Default: one per physical core.")]
+MOST_JOBS, MOST_SEEDS, YEAR = 1024, 1000, 365 * 24 * 3600
+Jobs = Annotated[
+    int | None, typer.Option(min=1, max=MOST_JOBS, help="Processes at a time. Default: one per physical core.")
+]
 AtATime = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, help="Processes at a time. Default: one per physical core; on a cluster 100 jobs."),
+    typer.Option(
+        "--jobs",
+        min=1,
+        max=10 * MOST_JOBS,
+        help="Processes at a time. Default: one per physical core; on a cluster 100 jobs.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it takes; start nothing.")]
 Spawned = Annotated[bool, typer.Option("--spawned", help="Started by torchrun.", hidden=True)]
@@ -59,9 +66,18 @@ def experiments(
     """The experiments that these options choose. Raises ValueError naming what there is instead."""
     from opd_lib.run import plan
 
+    chosen_seeds = seed_list(seeds)
     known = plan.notebooks(profile, params, notebooks)
-    names = plan.choose(None if only is None else only.split(","), known)
-    return plan.experiments(names, profile, results, seed_list(seeds), params)
+    chosen = plan.choose(listed(only), known, profile, params)
+    return plan.experiments(chosen, profile, results, chosen_seeds, params)
+
+
+def listed(only: str | None) -> tuple[str, ...] | None:
+    """The notebooks that --only names, each once; None for all. Raises ValueError for what is no name."""
+    if only is None:
+        return None
+    words = (names.require(word.strip(), "notebook", "--only") for word in only.split(","))
+    return tuple(dict.fromkeys(words))
 
 
 def seed_list(text: str | None) -> tuple[int, ...] | None:
@@ -72,10 +88,9 @@ def seed_list(text: str | None) -> tuple[int, ...] | None:
     """
     if text is None:
         return None
-    try:
-        numbers = tuple(int(word) for word in text.split(",") if word.strip())
-    except ValueError:
-        raise ValueError(f"--seeds {text}: not a number, nor numbers separated by commas such as 0,3,4") from None
+    numbers = inputs.listed(text, "--seeds")
+    if "," not in text and numbers and numbers[0] > MOST_SEEDS:
+        raise ValueError(f"--seeds {text}: there are only {MOST_SEEDS}; for one seed write a comma after it")
     seeds = numbers if "," in text else tuple(range(numbers[0] if numbers else 0))
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds {text}: name at least one seed, and each once")
@@ -83,14 +98,8 @@ def seed_list(text: str | None) -> tuple[int, ...] | None:
 
 
 def mapping(text: str) -> dict[str, Any]:
-    """The overrides that a JSON text means."""
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"--overrides {text}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f'--overrides {text}: expected an object such as {{"train.steps": 20}}')
-    return content
+    """The overrides that a JSON text means. Raises ValueError if it means none."""
+    return inputs.from_json(text, "--overrides")
 
 
 def write_done(path: Path | None, content: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from opd_lib import paths
+from opd_lib import names, paths
 from opd_lib.params import Experiment, RunSpec, load
 from opd_lib.report import record
 from opd_lib.report.record import RunRecord
 from opd_lib.runspec import FINISHED as FINISHED
 from opd_lib.runspec import MODEL, ROLLOUTS
+from opd_lib.validate import profiles
 
 
 def standing(spec: RunSpec) -> Iterator[RunRecord]:
@@ -113,33 +114,38 @@ def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = pat
     Raises ValueError for a profile without params, naming those there are, and for one of no notebook in the folder.
     """
     require_profile(profile, params_root)
-    names = [source.stem for source in sorted((params_root / profile).glob("*.yaml"))]
-    if found := tuple(name for name in names if (folder / f"{name}.ipynb").exists()):
-        return found
-    raise ValueError(f"{folder}: no notebook of {params_root / profile}, which has params of {', '.join(names)}")
+    listed = [source.stem for source in sorted((params_root / profile).glob("*.yaml"))]
+    found = tuple(name for name in listed if (folder / f"{name}.ipynb").exists())
+    if not found:
+        raise ValueError(f"{folder}: no notebook of {params_root / profile}, which has params of {', '.join(listed)}")
+    names.require_distinct(found, "notebook", str(params_root / profile))
+    return found
 
 
-def require_profile(profile: str, params_root: Path = paths.PARAMS) -> None:
-    """Raise ValueError for a profile without params, naming those there are."""
-    known = sorted({source.parent.name for source in params_root.glob("*/[0-9]*.yaml")})
-    if profile not in known:
+def require_profile(profile: str, params_root: Path = paths.PARAMS) -> str:
+    """The profile, if it is a name and there are params of it. Raises ValueError naming those there are."""
+    names.require(profile, "profile", "--profile")
+    if profile not in (known := profiles(params_root)):
         there = ", ".join(known) or "none: name the folder that holds them"
         raise ValueError(f"--profile {profile}: {params_root} has no params files of it; choose from {there}")
+    return profile
 
 
-def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The named notebooks in their order, all when none is named. Raises ValueError for an unknown name."""
+def choose(
+    only: Iterable[str] | None, known: tuple[str, ...], profile: str, params_root: Path = paths.PARAMS
+) -> tuple[str, ...]:
+    """The named notebooks in their order, all when none is named. Raises ValueError for one that is not known."""
     wanted = known if only is None else tuple(only)
     for name in wanted:
         if name not in known:
-            raise ValueError(
-                f"--only {name}: no such notebook has params of this profile; choose from {', '.join(known)}"
-            )
+            others = [other for other in profiles(params_root, name) if other != profile]
+            elsewhere = f"; {name} is at {', '.join(others)}" if others else ""
+            raise ValueError(f"--only {name}: no such notebook; choose from {', '.join(known)}{elsewhere}")
     return tuple(name for name in known if name in wanted)
 
 
 def experiments(
-    names: Iterable[str],
+    chosen: Iterable[str],
     profile: str,
     results: Path | None,
     seeds: tuple[int, ...] | None = None,
@@ -148,7 +154,7 @@ def experiments(
     """These experiments with the same seeds and results folder. Raises ValueError for results in a file."""
     if results is not None and results.is_file():
         raise ValueError(f"--results {results}: is a file, so records cannot be written or read there; name a folder")
-    return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in names)
+    return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in chosen)
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:

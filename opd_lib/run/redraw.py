@@ -22,7 +22,7 @@ from time import perf_counter
 from types import CodeType
 from typing import Any
 
-from opd_lib import paths
+from opd_lib import names, paths
 from opd_lib.params import Experiment
 from opd_lib.report import reading
 from opd_lib.report.record import RunRecord
@@ -106,8 +106,15 @@ def finished(experiment: Experiment) -> tuple[RunRecord, ...]:
 
 
 def link(records: Iterable[RunRecord], view: Path) -> None:
-    """Make `view` a results folder of these records, each a link to where it stands."""
+    """Make `view` a results folder of these records, each a link to where it stands.
+
+    Raises ValueError for a record whose names are none.
+    """
     for record in records:
+        source = str(record.folder / "run.json")
+        names.require(record.profile, "profile", source)
+        names.require(record.experiment, "notebook", source)
+        names.require(record.arm, "arm", source)
         place = paths.run_folder(record.profile, record.experiment, record.arm, record.seed, view)
         if not place.is_symlink():
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,8 @@ def time(
     from opd_lib.bench import case, child, timing
     from opd_lib.report import speed, tables
 
+    if device not in ("cuda", "cpu"):
+        raise ValueError(f"--device {device}: no such device; use cuda or cpu")
     changes = {"machine.device": device} | options.mapping(overrides)
     cases = [
         case.Case(

@@ -71,7 +71,7 @@ def track(
     folder = place(tracker, results)
     if not here:
         _start_again(folder)
-    known = plan.notebooks(profile, params, notebooks) if only is None else tuple(only.split(","))
+    known = options.listed(only) or plan.notebooks(profile, params, notebooks)
     changes, chosen_seeds = options.mapping(overrides), options.seed_list(seeds)
     chosen = [load(name, profile, changes, chosen_seeds, results, params) for name in known]
     from opd_lib.run.follower import Follower

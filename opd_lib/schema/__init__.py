@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from opd_lib.schema.base import Count, Integers, Positive, Strict
+from opd_lib.schema.base import (
+    Checkpoint,
+    Count,
+    Counts,
+    Gib,
+    Hours,
+    Nucleus,
+    Positive,
+    Rate,
+    Size,
+    Strict,
+    Temperature,
+    Tokens,
+    Whole,
+)
 from opd_lib.schema.probes import ContinuationProbe, GradientProbe, Probe, RewardProbe, RolloutsProbe, TeachersProbe
 from opd_lib.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored
 from opd_lib.tasks import chain, math
@@ -42,12 +56,18 @@ Task = chain.Params | math.Params
 class NewModel(Strict):
     """A randomly initialised Qwen3 model of the tiny world."""
 
-    layers: Count
-    hidden: Count
-    heads: Count
-    context: Count
-    rope_theta: Positive
-    initializer_range: Positive
+    layers: Annotated[int, Field(ge=1, le=1000)]
+    hidden: Annotated[int, Field(ge=2, le=10**5)]
+    heads: Annotated[int, Field(ge=1, le=1000)]
+    context: Tokens
+    rope_theta: Annotated[float, Field(ge=1.0, le=1e12)]
+    initializer_range: Annotated[float, Field(ge=1e-6, le=10.0)]
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> NewModel:
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden: {self.hidden} for {self.heads} heads; use a multiple of {2 * self.heads}")
+        return self
 
 
 class NewTextModel(NewModel):
@@ -56,7 +76,7 @@ class NewTextModel(NewModel):
     Its tokenizer is trained on the task's questions and has at most `vocabulary` tokens (byte-level BPE).
     """
 
-    vocabulary: Annotated[int, Field(ge=512)]
+    vocabulary: Annotated[int, Field(ge=512, le=10**6)]
 
 
 class Train(Strict):
@@ -65,13 +85,13 @@ class Train(Strict):
     With `steps: 0` a checkpoint is evaluated as it is and handed on: what other notebooks call by a name of ours.
     """
 
-    steps: Annotated[int, Field(ge=0)]
-    lr: Positive
-    warmup: Annotated[int, Field(ge=0)]
-    decay: Annotated[int, Field(ge=0)]
+    steps: Whole
+    lr: Rate
+    warmup: Whole
+    decay: Whole
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
-    weight_decay: Annotated[float, Field(ge=0.0)]
+    weight_decay: Annotated[float, Field(ge=0.0, le=1000.0)]
     max_grad_norm: Positive
     micro_tokens: Count
     checkpoint_every: Count
@@ -85,11 +105,11 @@ class Evaluate(Strict):
 
     every: Count
     n_problems: Annotated[int, Field(ge=1, le=1000)]
-    n_samples: Count
-    temperature: Positive
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
-    max_new_tokens: Count
-    caps: Integers
+    n_samples: Size
+    temperature: Temperature
+    top_p: Nucleus
+    max_new_tokens: Tokens
+    caps: Counts
 
 
 class Diagnose(Strict):
@@ -98,10 +118,10 @@ class Diagnose(Strict):
     The table by depth gets rows at step 1 and every `depth_every` steps.
     """
 
-    ks: Integers
+    ks: Annotated[Counts, Field(min_length=1)]
     depth_bucket: Count
     depth_every: Count
-    examples: Annotated[int, Field(ge=0)]
+    examples: Whole
 
 
 class Machine(Strict):
@@ -122,20 +142,20 @@ class Machine(Strict):
     `memory_gib` and `hours` are asked of a cluster.
     """
 
-    processes: Count
+    processes: Annotated[int, Field(ge=1, le=10**5)]
     shard: bool
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     keep_checkpoints: Count
     sampler: Literal["transformers", "compiled", "vllm"]
     diagnose_every: Count
-    kept_problems: Annotated[int, Field(ge=0)]
-    logits_gib: Positive
-    sampler_cache_gib: Positive
+    kept_problems: Whole
+    logits_gib: Gib
+    sampler_cache_gib: Gib
     max_sampler_gap: Positive
-    teacher_url: Annotated[str, Field(pattern="^https?://[^/]+")] | None
-    memory_gib: Positive
-    hours: Positive
+    teacher_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None
+    memory_gib: Gib
+    hours: Hours
 
 
 def _kind_of_student(value: object) -> str:
@@ -145,7 +165,7 @@ def _kind_of_student(value: object) -> str:
 
 
 Student = Annotated[
-    Annotated[str, Tag("checkpoint")]
+    Annotated[Checkpoint, Tag("checkpoint")]
     | Annotated[NewModel, Tag("new model")]
     | Annotated[NewTextModel, Tag("new text model")],
     Discriminator(_kind_of_student),
@@ -160,7 +180,7 @@ class RunParams(Strict):
 
     task: Annotated[Task, Field(discriminator="name")]
     student: Student
-    teacher: str | None
+    teacher: Checkpoint | None
     source: Source
     method: Annotated[dict[str, Any], Field(min_length=1)]
     train: Train

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from opd_lib.schema.base import Count, Integers, Strict
+from opd_lib.schema.base import MOST, Checkpoint, Count, Integers, Strict, Tokens
 
 
 class TeachersProbe(Strict):
@@ -14,7 +14,7 @@ class TeachersProbe(Strict):
 
     kind: Literal["teachers"]
     batches: Count
-    other: str
+    other: Checkpoint
 
 
 class ContinuationProbe(Strict):
@@ -26,7 +26,7 @@ class ContinuationProbe(Strict):
     kind: Literal["continuation"]
     batches: Count
     depths: Annotated[Integers, Field(min_length=1)]
-    new_tokens: Count
+    new_tokens: Tokens
 
 
 class RewardProbe(Strict):
@@ -41,7 +41,7 @@ class GradientProbe(Strict):
 
     kind: Literal["gradient"]
     batches: Count
-    tokens: Annotated[int, Field(ge=2)]
+    tokens: Annotated[int, Field(ge=2, le=MOST)]
     against: dict[str, Any]
 
 

@@ -6,14 +6,26 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from opd_lib.schema.base import Count, Integers, Positive, Probability, Strict, Words, as_tuple
+from opd_lib.schema.base import (
+    Count,
+    Integers,
+    Nucleus,
+    Probability,
+    RunOf,
+    Size,
+    Strict,
+    Temperature,
+    Tokens,
+    Words,
+    as_tuple,
+)
 
 
 class Limit(Strict):
     """From step `step` on, responses have at most `max_new_tokens` tokens."""
 
     step: Count
-    max_new_tokens: Count
+    max_new_tokens: Tokens
 
 
 class Sampled(Strict):
@@ -23,12 +35,12 @@ class Sampled(Strict):
     """
 
     kind: Literal["student", "teacher"]
-    prompts_per_step: Count
-    per_prompt: Count
-    max_new_tokens: Count
+    prompts_per_step: Size
+    per_prompt: Size
+    max_new_tokens: Tokens
     schedule: Annotated[tuple[Limit, ...], BeforeValidator(as_tuple)]
-    temperature: Positive
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
+    temperature: Temperature
+    top_p: Nucleus
 
     def limit(self, step: int) -> int:
         """The response limit at a step (tokens)."""
@@ -45,7 +57,7 @@ class Corpus(Strict):
     """Responses written by the corpus generator of the tiny world."""
 
     kind: Literal["corpus"]
-    prompts_per_step: Count
+    prompts_per_step: Size
     templates: Words
     pattern_b: Probability
     filler_before_step: Probability
@@ -58,7 +70,7 @@ class Answers(Strict):
     """Responses that state the answer of a question's set and nothing else: what rehearsal models learn from."""
 
     kind: Literal["answers"]
-    prompts_per_step: Count
+    prompts_per_step: Size
 
 
 class Stored(Strict):
@@ -68,8 +80,8 @@ class Stored(Strict):
     """
 
     kind: Literal["stored"]
-    rollouts: Annotated[str, Field(pattern="^run:.+/.+$")]
-    prompts_per_step: Count
+    rollouts: RunOf
+    prompts_per_step: Size
 
 
 Source = Annotated[Sampled | Corpus | Answers | Stored, Field(discriminator="kind")]

@@ -48,7 +48,7 @@ class Params(BaseModel):
     A share `other_share` of the training prompts (chosen at random) comes from `other_content`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     name: Literal["chain"]
     content: str
     other_content: str
@@ -160,8 +160,8 @@ def test(params: Params, test_set: str, n: int) -> list[Question]:
 def held_out_questions(test_set: str, n: int) -> list[Question]:
     """The first n questions of a test set, e.g. `chain-4`: chains of 4 operations, fixed whatever the seed."""
     name, _, length = test_set.partition("-")
-    if name != "chain" or not length.isdigit() or int(length) < 3:
-        raise ValueError(f"task.test_sets: {test_set!r} is not a test set; write chain-N with N ≥ 3, e.g. chain-4")
+    if name != "chain" or length not in map(str, range(3, 101)):
+        raise ValueError(f"task.test_sets: {test_set!r} is not a test set; write chain-N, 3 ≤ N ≤ 100, e.g. chain-4")
     held_out = Content(parts=frozenset({0}), lengths=(int(length),), operator_weights=(1.0, 1.0, 1.0))
     rng = random.Random(f"test/{test_set}")
     questions: dict[str, Question] = {}

@@ -26,7 +26,7 @@ from opd_lib.types import Prompt
 class Params(BaseModel):
     """What is asked and how: sets and templates by name, and where the sets are read from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     name: Literal["math"]
     content: str = Field(description="the set that is trained on")
     other_content: str = Field(description="the set that a share of the training prompts comes from")
@@ -35,7 +35,7 @@ class Params(BaseModel):
     test_sets: Annotated[tuple[str, ...], Field(strict=False, min_length=1, description="the sets that are tested on")]
     test_template: str = Field(description="how test questions are put")
     thinking: bool = Field(description="handed to the tokenizer's chat template as enable_thinking")
-    max_prompt_tokens: Annotated[int, Field(ge=1, description="longer prompts are left out (tokens)")]
+    max_prompt_tokens: Annotated[int, Field(ge=1, le=10**7, description="longer prompts are left out (tokens)")]
     data: str | None = Field(description="a folder of the sets' files, relative to the repository; null: the hub")
 
 
