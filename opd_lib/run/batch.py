@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,12 @@ def start(words: Sequence[str], log: Any) -> subprocess.Popen[bytes]:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End such a process and all it has started: an interrupt first, so that Snakemake frees its lock."""
-    family = guard.descendants(process.pid)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
+    family = {*guard.descendants(process.pid), *guard.group(process.pid)}
+    if process.poll() is not None and family:  # killed: what it guarded has been told by the kernel, where it tells
+        psutil.wait_procs(family, timeout=PATIENCE / 4)
+    if any(guard.alive(member) for member in family):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         psutil.wait_procs(family, timeout=PATIENCE)
     guard.end([member for member in family if guard.alive(member)])
     process.wait()

@@ -108,7 +108,7 @@ def run(
     overrides: Overrides = "{}",
     guardian: Guardian = None,
     done: Done = None,
-    spawned: options.Spawned = False,
+    meeting: options.Meeting = None,
     params: Params = paths.PARAMS,
 ) -> None:
     """Train one run: one arm, one seed. Resumes where it was interrupted."""
@@ -120,7 +120,9 @@ def run(
     from opd_lib.run import single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
-    if folder := single.train(spec, spawned):
+    if meeting is not None:
+        single.join(spec, meeting)
+    elif folder := single.train(spec):
         options.write_done(done, spec.identity)
         typer.echo(f"finished: {folder}")
 

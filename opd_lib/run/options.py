@@ -33,7 +33,7 @@ AtATime = Annotated[
     typer.Option("--jobs", min=1, help="Processes at a time. Default: one per physical core; on a cluster 100 jobs."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it takes; start nothing.")]
-Spawned = Annotated[bool, typer.Option("--spawned", help="Started by torchrun.", hidden=True)]
+Meeting = Annotated[Path | None, typer.Option(help="Where the processes of this run meet.", hidden=True)]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Write RESULTS/.plan.json and stop.")]
 OutputsOnly = Annotated[
     bool, typer.Option("--outputs-only", help="Train nothing: execute all notebooks on the committed records.")
