@@ -93,7 +93,9 @@ def test_what_was_started_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch)
         distributed.join(machine(processes=2))
     with pytest.raises(ValueError, match=r"a launcher .* whose store listens on every address.*`opd run`.*--network"):
         distributed.join(machine(processes=4))
-    with pytest.raises(ValueError, match=rf"--network moon0: no such interface.*choose from .*{distributed.loopback()}"):
+    with pytest.raises(
+        ValueError, match=rf"--network moon0: no such interface.*choose from .*{distributed.loopback()}"
+    ):
         distributed.connect_over(machine(processes=4), "moon0")
 
 

@@ -742,7 +742,7 @@ def test_every_process_asks_for_its_own_rows(trained: Path) -> None:
     with served_checkpoint(trained) as fake:
         changes |= {"machine.teacher_url": fake.url, "machine.processes": 2, "machine.shard": True}
         words = ["opd_lib.run.cli", "run", micro.OPD, "plain", "0"]
-        words += [ "--results", str(results), "--params", str(trained / "params")]
+        words += ["--results", str(results), "--params", str(trained / "params")]
         done = subprocess.run(
             [sys.executable, "-m", *words, "--overrides", json.dumps(changes)],
             capture_output=True, text=True, check=False, timeout=300, cwd=paths.ROOT,

@@ -91,7 +91,9 @@ def connect_here(machine: Machine, file: Path) -> None:
     as `require_started` does.
     """
     world = require_started(machine)
-    _connect(machine, loopback(), store=dist.FileStore(str(file), world), rank=int(os.environ["RANK"]), world_size=world)
+    _connect(
+        machine, loopback(), store=dist.FileStore(str(file), world), rank=int(os.environ["RANK"]), world_size=world
+    )
 
 
 def connect_over(machine: Machine, network: str) -> None:

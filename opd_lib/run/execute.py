@@ -114,8 +114,9 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Any], fail
         output.parent.mkdir(parents=True, exist_ok=True)
         with guard.termination_as_interrupt():
             papermill.execute_notebook(
-                source, temporary, dict(parameters), kernel_name="python3", language="python", cwd=source.parent,
-                progress_bar=False, execution_timeout=cell_seconds, kernel_manager_class=own_kernel(),
+                literal(source), literal(temporary), dict(parameters), kernel_name="python3", language="python",
+                cwd=source.parent, progress_bar=False, execution_timeout=cell_seconds,
+                kernel_manager_class=own_kernel(),
             )  # fmt: skip
         strip(temporary)
         os.replace(temporary, output)
@@ -141,12 +142,21 @@ def refuse_unknown(source: Path, parameters: Mapping[str, Any]) -> None:
     """Raise ValueError for a parameter that the notebook's parameters cell does not have."""
     import papermill
 
-    known = set(papermill.inspect_notebook(str(source)))
+    known = set(papermill.inspect_notebook(literal(source)))
     unknown = sorted(set(parameters) - known)
     if unknown:
         raise ValueError(
             f"{source}: no parameter {', '.join(unknown)}; its parameters cell has {', '.join(sorted(known)) or 'none'}"
         )
+
+
+def literal(path: Path) -> str:
+    """A path for papermill, which fills in parameters where it finds braces.
+
+    >>> literal(Path("runs{1}/x.ipynb"))
+    'runs{{1}}/x.ipynb'
+    """
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def own_kernel() -> type:

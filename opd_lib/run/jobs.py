@@ -123,6 +123,12 @@ def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) 
     )
 
 
+def summary(jobs: Sequence[Job]) -> str:
+    """How much there is to do."""
+    n_runs = sum(job.is_run for job in jobs)
+    return f"{n_runs} runs to train, {len(jobs) - n_runs} notebooks to execute"
+
+
 def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: Path | None = None) -> Path:
     """RESULTS/.plan.json, which the Snakefile reads. With a `guardian` the jobs end when that process is gone.
 
@@ -183,4 +189,4 @@ def resources(machine: Machine | None) -> dict[str, int]:
 def _command(words: Sequence[str], log: Path) -> str:
     """A line for the shell; it touches the log first, which is how a watcher knows that the job has begun."""
     where = shlex.quote(str(log))
-    return f"cd {shlex.quote(str(paths.ROOT))} && touch {where} && {shlex.join(words)} >> {where} 2>&1"
+    return f"cd {shlex.quote(str(paths.ROOT))} && touch {where} && exec {shlex.join(words)} >> {where} 2>&1"

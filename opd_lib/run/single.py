@@ -13,10 +13,7 @@ from filelock import FileLock, Timeout
 
 from opd_lib.params import RunSpec
 from opd_lib.run import launch, plan, ranks
-from opd_lib.run.status import is_locked
-
-TURN = ".turn.lock"
-"""The lock, in a run's folder, of the process that trains it or starts those that do; others wait, and then read."""
+from opd_lib.run.status import TURN, is_locked
 
 
 def train(spec: RunSpec) -> Path | None:
