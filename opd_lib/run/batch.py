@@ -21,7 +21,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from opd_lib import paths
-from opd_lib.run import cluster, guard, launch, progress, ready
+from opd_lib.run import cluster, guard, launch, progress, ready, room
 from opd_lib.run.cluster import Slurm
 from opd_lib.run.jobs import Job, write_plan
 from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
@@ -82,16 +82,15 @@ def alone(root: Path) -> Iterator[None]:
     """
     lock = FileLock(root / LOCK)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        with room.writing(root):
+            lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(
             f"{root}: another `opd reproduce` works here; wait for it or stop it (nothing was changed), or choose "
             "another --results folder"
         ) from None
-    except OSError as error:
-        raise ValueError(f"{root}: cannot be written ({error}); choose another --results folder") from error
     try:
+        room.prepare(root)
         yield
     finally:
         lock.release()

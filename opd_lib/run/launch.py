@@ -16,7 +16,7 @@ import psutil
 from opd_lib import paths
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.report import record
-from opd_lib.run import guard, plan, progress, status
+from opd_lib.run import guard, plan, progress, room, status
 from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
 from opd_lib.run.runs import Runs
 
@@ -172,11 +172,9 @@ class Pool:
 
 def start(spec: RunSpec) -> subprocess.Popen[bytes]:
     """A process of its own that trains one run and ends with this one; what it prints goes to its folder's log.txt."""
-    try:
-        spec.folder.mkdir(parents=True, exist_ok=True)
+    room.prepare(spec.folder)
+    with room.writing(spec.folder):
         log = (spec.folder / LOG).open("ab")
-    except OSError as error:
-        raise ValueError(f"{spec.folder}: cannot be written ({error}); choose another results folder") from error
     with log:
         return subprocess.Popen(
             [*command(spec), "--guardian", str(os.getpid())],

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from opd_lib.params import RunSpec
-from opd_lib.run import launch, plan, ranks
+from opd_lib.run import launch, plan, ranks, room
 from opd_lib.run.status import TURN, is_locked
 
 
@@ -69,11 +69,9 @@ def turn(spec: RunSpec) -> Iterator[None]:
     The kernel frees the lock when its owner dies. Raises ValueError if the folder cannot be written.
     """
     lock = FileLock(spec.folder / TURN)
-    try:
-        spec.folder.mkdir(parents=True, exist_ok=True)
+    room.prepare(spec.folder)
+    with room.writing(spec.folder):
         _acquire(lock, spec.name)
-    except OSError as error:
-        raise ValueError(f"{spec.folder}: cannot be written ({error}); choose another results folder") from error
     try:
         while is_locked(spec.folder):  # by a process that was started without this
             time.sleep(launch.POLL)
