@@ -397,23 +397,24 @@ def test_reproduce_names_what_failed_and_does_the_rest(world: Path) -> None:
 
 @needs_snakemake
 def test_the_checkout_may_be_anywhere_and_another_snakefile_than_last_time_is_read(
-    world: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, root, elsewhere = snakemake(), world / ODD, world / ODD / ODD
-    elsewhere.mkdir(parents=True)
+    world = conftest.make_world(tmp_path / ODD)
+    program, root, elsewhere = snakemake(), world / "results", world / ODD
+    elsewhere.mkdir()
     shutil.copy(paths.ROOT / "Snakefile", elsewhere)
     assert program is not None
     jobs.write_plan(chosen_jobs(world), root, guardian=None)
     with monkeypatch.context() as patch:
         patch.setattr(paths, "ROOT", elsewhere)
         words = batch.command(root, 1, program, None)
-    assert "--nolock" in words and "--nolock" not in batch.command(world, 1, program, None)
+    assert "--nolock" in words and "--nolock" not in batch.command(Path("plain"), 1, program, None)
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0 and re.search(r"^total +5$", done.stdout, re.MULTILINE), done.stderr
-    kept = world / "results" / batch.SOURCES
-    kept.mkdir(parents=True)
-    with pytest.raises(ValueError):
-        batch.carry_out(chosen_jobs(world), world / "results", 1, Path("/no/such/snakemake"))
+    kept = root / batch.SOURCES
+    assert kept.exists()
+    with pytest.raises(ValueError, match="not tried"):
+        batch.carry_out(chosen_jobs(world), root, 1, Path("/no/such/snakemake"))
     assert not kept.exists()
 
 

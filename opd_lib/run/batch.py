@@ -81,14 +81,14 @@ def alone(root: Path) -> Iterator[None]:
     Raises ValueError if one does, or if the folder cannot be written; nothing is changed then.
     """
     lock = FileLock(root / LOCK)
-    try:
-        with room.writing(root):
+    with room.writing(root):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(
-            f"{root}: another `opd reproduce` works here; wait for it or stop it (nothing was changed), or choose "
-            "another --results folder"
-        ) from None
+        except Timeout:
+            raise ValueError(
+                f"{root}: another `opd reproduce` works here; wait for it or stop it (nothing was changed), or choose "
+                "another --results folder"
+            ) from None
     try:
         room.prepare(root)
         yield

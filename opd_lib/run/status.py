@@ -78,7 +78,7 @@ def is_locked(folder: Path, name: str = LOCK) -> bool:
     try:
         with (folder / name).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True
