@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,20 @@ def test_two_processes_listen_to_themselves_alone_and_die_with_what_started_them
 
 
 @pytest.mark.process
+def test_a_process_group_of_one_listens_to_itself_alone() -> None:
+    code = (
+        "import psutil, torch; from opd_lib import params; from opd_lib.engine import distributed\n"
+        "machine = params.load('04_success_and_failure').arms['failure'].machine\n"
+        "for _ in range(2): distributed.stand_alone(machine)\n"
+        "torch.distributed.new_group([0]).size(); distributed.meet(); assert not distributed.are_many()\n"
+        "found = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]\n"
+        "print(torch.distributed.get_world_size(), *{*found} - {'127.0.0.1', '::1'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1"], done.stdout + done.stderr
+
+
+@pytest.mark.process
 def test_terminated_from_outside_a_run_of_two_processes_is_interrupted_and_not_failed(
     world: Path, started: subprocess.Popen[bytes]
 ) -> None:
@@ -111,6 +126,35 @@ def test_a_process_that_binds_itself_dies_with_its_parent(platform: str, tmp_pat
     parent.kill()
     parent.wait()
     wait_for(lambda: not guard.alive(family[0]), seconds=10)
+
+
+def test_whoever_starts_processes_says_what_ends_them() -> None:
+    starts = re.compile(
+        r"subprocess\.(?:run|Popen|call|check_\w+)\(|ProcessPoolExecutor\(|os\.(?:fork|system|posix_spawn)"
+    )
+    found = {path.relative_to(paths.ROOT / "opd_lib").as_posix() for path in (paths.ROOT / "opd_lib").rglob("*.py")}
+    starting = {name for name in found if starts.search((paths.ROOT / "opd_lib" / name).read_text())}
+    assert starting == set(ENDS)
+    for name, how in ENDS.items():
+        assert how in (paths.ROOT / "opd_lib" / name).read_text(), name
+
+
+ENDS = {
+    "tasks/graders.py": "lifetime.bound(",
+    "bench/child.py": "lifetime.bound(",
+    "run/guard.py": "lifetime.bound(",
+    "run/redraw.py": "initializer=lifetime.bind",
+    "run/reexecute.py": "initializer=lifetime.bind",
+    "run/launch.py": '"--guardian", str(os.getpid())',
+    "run/ranks.py": "guard.end(",  # and what it starts is given a guardian: run/single.py
+    "run/batch.py": "*guarded()",
+    "run/ready.py": "guard.follow(",
+    "run/track.py": "stdin=subprocess.PIPE",  # the child ends when that is closed
+    "run/status.py": '"git", "rev-parse"',  # these three end by themselves at once
+    "run/cluster.py": '"sacct"',
+    "engine/checkpoint.py": '"git"',
+}
+"""Module that starts processes → what in it makes them end with the one that has started them."""
 
 
 def test_a_process_whose_parent_is_another_one_ends_at_once() -> None:

@@ -91,9 +91,8 @@ def connect_here(machine: Machine, file: Path) -> None:
     as `require_started` does.
     """
     world = require_started(machine)
-    _connect(
-        machine, loopback(), store=dist.FileStore(str(file), world), rank=int(os.environ["RANK"]), world_size=world
-    )
+    store = dist.FileStore(str(file), world)  # type: ignore[attr-defined]
+    _connect(machine, loopback(), store=store, rank=int(os.environ.get("RANK", "0")), world_size=world)
 
 
 def connect_over(machine: Machine, network: str) -> None:
@@ -113,7 +112,8 @@ def connect_over(machine: Machine, network: str) -> None:
 def stand_alone(machine: Machine) -> None:
     """A process group of this process alone, if there is none: libraries that want one would open ports for theirs."""
     if not dist.is_initialized():
-        _connect(machine, loopback(), store=dist.HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        _connect(machine, loopback(), store=store, rank=0, world_size=1)
 
 
 def loopback() -> str:
