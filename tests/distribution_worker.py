@@ -1,4 +1,4 @@
-"""One of several processes started by test_distribution: `distribution_worker.py TASK WORLD_FOLDER [...]`.
+"""One of several processes started by test_distribution: `distribution_worker.py TASK WORLD_FOLDER MEETING`.
 
 It works on the `world` of conftest and leaves what it found in files that the test reads.
 """
@@ -169,9 +169,10 @@ def poisoned(self: score.Objective, scores: TokenScores) -> Loss:
 LOSS = score.Objective.loss
 
 
-def main(task: str, folder: str, *more: str) -> None:
+def main(task: str, folder: str, meeting: str) -> None:
     """Do one task in every process."""
     world, processes = Path(folder), int(os.environ["WORLD_SIZE"])
+    distributed.connect_here(spec_of(world, "none", processes).params.machine, Path(meeting))
     if task == "everything":
         whole_runs(world, processes)
     if task in ("everything", "gradients"):

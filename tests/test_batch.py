@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import conftest
 import micro
 import nbformat
 import psutil
@@ -157,10 +159,10 @@ def test_a_job_asks_a_cluster_for_what_its_params_say() -> None:
 
 
 def test_slurm_is_told_what_was_asked_and_nothing_ends_with_its_submitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = batch.command(Path("plan"), Path("root"), 2, Path("snakemake"), None)
+    here = batch.command(Path("root"), 2, Path("snakemake"), None)
     assert "opd_lib.run.guard" in here and " --cores 2 " in " ".join(here) and "--executor" not in here
     monkeypatch.setattr(cluster, "keeps_accounts", lambda: True)
-    plain = batch.command(Path("plan"), Path("root"), 100, Path("snakemake"), Slurm(partition=None, account=None))
+    plain = batch.command(Path("root"), 100, Path("snakemake"), Slurm(partition=None, account=None))
     assert plain[0] == "snakemake" and "--cores" not in plain and "--slurm-no-account" in plain
     assert " --executor slurm --jobs 100 --latency-wait 60 " in " ".join(plain)
     assert not {"--default-resources", "--slurm-status-command"} & {*plain}
@@ -203,7 +205,7 @@ def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None
     todo = jobs.make_plan(chosen, tmp_path, paths.NOTEBOOKS, paths.PARAMS)
     path, program = jobs.write_plan(todo, tmp_path, guardian=None), snakemake()
     assert program is not None and "--guardian" not in path.read_text()
-    words = batch.command(path, tmp_path, 100, program, Slurm(partition="gpu", account=None))
+    words = batch.command(tmp_path, 100, program, Slurm(partition="gpu", account=None))
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
@@ -224,9 +226,10 @@ def test_arms_whose_names_differ_in_a_sign_alone_are_two_jobs(world: Path) -> No
     micro.write_notebook(world, micro.OPD)
     chosen = plan.experiments((micro.OPD,), "tiny", world / "results", None, world / "params")
     todo = jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")
-    path, program = jobs.write_plan(todo, world / "results", guardian=None), snakemake()
+    program = snakemake()
+    jobs.write_plan(todo, world / "results", guardian=None)
     assert program is not None
-    words = batch.command(path, world / "results", 1, program, None)
+    words = batch.command(world / "results", 1, program, None)
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0, done.stderr
     assert len(set(re.findall(r"^(?:local)?rule (job_\d+_01_opd_a_b_seed0):", done.stdout, re.MULTILINE))) == 2
@@ -359,9 +362,14 @@ def command(world: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "opd_lib.run.cli", "reproduce", "--jobs", "2", *located, *words]
 
 
+ODD = "odd {a} {{b}} $c %d 'e' \"f\" ü #; & (g) [h]"
+"""A path with everything that somebody may take for something else: Snakemake, papermill, a shell, a glob, a URL."""
+
+
 @needs_snakemake
 @pytest.mark.notebook
-def test_reproduce_trains_executes_and_repeats_nothing(world: Path) -> None:
+def test_reproduce_trains_executes_and_repeats_nothing_wherever_it_is(tmp_path: Path) -> None:
+    world = conftest.make_world(tmp_path / ODD)
     micro.teach(world)
     for name in (micro.MODELS, micro.OPD):
         micro.write_notebook(world, name)
@@ -388,11 +396,60 @@ def test_reproduce_names_what_failed_and_does_the_rest(world: Path) -> None:
 
 
 @needs_snakemake
+def test_the_checkout_may_be_anywhere_and_another_snakefile_than_last_time_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = conftest.make_world(tmp_path / ODD)
+    program, root, elsewhere = snakemake(), world / "results", world / ODD
+    elsewhere.mkdir()
+    shutil.copy(paths.ROOT / "Snakefile", elsewhere)
+    assert program is not None
+    jobs.write_plan(chosen_jobs(world), root, guardian=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "ROOT", elsewhere)
+        words = batch.command(root, 1, program, None)
+    assert "--nolock" in words and "--nolock" not in batch.command(Path("plain"), 1, program, None)
+    done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
+    assert done.returncode == 0 and re.search(r"^total +5$", done.stdout, re.MULTILINE), done.stderr
+    kept = root / batch.SOURCES
+    assert kept.exists()
+    with pytest.raises(ValueError, match="not tried"):
+        batch.carry_out(chosen_jobs(world), root, 1, Path("/no/such/snakemake"))
+    assert not kept.exists()
+
+
+@needs_snakemake
+def test_of_two_that_reproduce_in_one_folder_one_does_and_the_other_says_so(world: Path) -> None:
+    micro.write_notebook(world, micro.MODELS)
+    with batch.alone(world / "results"):
+        before = everything(world / "results")
+        for more in ((), ("--plan-only",)):
+            done = subprocess.run(command(world, *more), cwd=paths.ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 1
+            assert re.fullmatch(
+                r"error: .*: another `opd reproduce` works here; .*\(nothing was changed\).*\n", done.stderr
+            )
+        assert everything(world / "results") == before
+    both = [
+        subprocess.Popen(command(world, "--seeds", "1"), cwd=paths.ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert sum("another `opd reproduce` works here" in each for each in said) == 1
+    assert all(plan.finished(spec) for spec in micro.load(world).runs())
+
+
+def everything(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@needs_snakemake
 def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
     micro.write_notebook(world, micro.MODELS)
     micro.change_arm(world, micro.MODELS, "student", {"train.steps": 5000})
     spec, locks = micro.load(world).spec("student", 0), world / "results" / ".snakemake" / "locks"
-    for stop in (interrupt, kill, kill_snakemake):
+    for stop in (interrupt, kill, kill_guards, kill_snakemake):
         before = micro.progress_of(spec.folder)
         process = subprocess.Popen(command(world), cwd=paths.ROOT, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: micro.progress_of(spec.folder) > before + 2)  # noqa: B023
@@ -416,6 +473,12 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
+
+
+def kill_guards(process: subprocess.Popen[str]) -> None:
+    for member in guard.descendants(process.pid):
+        if "opd_lib.run.guard" in member.cmdline():
+            member.kill()
 
 
 def kill_snakemake(process: subprocess.Popen[str]) -> None:

@@ -91,6 +91,12 @@ def test_what_was_started_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match=r"processes: 2 asked for, 4 started"):
         distributed.join(machine(processes=2))
+    with pytest.raises(ValueError, match=r"a launcher .* whose store listens on every address.*`opd run`.*--network"):
+        distributed.join(machine(processes=4))
+    with pytest.raises(
+        ValueError, match=rf"--network moon0: no such interface.*choose from .*{distributed.loopback()}"
+    ):
+        distributed.connect_over(machine(processes=4), "moon0")
 
 
 def test_the_entry_point_for_launchers_says_what_is_wrong_in_one_line(
@@ -123,13 +129,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
+START = "import sys; from opd_lib.run import ranks; sys.exit(ranks.carry_out(sys.argv[2:], int(sys.argv[1])))"
+
+
 def started(
     processes: int, *words: str, program: tuple[str, ...] | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """The end of as many processes, started together."""
     path = f"{HERE}:{HERE.parent}:{os.environ.get('PYTHONPATH', '')}"
-    launcher = program or ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    task = () if program else (str(HERE / "distribution_worker.py"),)
+    launcher = program or ("-c", START, str(processes))
+    task = () if program else (sys.executable, str(HERE / "distribution_worker.py"))
     return subprocess.run(
         [sys.executable, *launcher, *task, *words],
         capture_output=True,
@@ -238,6 +247,7 @@ def test_a_run_ends_with_any_of_its_processes_and_resumes_to_the_same_bytes(toge
     overrides = worker.SHARDED | {"machine.processes": 2}
     words = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", "opd_lib.engine", micro.OPD]
     words += ["plain", "0", "--results", str(together / "broken"), "--params", str(together / "params")]
+    words += ["--network", distributed.loopback()]
     (together / "broken" / "tiny" / micro.MODELS).symlink_to(together / "results" / "tiny" / micro.MODELS)
     done = started(2, *words, "--overrides", json.dumps(overrides), program=("-m",), ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-4000:]

@@ -15,7 +15,7 @@ LIBRARY = ROOT / "opd_lib"
 # what a params file may say, its mistakes, what is refused, reading it, and one run of it
 SAME_WING = dict.fromkeys(("schema", "refusals", "validate", "runspec", "arms", "inputs"), "params")
 FLOORS = {
-    "types": 0, "paths": 0, "names": 0, "yaml_files": 0,
+    "types": 0, "paths": 0, "names": 0, "yaml_files": 0, "lifetime": 0,
     "maths": 1,
     "methods": 2, "tasks": 2, "report": 2,
     "params": 3,
@@ -29,9 +29,10 @@ PYDANTIC_MAY_BE_IN = ("params.py", "schema/", "refusals.py", "validate.py", "met
 ENVIRONMENT_MAY_BE_READ_IN = (
     "bench/child.py",  # what the processes it starts are given besides
     "bench/timing.py",  # which accelerator the processes it starts see
-    "engine/distributed.py",  # what torchrun tells the processes it starts
+    "engine/distributed.py",  # what launchers tell the processes they start, and which sockets those open
     "engine/rollout_vllm.py",  # what vLLM takes from there alone
     "run/launch.py",  # thread counts of the processes it starts
+    "run/ranks.py",  # their places among the processes it starts
 )
 ENVIRONMENT = {"os.environ", "os.getenv"}
 ONE_FILE_EACH = ("vllm",)

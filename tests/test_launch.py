@@ -16,8 +16,8 @@ import pytest
 
 from opd_lib import paths
 from opd_lib.report import record
-from opd_lib.run import guard, launch, plan, progress
-from opd_lib.run.status import pace, status
+from opd_lib.run import guard, launch, plan, progress, single
+from opd_lib.run.status import TURN, is_locked, pace, status
 
 TABLES = ("steps.csv", "evals.csv", "problems.csv", "rollouts.jsonl")
 
@@ -211,6 +211,50 @@ def test_missing_runs_are_computed_and_a_failure_spares_the_others(
     assert f"{micro.OPD}/plain/seed0: done" in capfd.readouterr().err
     assert not psutil.Process().children()
 
+
+@pytest.mark.process
+def test_a_run_that_another_notebook_trains_is_waited_for_and_read(world: Path) -> None:
+    code = SECOND.format(tests=str(Path(__file__).parent), world=str(world))
+    first, second = (
+        subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    said = [process.communicate(timeout=240)[1] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], said
+    spec = micro.load(world).spec("student", 0)
+    assert plan.trained(spec)
+    log = (spec.folder / launch.LOG).read_text()
+    assert "rror" not in log and log.count("100%") == 1 and f"finished: {spec.folder}\n" in log, log
+    steps = (spec.folder / "steps.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in steps] == ["step", *map(str, range(1, 7))]
+
+
+@pytest.mark.process
+def test_a_run_that_another_process_gave_up_is_trained_here(world: Path) -> None:
+    spec = micro.load(world).spec("student", 0)
+    pool = launch.Pool([spec])
+    with single.turn(spec):
+        assert is_locked(spec.folder, TURN)
+        pool.advance(jobs=1)
+        assert pool.states[spec.name] == progress.WAITING and not psutil.Process().children()
+    pool.advance(jobs=1)
+    assert pool.states[spec.name] == progress.RUNNING
+    pool.stop()
+    other = launch.Pool([spec])
+    micro.write_record(spec)
+    spec.model_folder.mkdir()
+    other.advance(jobs=1)
+    assert other.states[spec.name] == progress.DONE and not psutil.Process().children()
+
+
+SECOND = """
+import sys; sys.path.insert(0, {tests!r})
+from pathlib import Path
+import micro
+from opd_lib.run import launch
+spec = micro.load(Path({world!r})).spec("student", 0)
+assert launch.complete((spec,), jobs=1).records[0].status == "finished"
+"""
 
 LAUNCHER = """
 import sys; sys.path.insert(0, {tests!r})

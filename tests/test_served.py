@@ -746,8 +746,8 @@ def test_every_process_asks_for_its_own_rows(trained: Path) -> None:
     (results / "tiny" / micro.MODELS).symlink_to(trained / "results" / "tiny" / micro.MODELS)
     with served_checkpoint(trained) as fake:
         changes |= {"machine.teacher_url": fake.url, "machine.processes": 2, "machine.shard": True}
-        words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "opd_lib.engine", micro.OPD]
-        words += ["plain", "0", "--results", str(results), "--params", str(trained / "params")]
+        words = ["opd_lib.run.cli", "run", micro.OPD, "plain", "0"]
+        words += ["--results", str(results), "--params", str(trained / "params")]
         done = subprocess.run(
             [sys.executable, "-m", *words, "--overrides", json.dumps(changes)],
             capture_output=True, text=True, check=False, timeout=300, cwd=paths.ROOT,

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opd_lib import lifetime
+
 
 def run(module: str, request: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[list[dict[str, Any]], str]:
     """The rows that `python -m MODULE REQUEST` has printed, a JSON object a line each, and what it died of.
 
     That is the last line it complained with, or its exit code; empty if it came to its end.
     """
-    words = [sys.executable, "-m", module, json.dumps(request)]
+    words = lifetime.bound([sys.executable, "-m", module, json.dumps(request)])
     ended = subprocess.run(words, capture_output=True, text=True, env=os.environ | dict(environment), check=False)
     rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     complaint = (ended.stderr.strip() or str(ended.returncode)).splitlines()[-1]

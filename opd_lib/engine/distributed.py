@@ -1,12 +1,17 @@
 """Processes that share a run: their ranks, sums over them, and one fate.
 
 One process is the special case of many: every function works without a process group.
+
+Whoever writes into the store through which processes meet can run code in them, and the sockets between them ask
+nobody for a password. On one machine the store is a file that nobody else can open and the sockets are the loopback
+interface's: `run/ranks`. Over several machines both are open to a network, which has to be named.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,30 +52,85 @@ ALONE = Ranks(rank=0, world=1)
 
 
 def join(machine: Machine) -> Ranks:
-    """Join the process group that the launcher described, if any.
+    """This process's place among those of its run, which `connect` has brought together if they are several.
 
     Raises ValueError unless exactly `machine.processes` were started (a launcher that silently starts one process
-    would otherwise train on a fraction of the batch), and if weights are to be sharded over one process.
+    would otherwise train on a fraction of the batch), if they are not connected, and if weights are to be sharded over
+    one process.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world != machine.processes:
-        raise ValueError(
-            f"machine.processes: {machine.processes} asked for, {world} started; use `opd run`, which starts them, "
-            f"`torchrun --nproc-per-node {machine.processes}`, or `accelerate launch --num_processes "
-            f"{machine.processes}` (without a GPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu, "
-            "because its --cpu starts one process without a word)"
-        )
+    world = require_started(machine)
     if machine.shard and world == 1:
         raise ValueError("machine.shard: true with processes: 1: there is nothing to spread; use shard: false")
     if world > 1 and not dist.is_initialized():
-        if machine.device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("gloo" if machine.device == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
+        raise ValueError(
+            f"machine.processes: {world} were started by a launcher (torchrun, accelerate) whose store listens on "
+            "every address of this machine and believes whoever writes into it. On one machine use `opd run`, which "
+            "opens nothing to others; in a network that nobody else reaches, say which one: python -m opd_lib.engine "
+            "... --network INTERFACE"
+        )
     return Ranks(rank=dist.get_rank(), world=world) if world > 1 else ALONE
 
 
+def require_started(machine: Machine) -> int:
+    """How many processes the launcher has started. Raises ValueError unless as many were asked for."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != machine.processes:
+        raise ValueError(
+            f"machine.processes: {machine.processes} asked for, {world} started; use `opd run`, which starts them. "
+            f"Over several machines: torchrun, or `accelerate launch --num_processes {machine.processes}` (without a "
+            "GPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu, because its --cpu starts one process without "
+            "a word) -m opd_lib.engine"
+        )
+    return world
+
+
+def connect_here(machine: Machine, file: Path) -> None:
+    """Connect this process with the others of its run, all on this machine, through a file that is not there yet.
+
+    Nothing listens but on the loopback interface; the file's folder is local and the caller's alone. Raises ValueError
+    as `require_started` does.
+    """
+    world = require_started(machine)
+    store = dist.FileStore(str(file), world)  # type: ignore[attr-defined]
+    _connect(machine, loopback(), store=store, rank=int(os.environ.get("RANK", "0")), world_size=world)
+
+
+def connect_over(machine: Machine, network: str) -> None:
+    """Connect this process with the others of its run at the address that the launcher gives, over a named interface.
+
+    The launcher's store and the processes' sockets are open to everybody who reaches this machine there. Raises
+    ValueError as `require_started` does, and naming the interfaces there are if this is none.
+    """
+    world = require_started(machine)
+    known = [name for _, name in socket.if_nameindex()]
+    if network not in known:
+        raise ValueError(f"--network {network}: no such interface of this machine; choose from {', '.join(known)}")
+    if world > 1:
+        _connect(machine, network)
+
+
+def stand_alone(machine: Machine) -> None:
+    """A process group of this process alone, if there is none: libraries that want one would open ports for theirs."""
+    if not dist.is_initialized():
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        _connect(machine, loopback(), store=store, rank=0, world_size=1)
+
+
+def loopback() -> str:
+    """The interface that only this machine reaches."""
+    return next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
+
+
+def _connect(machine: Machine, interface: str, **meeting: Any) -> None:
+    if machine.device == "cuda" and machine.processes > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    os.environ |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}  # they read it nowhere else
+    backend = "gloo" if machine.device == "cpu" else "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE, **meeting)
+
+
 def are_many() -> bool:
-    """True if other processes share this run. (vLLM makes a process group of one, for itself.)"""
+    """True if other processes share this run. (For vLLM there is a process group of one.)"""
     return dist.is_initialized() and dist.get_world_size() > 1
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = {  # what vLLM takes from there alone, when it is imported
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process: weights are handed over, not sent
     "VLLM_NO_USAGE_STATS": "1",  # nothing about this machine is sent to vLLM's makers
+    "VLLM_HOST_IP": "127.0.0.1",  # nothing listens where another machine could reach it
 }
 FAILURES = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, AttributeError, OSError, MemoryError)
 TOKENS_ONLY = {"ignore_eos": True, "detokenize": False, "flat_logprobs": True}  # the ends of a response are ours
@@ -56,6 +57,7 @@ class Engine:
         self._vllm, self.machine, self.sleeps = _load(), machine, sleeps
         self.gap = float("nan")  # mean |log-probability of engine − of trainer| in the last self-test (nats)
         self._held: list[tuple[int, int]] = []  # which state of the trainer's tensors the engine holds
+        distributed.stand_alone(machine)
         with self._reporting("while it started"), tempfile.TemporaryDirectory() as folder:
             _save_config(model, folder)
             self.llm = self._vllm.LLM(

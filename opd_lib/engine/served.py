@@ -1,7 +1,7 @@
 """A teacher behind a vLLM server: how likely it finds the tokens of a response, and what it would rather have said.
 
-    vllm serve CHECKPOINT --max-logprobs 20     the teacher's checkpoint, on whatever machine has room for it
-    machine.teacher_url: http://HOST:8000       where the run finds it
+    vllm serve CHECKPOINT --max-logprobs 20 --host ADDRESS    the teacher's, where there is room; 127.0.0.1 if here
+    machine.teacher_url: http://ADDRESS:8000                  one that only your machines reach: it asks no password
 
 Prompt and response are sent as token ids to the server's /v1/completions; for every token of them come back its
 log-probability and the k most likely tokens in its place (nats, at temperature 1). Scores at tokens of our choice

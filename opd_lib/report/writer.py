@@ -43,9 +43,14 @@ class RunWriter:
             raise ValueError(f"{self.folder}: cannot be written ({error}); choose another results folder") from error
         try:
             self._open()
-        except (ValueError, OSError):
+        except ValueError:
             self._lock.release()
             raise
+        except OSError as error:
+            self._lock.release()
+            raise ValueError(
+                f"{self.folder}: cannot be written ({error}); make room, or choose another results folder"
+            ) from error
         return self
 
     def __exit__(

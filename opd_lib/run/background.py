@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.run import growing, launch, plan, progress, track
-from opd_lib.run.launch import Runs
+from opd_lib.run.runs import Runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,8 @@ class Training:
     def resume(self) -> None:
         """Train what is missing, from the last checkpoints; nothing if it is going on or all is there.
 
-        Raises ValueError if a folder holds a corrupt record or a run of other parameters, or is trained elsewhere.
+        What another process trains is waited for. Raises ValueError if a folder holds a corrupt record or a run of
+        other parameters, or if a later cell has these runs.
         """
         if self.replaced:
             raise ValueError("these runs are trained by a later cell: resume them there")

@@ -13,19 +13,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
 
 from opd_lib import paths
-from opd_lib.run import cluster, guard, launch, progress, ready
+from opd_lib.run import cluster, guard, launch, progress, ready, room
 from opd_lib.run.cluster import Slurm
 from opd_lib.run.jobs import Job, write_plan
 from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
 
 LOG = "reproduce.log"
+LOCK = ".reproduce.lock"
+SOURCES = Path(".snakemake") / "source-cache"
+"""Where Snakemake keeps the Snakefile that its own jobs read, on other machines of a cluster too."""
 POLL = 0.5
 PATIENCE = 20.0  # seconds Snakemake gets to end its jobs and free its lock
 
@@ -40,6 +44,7 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
         return
     if any((root / ".snakemake" / "locks").glob("*")):
         raise ValueError(locked(root))
+    shutil.rmtree(root / SOURCES, ignore_errors=True)  # Snakemake would read an earlier Snakefile there for ever
     since, states = time.time() - 1, dict.fromkeys((job.name for job in jobs), WAITING)
     tasks = [
         progress.Task(name=j.name, steps=j.steps, folder=j.folder if j.is_run else None, expected=j.expected)
@@ -51,8 +56,8 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
         guard.termination_as_interrupt(),
         prepared(() if slurm else jobs, log) as address,
     ):
-        plan = write_plan(jobs, root, None if slurm else os.getpid(), address)
-        process = start(command(plan, root, at_a_time, snakemake, slurm), log)
+        write_plan(jobs, root, None if slurm else os.getpid(), address)
+        process = start(command(root, at_a_time, snakemake, slurm), log)
         try:
             running = True
             while running:
@@ -67,6 +72,28 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
             stop(process)
             display.close()
     report(jobs, states, root, process.returncode)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Inside the block no other `opd reproduce` works in this results folder; the kernel frees the lock of a dead one.
+
+    Raises ValueError if one does, or if the folder cannot be written; nothing is changed then.
+    """
+    lock = FileLock(root / LOCK)
+    with room.writing(root):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"{root}: another `opd reproduce` works here; wait for it or stop it (nothing was changed), or choose "
+                "another --results folder"
+            ) from None
+    try:
+        room.prepare(root)
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -104,15 +131,16 @@ def report(jobs: Sequence[Job], states: dict[str, str], root: Path, code: int) -
     raise ValueError("\n".join(words))
 
 
-def command(plan: Path, root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None) -> list[str]:
+def command(root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None) -> list[str]:
     """The call of Snakemake; on this machine ended when this process is gone, for so are its jobs."""
     where = cluster.arguments(slurm, at_a_time) if slurm else ["--cores", str(at_a_time)]
     return [
         *([] if slurm else guarded()),
         *(str(snakemake), "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(root)),
-        *("--config", f"plan={plan}", *where, "--keep-going", "--nocolor"),
+        *(*where, "--keep-going", "--nocolor"),
+        *(["--nolock"] if {"{", "}"} & {*str(root)} else []),  # its lock cannot live there; ours does
         *("--rerun-triggers", "mtime", "--scheduler", "greedy", "--rerun-incomplete"),
-        *("--runtime-source-cache-path", str(root / ".snakemake" / "source-cache")),
+        *("--runtime-source-cache-path", str(root / SOURCES)),
     ]
 
 
@@ -136,9 +164,12 @@ def start(words: Sequence[str], log: Any) -> subprocess.Popen[bytes]:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End such a process and all it has started: an interrupt first, so that Snakemake frees its lock."""
-    family = guard.descendants(process.pid)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
+    family = {*guard.descendants(process.pid), *guard.group(process.pid)}
+    if process.poll() is not None and family:  # killed: what it guarded has been told by the kernel, where it tells
+        psutil.wait_procs(family, timeout=PATIENCE / 4)
+    if any(guard.alive(member) for member in family):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         psutil.wait_procs(family, timeout=PATIENCE)
     guard.end([member for member in family if guard.alive(member)])
     process.wait()

@@ -61,13 +61,13 @@ def reproduce(
         return
     slurm = clusters.named(cluster, partition, account)
     program = None if plan_only else batch.find_snakemake(snakemake)
-    todo = planning.make_plan(chosen, results, notebooks, params)
-    n_runs = sum(job.is_run for job in todo)
-    typer.echo(f"{n_runs} runs to train, {len(todo) - n_runs} notebooks to execute in {results}", err=True)
-    if program is None:
-        typer.echo(planning.write_plan(todo, results, guardian=None))
-        return
-    batch.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else launch.cores()), program, slurm)
+    with batch.alone(results):
+        todo = planning.make_plan(chosen, results, notebooks, params)
+        typer.echo(f"{planning.summary(todo)} in {results}", err=True)
+        if program is None:
+            typer.echo(planning.write_plan(todo, results, guardian=None))
+            return
+        batch.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else launch.cores()), program, slurm)
     for experiment in chosen:
         typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
 
@@ -106,19 +106,21 @@ def run(
     overrides: Overrides = "{}",
     guardian: Guardian = None,
     done: Done = None,
-    spawned: options.Spawned = False,
+    meeting: options.Meeting = None,
     params: Params = paths.PARAMS,
 ) -> None:
-    """Train one run: one arm, one seed. Resumes where it was interrupted."""
-    if guardian is not None:
-        from opd_lib.run import guard
+    """Train one run: one arm, one seed. Resumes where it was interrupted; waits if another process trains it."""
+    from opd_lib.run import guard
 
+    if guardian is not None:
         guard.follow(guardian)
     from opd_lib.params import load
     from opd_lib.run import single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
-    if folder := single.train(spec, spawned):
+    if meeting is not None:
+        single.join(spec, meeting)
+    elif folder := single.train(spec):
         options.write_done(done, spec.identity)
         typer.echo(f"finished: {folder}")
 

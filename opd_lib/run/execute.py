@@ -19,7 +19,7 @@ from typing import Any
 from opd_lib import names, params, paths
 from opd_lib.params import Experiment
 from opd_lib.report.record import write_json
-from opd_lib.run import guard
+from opd_lib.run import guard, room
 
 EXECUTED, FAILED, DONE = "notebook.ipynb", "notebook.failed.ipynb", "notebook.done.json"
 TIMING = ("papermill", "execution", "ExecuteTime")
@@ -78,6 +78,7 @@ def execute(request: Request) -> Path:
     """
     experiment = request.experiment()
     target = request.target
+    room.prepare(target)
     (target / DONE).unlink(missing_ok=True)
     run_notebook(request.source, target / EXECUTED, request.parameters(), target / FAILED, request.cell_seconds)
     write_json(target / DONE, expected(request, experiment))
@@ -110,13 +111,14 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Any], fail
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     refuse_unknown(source, parameters)
+    room.prepare(output.parent)
     temporary = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
         with guard.termination_as_interrupt():
             papermill.execute_notebook(
-                source, temporary, dict(parameters), kernel_name="python3", language="python", cwd=source.parent,
-                progress_bar=False, execution_timeout=cell_seconds, kernel_manager_class=own_kernel(),
+                literal(source), literal(temporary), dict(parameters), kernel_name="python3", language="python",
+                cwd=source.parent, progress_bar=False, execution_timeout=cell_seconds,
+                kernel_manager_class=own_kernel(),
             )  # fmt: skip
         strip(temporary)
         os.replace(temporary, output)
@@ -135,19 +137,29 @@ def run_notebook(source: Path, output: Path, parameters: Mapping[str, Any], fail
         guard.end(guard.descendants())
         if temporary.exists():
             os.replace(temporary, failed)
-    raise ValueError(f"{source}, {place}: {reason}\n  as far as it came: {failed}")
+    came = f"\n  as far as it came: {failed}" if failed.exists() else ""
+    raise ValueError(f"{source}, {place}: {reason}{came}")
 
 
 def refuse_unknown(source: Path, parameters: Mapping[str, Any]) -> None:
     """Raise ValueError for a parameter that the notebook's parameters cell does not have."""
     import papermill
 
-    known = set(papermill.inspect_notebook(str(source)))
+    known = set(papermill.inspect_notebook(literal(source)))
     unknown = sorted(set(parameters) - known)
     if unknown:
         raise ValueError(
             f"{source}: no parameter {', '.join(unknown)}; its parameters cell has {', '.join(sorted(known)) or 'none'}"
         )
+
+
+def literal(path: Path) -> str:
+    """A path for papermill, which fills in parameters where it finds braces.
+
+    >>> literal(Path("runs{1}/x.ipynb"))
+    'runs{{1}}/x.ipynb'
+    """
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def own_kernel() -> type:

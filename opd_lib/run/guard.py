@@ -1,7 +1,7 @@
 """No orphans: a process that ends when the one it works for is gone, and the end of whole process families.
 
-Works on Linux and macOS by watching process ids, because only Linux can signal the death of a parent. A run's record is
-only ever replaced as a whole, so its process may end at any moment.
+Works on Linux and macOS by watching process ids, because only Linux can signal the death of a parent; there it does so
+as well (`lifetime`). A run's record is only ever replaced as a whole, so its process may end at any moment.
 
 `python -m opd_lib.run.guard PID COMMAND ...` runs a command that knows nothing of this, and ends it with process PID.
 """
@@ -21,6 +21,8 @@ from typing import NoReturn
 
 import psutil
 
+from opd_lib import lifetime
+
 POLL = 0.5
 """Seconds between two looks at the guardian."""
 PATIENCE = 10.0
@@ -37,6 +39,8 @@ def follow(guardian: int, first: int = signal.SIGKILL) -> None:
         watched = psutil.Process(guardian)
     except psutil.NoSuchProcess:
         _give_up(first)
+    if first == signal.SIGKILL and guardian == os.getppid():
+        lifetime.bind(guardian)
     threading.Thread(target=_watch, args=(watched, first), name="guard", daemon=True).start()
 
 
@@ -65,6 +69,16 @@ def descendants(process: int | None = None) -> list[psutil.Process]:
         return list(psutil.Process(process).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
+
+
+def group(leader: int) -> list[psutil.Process]:
+    """Those of the process group that began with process `leader`, which may be gone."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == leader:
+                found.append(process)
+    return found
 
 
 def end(processes: Iterable[psutil.Process], first: int = signal.SIGTERM, patience: float = PATIENCE) -> None:
@@ -112,14 +126,14 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 
 def supervise(guardian: int, command: list[str]) -> int:
-    """Run a command to its end and return its exit code; end it when the guardian is gone.
+    """Run a command to its end and return its exit code; end it when the guardian is gone, or this process.
 
     Signals to the process group reach the command itself, which decides what they mean.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)  # a function: SIG_IGN would be inherited by the command
     follow(guardian, first=signal.SIGINT)
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(lifetime.bound(command, signal.SIGINT), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from opd_lib import paths
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.report import record
 from opd_lib.report.record import write_json
-from opd_lib.run import execute, launch, plan, ready
+from opd_lib.run import execute, launch, plan, ready, room
 from opd_lib.run.progress import DONE, FAILED, RUNNING, WAITING
 from opd_lib.run.status import is_locked, pace
 from opd_lib.schema import Machine
@@ -83,12 +83,10 @@ def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_roo
         needs = tuple(str(done[spec.name]) for spec in plan.with_parents(experiment.runs()) if spec.name in done)
         if needs or not execute.is_done(request, experiment):
             jobs.append(_notebook_job(request, needs, root))
-    try:
+    with room.writing(root):
         for job in jobs:
             job.folder.mkdir(parents=True, exist_ok=True)
             job.done.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(f"{root}: cannot be written ({error}); choose another --results folder") from error
     return tuple(jobs)
 
 
@@ -123,6 +121,12 @@ def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) 
     )
 
 
+def summary(jobs: Sequence[Job]) -> str:
+    """How much there is to do."""
+    n_runs = sum(job.is_run for job in jobs)
+    return f"{n_runs} runs to train, {len(jobs) - n_runs} notebooks to execute"
+
+
 def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: Path | None = None) -> Path:
     """RESULTS/.plan.json, which the Snakefile reads. With a `guardian` the jobs end when that process is gone.
 
@@ -145,7 +149,8 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: P
     for entry in (*content["runs"].values(), *content["notebooks"].values()):
         entry["needs"] = [str(Path(need).relative_to(root)) for need in entry["needs"]]
     path = root / ".plan.json"
-    write_json(path, content)
+    with room.writing(root):
+        write_json(path, content)
     return path
 
 
@@ -183,4 +188,4 @@ def resources(machine: Machine | None) -> dict[str, int]:
 def _command(words: Sequence[str], log: Path) -> str:
     """A line for the shell; it touches the log first, which is how a watcher knows that the job has begun."""
     where = shlex.quote(str(log))
-    return f"cd {shlex.quote(str(paths.ROOT))} && touch {where} && {shlex.join(words)} >> {where} 2>&1"
+    return f"cd {shlex.quote(str(paths.ROOT))} && touch {where} && exec {shlex.join(words)} >> {where} 2>&1"

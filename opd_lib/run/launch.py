@@ -8,19 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
-import pandas as pd
 import psutil
 
 from opd_lib import paths
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.report import record
-from opd_lib.report.record import RunRecord
-from opd_lib.run import guard, plan, progress
+from opd_lib.run import guard, plan, progress, room, status
 from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
+from opd_lib.run.runs import Runs
 
 if TYPE_CHECKING:
     from opd_lib.run.background import Training
@@ -41,27 +39,6 @@ KEPT = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "335544
 time, and every page of the next costs a fault. Another libc does not look."""
 TAIL = 5
 """Lines of a log that stand for its error when the record has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runs:
-    """The finished records of an experiment, arms first, then seeds."""
-
-    records: tuple[RunRecord, ...]
-
-    def frame(self, table: str) -> pd.DataFrame:
-        """A table of all runs as one tidy frame: arm, seed, then the table's columns. Raises ValueError if unknown."""
-        if table not in record.TABLES:
-            raise ValueError(f"no table {table!r}; choose from {', '.join(record.TABLES)}")
-        return record.frame(self.records, table)
-
-    def examples(self, arm: str, seed: int) -> list[dict[str, Any]]:
-        """The responses one run kept, with per-token scores. Raises ValueError if there is no such run."""
-        for found in self.records:
-            if (found.arm, found.seed) == (arm, seed):
-                return found.examples()
-        present = ", ".join(f"{found.arm}/seed{found.seed}" for found in self.records)
-        raise ValueError(f"no run of arm {arm!r} with seed {seed}; there are {present}")
 
 
 @overload
@@ -85,6 +62,7 @@ def run(
 
     Prints nothing when all is there. Raises ValueError naming each run that failed, its error and its log; runs that do
     not need it are finished nevertheless. Interrupted or killed, it leaves no process behind; called again, it resumes.
+    What another process is training (another notebook, `opd reproduce`) is waited for.
 
     With `live` it returns at once and shows curves that grow, with buttons to stop and to resume: `.runs()` of what it
     returns waits for the end. `tracker` also gives the numbers to one of accelerate's trackers: see `opd track`.
@@ -167,7 +145,11 @@ class Pool:
             needed = {self.states.get(parent.name, DONE) for parent in spec.parents.values()}
             if needed & {FAILED, SKIPPED}:
                 self.states[name] = SKIPPED
-            elif needed <= {DONE} and self._room(jobs, spec):
+            elif not needed <= {DONE} or status.is_locked(spec.folder, status.TURN):  # another process trains it
+                continue
+            elif plan.trained(spec):  # now that the other one has
+                self.states[name] = DONE
+            elif self._room(jobs, spec):
                 self._children[name] = start(spec)
                 self.states[name] = RUNNING
 
@@ -190,11 +172,9 @@ class Pool:
 
 def start(spec: RunSpec) -> subprocess.Popen[bytes]:
     """A process of its own that trains one run and ends with this one; what it prints goes to its folder's log.txt."""
-    try:
-        spec.folder.mkdir(parents=True, exist_ok=True)
+    room.prepare(spec.folder)
+    with room.writing(spec.folder):
         log = (spec.folder / LOG).open("ab")
-    except OSError as error:
-        raise ValueError(f"{spec.folder}: cannot be written ({error}); choose another results folder") from error
     with log:
         return subprocess.Popen(
             [*command(spec), "--guardian", str(os.getpid())],

@@ -40,7 +40,7 @@ AtATime = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it takes; start nothing.")]
-Spawned = Annotated[bool, typer.Option("--spawned", help="Started by torchrun.", hidden=True)]
+Meeting = Annotated[Path | None, typer.Option(help="Where the processes of this run meet.", hidden=True)]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Write RESULTS/.plan.json and stop.")]
 OutputsOnly = Annotated[
     bool, typer.Option("--outputs-only", help="Train nothing: execute all notebooks on the committed records.")

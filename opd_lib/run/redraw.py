@@ -22,7 +22,7 @@ from time import perf_counter
 from types import CodeType
 from typing import Any
 
-from opd_lib import names, paths
+from opd_lib import lifetime, names, paths
 from opd_lib.params import Experiment
 from opd_lib.report import reading
 from opd_lib.report.record import RunRecord
@@ -62,7 +62,7 @@ def redraw(
         if jobs == 1:
             yield from map(one, chosen)
         else:
-            with ProcessPoolExecutor(jobs) as pool:
+            with ProcessPoolExecutor(jobs, initializer=lifetime.bind) as pool:
                 yield from pool.map(one, chosen)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from opd_lib import paths
+from opd_lib import lifetime, paths
 from opd_lib.bench import command
 from opd_lib.params import Experiment
 from opd_lib.report import record
@@ -33,7 +33,7 @@ def reexecute(profile: str, seeds: tuple[int, ...] | None, jobs: int) -> Iterato
     require_committed(experiments)
     names = sources(profile, [experiment.name for experiment in experiments])
     one = partial(in_place, profile=profile, seeds=seeds)
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=lifetime.bind) as pool:
         for name, seconds in zip(names, pool.map(one, names), strict=True):
             commit_outputs(paths.LOCAL / profile / name, paths.RESULTS / profile / name)
             yield f"{name}: {seconds:.1f} s"

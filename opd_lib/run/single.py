@@ -1,22 +1,26 @@
-"""One run: in this process, or in as many as it has, which torchrun starts."""
+"""One run: in this process, or in as many as it has, and in no two places at once."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from opd_lib.params import RunSpec
-from opd_lib.run import plan
+from opd_lib.run import launch, plan, ranks, room
+from opd_lib.run.status import TURN, is_locked
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
-
-def train(spec: RunSpec, spawned: bool) -> Path | None:
+def train(spec: RunSpec) -> Path | None:
     """Train a run to its end unless that is done; the folder of its record, None if it did not come to its end.
 
-    Where several processes are needed this one becomes torchrun, which calls the same command once for each, `spawned`.
-    Raises ValueError naming a parent whose weights are not there.
+    What another process is training is waited for, and trained here only if that one did not come to the end. Raises
+    ValueError naming a parent whose weights are not there, or a folder that cannot be written.
     """
     for parent in spec.parents.values():
         if not plan.trained(parent):
@@ -27,14 +31,59 @@ def train(spec: RunSpec, spawned: bool) -> Path | None:
                 f"`opd run {parent.experiment} {parent.arm} {parent.seed}{options}`, or "
                 f"`opd reproduce --only {spec.experiment}{options}`"
             )
-    processes = spec.params.machine.processes
-    if processes > 1 and not spawned:
-        os.execv(sys.executable, [*TORCHRUN, str(processes), "-m", "opd_lib.run.cli", *sys.argv[1:], "--spawned"])
     if not plan.trained(spec):
-        from opd_lib.engine import train as engine
-
-        engine.train(spec)
+        with turn(spec):
+            if not plan.trained(spec):
+                _train(spec)
     if weights := spec.weights:
         return weights.parent
     found = plan.finished(spec) if plan.trained(spec) else None
     return None if found is None else found.folder
+
+
+def join(spec: RunSpec, meeting: Path) -> None:
+    """Be one of the processes of a run that `train` has started, which meet in a file."""
+    from opd_lib.engine import distributed
+    from opd_lib.engine import train as engine
+
+    distributed.connect_here(spec.params.machine, meeting)
+    engine.train(spec)
+
+
+def _train(spec: RunSpec) -> None:
+    processes = spec.params.machine.processes
+    if processes > 1:
+        words = [*launch.command(spec), "--guardian", str(os.getpid()), "--meeting"]
+        if code := ranks.carry_out(words, processes):
+            raise SystemExit(code)
+        return
+    from opd_lib.engine import train as engine
+
+    engine.train(spec)
+
+
+@contextmanager
+def turn(spec: RunSpec) -> Iterator[None]:
+    """Inside the block no other process trains this run; entering waits for one that does.
+
+    The kernel frees the lock when its owner dies. Raises ValueError if the folder cannot be written.
+    """
+    lock = FileLock(spec.folder / TURN)
+    room.prepare(spec.folder)
+    with room.writing(spec.folder):
+        _acquire(lock, spec.name)
+    try:
+        while is_locked(spec.folder):  # by a process that was started without this
+            time.sleep(launch.POLL)
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, name: str) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if sys.stderr.isatty():  # not into the log, which is that of the other one
+            print(f"{name}: another process trains it; waiting for that", file=sys.stderr)
+        lock.acquire(poll_interval=launch.POLL)

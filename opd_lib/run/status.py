@@ -21,6 +21,9 @@ from opd_lib.report import record
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan
 
+LOCK = ".lock"
+TURN = ".turn.lock"
+"""The lock, in a run's folder, of the process that trains it or starts those that do; others wait, and then read."""
 DONE, STALE, FAILED, RUNNING, INTERRUPTED, MISSING = "done", "stale", "failed", "running", "interrupted", "missing"
 
 
@@ -70,12 +73,12 @@ def pace(specs: Iterable[RunSpec]) -> dict[str, float]:
     return {spec.name: value for spec in chosen if (value := (guess | known).get(_arm(spec))) is not None}
 
 
-def is_locked(folder: Path) -> bool:
-    """True while a process writes this run (it holds the folder's lock, which dies with it)."""
+def is_locked(folder: Path, name: str = LOCK) -> bool:
+    """True while a process writes this run, or has its TURN (it holds the folder's lock, which dies with it)."""
     try:
-        with (folder / ".lock").open() as file:
+        with (folder / name).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True

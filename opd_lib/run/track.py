@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opd_lib import paths
-from opd_lib.run import options
+from opd_lib.run import options, room
 from opd_lib.run.options import Notebooks, Only, Overrides, Params, Profile, Seeds
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def track(
     from opd_lib.run import plan
 
     folder = place(tracker, results)
+    room.prepare(folder)
     if not here:
         _start_again(folder)
     known = options.listed(only) or plan.notebooks(profile, params, notebooks)
@@ -78,7 +80,9 @@ def track(
 
     wait = _until_closed if child else _until_interrupted if follow else lambda: False
     count = Follower(tracker, folder).run(plan.all_runs(chosen), wait)
-    typer.echo(f"{count} new rows in {folder}; to look at them: {VIEWERS[tracker].format(folder=folder)}")
+    typer.echo(
+        f"{count} new rows in {folder}; to look at them: {VIEWERS[tracker].format(folder=shlex.quote(str(folder)))}"
+    )
 
 
 def place(tracker: str, results: Path | None) -> Path:
@@ -104,7 +108,7 @@ def following(
     from opd_lib.run import launch
 
     folder = place(tracker, experiment.results)
-    folder.mkdir(parents=True, exist_ok=True)
+    room.prepare(folder)
     words = [*launch.OPD, "track", "--here", "--child", "--tracker", tracker, "--only", experiment.name]
     words += ["--profile", experiment.profile, "--seeds", "".join(f"{seed}," for seed in experiment.seeds)]
     words += ["--overrides", json.dumps(experiment.overrides)]

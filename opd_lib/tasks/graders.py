@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from opd_lib import lifetime
 from opd_lib.paths import ROOT
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def verify(answers: Sequence[str | None], golds: Sequence[str], cpu_seconds: flo
 
 def _judge(pairs: Sequence[tuple[str, str]], cpu_seconds: float) -> list[bool]:
     """math-verify's verdicts on (answer, gold) pairs, in a process of its own; fewer if one of them ended it."""
-    command = [sys.executable, "-m", "opd_lib.tasks.equality", str(cpu_seconds)]
+    command = lifetime.bound([sys.executable, "-m", "opd_lib.tasks.equality", str(cpu_seconds)])
     lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
     done = subprocess.run(command, input=lines, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
     ready, _, verdicts = done.stdout.partition("\n")

@@ -14,9 +14,10 @@ from opd_lib import methods
 from opd_lib.engine import distributed, gates, rollout_vllm, score, sharding
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, meeting: Path) -> None:
     """Sample, step, sample again; leave in a file how far this engine was from the weights of all processes."""
     machine = tests.MACHINE.model_copy(update={"processes": 2, "shard": True})
+    distributed.connect_here(machine, meeting)
     ranks = distributed.join(machine)
     (model, tokenizer), (plain, _) = tests.new_model(tied=True), tests.new_model(tied=True)
     sharding.place(model, machine, ranks, spread=True)
@@ -48,4 +49,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
