@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from math import nan
@@ -11,6 +10,7 @@ from typing import Any
 
 from opd_lib import params
 from opd_lib.bench.entrants import OBJECTIVES, K
+from opd_lib.engine import memory
 from opd_lib.maths import catalogue, cost
 from opd_lib.maths.cost import Shape
 from opd_lib.report.targets import TRL
@@ -84,7 +84,7 @@ def installed() -> list[str]:
 def shape_of(name: str) -> Shape:
     """The shape of a checkpoint, by its folder or its hub name. Raises ValueError if it is not known."""
     config = Path(name) / "config.json"
-    return cost.shape(json.loads(config.read_text())) if config.is_file() else catalogue.shape_of(name)
+    return memory.shape_in(config) if config.is_file() else catalogue.shape_of(name)
 
 
 def config(shape: Shape) -> dict[str, Any]:

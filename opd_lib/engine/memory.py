@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opd_lib.engine import hub
@@ -132,9 +133,20 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
     for role in ("student", "teacher", "other"):
         place = spec.checkpoint(role)
         if place is not None:
-            config = hub.fetch(place, weights=False) / "config.json"
-            found[role] = cost.shape(json.loads(config.read_text()))
+            found[role] = shape_in(hub.fetch(place, weights=False) / "config.json")
     return found if "student" in found else {"student": new_shape(spec.params.student), **found}
+
+
+def shape_in(config: Path) -> Shape:
+    """The shape that a config.json states. Raises ValueError, naming the file, if it states none."""
+    try:
+        found = cost.shape(json.loads(config.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{config}: no shape of a model can be read from it ({said})") from error
+    if min(found.layers, found.hidden, found.intermediate, found.heads, found.kv_heads, found.vocabulary) < 1:
+        raise ValueError(f"{config}: {found}: a model has at least one of each; copy the file again")
+    return found
 
 
 def new_shape(model: object) -> Shape:

@@ -7,7 +7,6 @@ sees. Nothing is loaded and no hub is asked: shapes come from the catalogue, fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import nan
@@ -16,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.engine import memory
-from opd_lib.maths import catalogue, cost, footprint
+from opd_lib.maths import catalogue, footprint
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
 from opd_lib.params import Experiment, RunSpec
@@ -87,7 +86,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
         if role in spec.parents:
             found[role] = shapes(spec.parents[role])["student"]
         elif config.is_file():
-            found[role] = cost.shape(json.loads(config.read_text()))
+            found[role] = memory.shape_in(config)
         else:
             found[role] = catalogue.shape_of(reference)
     return found
