@@ -166,8 +166,8 @@ ORDER = (
     "test_floors", "test_packaging", "test_stats", "test_cost", "test_logprobs", "test_streaming",
     "test_diagnostics_exact", "test_methods_exact", "test_chain", "test_filters", "test_graders", "test_math",
     "test_dedup", "test_params", "test_claims", "test_outcomes", "test_report", "test_speed", "test_explore",
-    "test_plotted", "test_readme", "test_estimate", "test_hub", "test_engine", "test_served", "test_stored",
-    "test_own_method", "test_probes", "test_training", "test_rollout_vllm", "test_distribution",
+    "test_plotted", "test_readme", "test_estimate", "test_hub", "test_intake", "test_engine", "test_served",
+    "test_stored", "test_own_method", "test_probes", "test_training", "test_rollout_vllm", "test_distribution",
     "test_prognosis", "test_launch", "test_live", "test_track", "test_redraw", "test_reexecute", "test_outputs",
     "test_by_hand", "test_notebooks_at_paper", "test_cli", "test_batch", "test_smoke", "test_site", "test_lab",
 )  # fmt: skip

@@ -304,7 +304,7 @@ BAD = [
     ((STUDENT, TEACHER), ["run:00_models/student", "no weights", "`opd run 00_models student 0 --profile tiny"]),
     (("run:00_models/nobody", TEACHER), ["no arm 'nobody'", "student, teacher"]),
     (("run:07_nothing/x", TEACHER), ["07_nothing.yaml", "00_models"]),
-    (("mute", "peaked"), ["mute: its tokenizer has no chat_template"]),
+    (("mute", "peaked"), ["student: its tokenizer has no chat_template"]),
     (("other", "peaked"), ["teacher: its vocabulary is not the student's", "needs one tokenizer"]),
     (("peaked", "nowhere/at/all"), ["cannot load a checkpoint from", "nowhere/at/all"]),
 ]

@@ -32,6 +32,7 @@ TEMPLATE = "give its tokenizer the chat template of its family"
 LONGEST = 400  # characters of what a library says
 AGAIN = "copy its files again, or write model and tokenizer with save_pretrained"
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+MOST_LAYERS = 10_000
 MARK = "marked"  # a word that a chat template must leave in what it renders
 
 
@@ -82,6 +83,8 @@ def require_files(folder: Path, path: str | Path, what: str = "a checkpoint") ->
         value = settings.get(key, 1)
         if isinstance(value, str | float | None) or (isinstance(value, int) and value < 1):
             raise ValueError(f"{where}: {CONFIG}: {key}: {value!r}: a model has a whole number of these, at least 1")
+        if key == "num_hidden_layers" and isinstance(value, int) and value > MOST_LAYERS:  # each is made one by one
+            raise ValueError(f"{where}: {CONFIG}: {key}: {value}: no model has so many; copy the file again")
     if settings.get("quantization_config") is not None:
         raise ValueError(
             f"{where}: {CONFIG} has a quantization_config; give the checkpoint it was quantized from, in bfloat16 or "
@@ -101,7 +104,7 @@ def mapping(file: Path, where: str) -> Mapping[str, Any]:
 
 
 def tokenizer(folder: Path, path: str | Path) -> PreTrainedTokenizerFast:
-    """A checkpoint's tokenizer. Raises ValueError unless it can be read, put a question, pad a batch and end."""
+    """A checkpoint's tokenizer. Raises ValueError unless it can be read and has tokens."""
     where = cannot_load(path, "a tokenizer")
     if not any(next(folder.glob(pattern), None) for pattern in TOKENIZERS):
         raise ValueError(f"{where}: no tokenizer there; copy tokenizer.json and tokenizer_config.json beside the model")
@@ -110,24 +113,24 @@ def tokenizer(folder: Path, path: str | Path) -> PreTrainedTokenizerFast:
         words = found.get_vocab()
     if not words:
         raise ValueError(f"{where}: it has no tokens; copy tokenizer.json again")
-    require_prompting(found, str(path))
     return found
 
 
-def require_prompting(tokenizer: PreTrainedTokenizerFast, where: str) -> None:
+def require_prompting(tokenizer: PreTrainedTokenizerFast, role: str) -> None:
     """Raise ValueError unless a tokenizer can put a question, pad a batch and end a response."""
+    place = f" ({tokenizer.name_or_path})" if tokenizer.name_or_path else ""
     for name in ("chat_template", "pad_token", "eos_token"):
         if not getattr(tokenizer, name):
-            raise ValueError(f"{where}: its tokenizer has no {name}; set one and save the checkpoint again")
-    with Reading(f"{where}: its chat template cannot put a question", TEMPLATE):
+            raise ValueError(f"{role}: its tokenizer has no {name}{place}; set one and save the checkpoint again")
+    where = f"{role}{place}: its chat template"
+    with Reading(f"{where} cannot put a question", TEMPLATE):
         chat = [{"role": "user", "content": MARK}]
         rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    with Reading(f"{where}: its tokenizer cannot read {rendered[:80]!r}"):
-        ids = tokenizer([rendered], add_special_tokens=False).input_ids[0]
     if MARK not in rendered:
-        raise ValueError(f"{where}: its chat template leaves out what the user says ({rendered[:80]!r}); {TEMPLATE}")
-    if not ids:
-        raise ValueError(f"{where}: its tokenizer makes no tokens of {rendered[:80]!r}; {AGAIN}")
+        raise ValueError(f"{where} leaves out what the user says ({rendered[:80]!r}); {TEMPLATE}")
+    with Reading(f"{role}{place}: its tokenizer cannot read {rendered[:80]!r}"):
+        if not tokenizer([rendered], add_special_tokens=False).input_ids[0]:
+            raise ValueError("it makes no tokens of it")
 
 
 def ends(folder: Path, path: str | Path) -> tuple[int, ...]:
@@ -135,7 +138,15 @@ def ends(folder: Path, path: str | Path) -> tuple[int, ...]:
     where = cannot_load(path)
     source = folder / GENERATION if (folder / GENERATION).is_file() else folder / CONFIG
     named = mapping(source, where).get("eos_token_id")
-    return tuple(end for end in (named if isinstance(named, list) else [named]) if isinstance(end, int))
+    return end_ids(named, f"{where}: {source.name}")
+
+
+def end_ids(named: object, where: str) -> tuple[int, ...]:
+    """What is called eos_token_id somewhere, as a tuple. Raises ValueError unless it is an id, some ids or nothing."""
+    found = [end for end in (named if isinstance(named, list) else [named]) if end is not None]
+    if not all(type(end) is int for end in found):
+        raise ValueError(f"{where}: eos_token_id: {named!r}: write an id, or a list of ids")
+    return tuple(found)
 
 
 def context(config: PretrainedConfig) -> int | None:

@@ -88,7 +88,7 @@ def load(
     """A checkpoint by folder or hub name (see `hub.fetch`), in float32 where it is trained.
 
     bfloat16 weights swallow small updates. Raises ValueError, with the remedy, where nothing loadable stands, where the
-    files have not exactly the model's tensors, all of them finite, and where its tokenizer cannot be asked.
+    files have not exactly the model's tensors, all of them finite. (`intake.require_prompting` asks for the rest.)
     """
     folder = hub.fetch(path)
     intake.require_files(folder, path)

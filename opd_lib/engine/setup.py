@@ -113,7 +113,8 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     elsewhere = places.pop("teacher") if machine.teacher_url else None
     frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
     checked: dict[str, Any] = {}
-    for role, (model, _) in {"student": student, **frozen}.items():
+    for role, (model, tokenizer) in {"student": student, **frozen}.items():
+        intake.require_prompting(tokenizer, role)
         if (room := intake.context(model.config)) is not None:
             refusals.require_context(params, role, room, model.name_or_path or "student.context")
     for model, tokenizer in frozen.values():
@@ -124,6 +125,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     teacher, other = frozen.get("teacher"), frozen.get("other")
     if elsewhere:
         teacher = connect(params, elsewhere)
+        intake.require_prompting(teacher[1], "teacher")
         checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
         checked |= gates.same_end(student, teacher, models.stated_stop_ids(elsewhere, teacher[1]))
     method = methods.load(params.method["name"])

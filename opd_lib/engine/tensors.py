@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from opd_lib.engine import memory
-from opd_lib.engine.intake import CONFIG, GENERATION, Reading, cannot_load
+from opd_lib.engine.intake import CONFIG, GENERATION, Reading, cannot_load, end_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,8 @@ def load(folder: Path, path: str | Path, dtype: torch.dtype) -> PreTrainedModel:
     if wrong:
         raise ValueError(f"{where}: {first(wrong)} stored as no floating-point numbers; save it in bfloat16 or float32")
     require_finite(found.state_dict().items(), where)
-    require_ends(found, where)
+    if found.generation_config is not None:
+        end_ids(found.generation_config.eos_token_id, f"{where}: {GENERATION}")
     return found
 
 
@@ -131,13 +132,6 @@ def require_tied(model: PreTrainedModel, where: str) -> None:
             f"{where}: {CONFIG} ties the head to the embedding, and the files hold two that differ; set "
             "tie_word_embeddings to false, or save the model again"
         )
-
-
-def require_ends(model: PreTrainedModel, where: str) -> None:
-    """Raise ValueError if what the generation settings call end tokens are no ids."""
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    if not all(type(end) is int for end in (ends if isinstance(ends, list) else [ends]) if end is not None):
-        raise ValueError(f"{where}: {GENERATION}: eos_token_id: {ends!r}: write an id, or a list of ids")
 
 
 def require_finite(tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
