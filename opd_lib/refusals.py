@@ -60,9 +60,10 @@ def require_context(params: RunParams, role: str, room: int, where: str) -> None
     """
     for key, (prompt, response) in longest(params, role).items():
         if prompt + response > room:
+            fits = f"at most {room - prompt}, or " if room > prompt else ""
             raise ValueError(
                 f"{key}: a prompt of {prompt} and a response of {response} tokens do not fit into the {role}'s context "
-                f"of {room} ({where}); use at most {max(0, room - prompt)}, or a model of a larger context"
+                f"of {room} ({where}); use {fits}a model of a larger context"
             )
 
 

@@ -158,12 +158,13 @@ def require_room(model: PreTrainedModel, n_tokens: int) -> None:
         )
 
 
-def require_finite_logits(model: PreTrainedModel, logp: Tensor | None) -> None:
+def require_finite_logits(model: object, logp: Tensor | None) -> None:
     """Raise ValueError if a log-probability that a model gave is NaN or infinite: its distribution was none."""
     if logp is not None and not logp.isfinite().all():
+        name = getattr(model, "name_or_path", "") or "the model"
         raise ValueError(
-            f"{model.name_or_path or 'the model'}: its logits are not finite, so nothing can be sampled from it; check "
-            "its weights, its config.json (rms_norm_eps, rope_parameters) and machine.precision, or lower train.lr"
+            f"{name}: its logits are not finite, so nothing can be sampled from it; check its weights, its config.json "
+            "(rms_norm_eps, rope_parameters) and machine.precision, or lower train.lr"
         )
 
 
