@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from opd_lib import methods, tasks
-from opd_lib.schema import Corpus, NewModel, NewTextModel, Probe, RunParams
+from opd_lib.schema import Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task
 from opd_lib.tasks import chain
 
 
@@ -17,6 +17,8 @@ def check(params: RunParams, method: methods.Method | None, options: Sequence[Ba
     `options` are the method's, with those of a probe that compares two objectives.
     """
     check_task(params)
+    if isinstance(params.student, NewModel):
+        require_context(params, "student", params.student.context, "student.context")
     if method:
         check_method(params, method, options)
         if params.machine.teacher_url and params.teacher:
@@ -54,6 +56,47 @@ def check_task(params: RunParams) -> None:
     for k in params.diagnose.ks:
         if k < 1 or (vocabulary and k > vocabulary):
             raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
+
+
+def require_context(params: RunParams, role: str, room: int, where: str) -> None:
+    """Raise ValueError if a prompt and its response may have more tokens than the context of the model in this role.
+
+    `where` names what says so: a key, or a checkpoint.
+    """
+    for key, (prompt, response) in longest(params, role).items():
+        if prompt + response > room:
+            fits = f"at most {room - prompt}, or " if room > prompt else ""
+            raise ValueError(
+                f"{key}: a prompt of {prompt} and a response of {response} tokens do not fit into the {role}'s context "
+                f"of {room} ({where}); use {fits}a model of a larger context"
+            )
+
+
+def longest(params: RunParams, role: str) -> dict[str, tuple[int, int]]:
+    """key → tokens of the longest prompt and response that a model in this role reads because of it."""
+    source, probe = params.source, params.probe
+    trained, tested = prompt_tokens(params.task)
+    found = {}
+    if isinstance(source, Sampled) and not params.only_evaluates:
+        limits = {source.limit(step) for step in (1, *(entry.step for entry in source.schedule))}
+        found["source.schedule" if source.schedule else "source.max_new_tokens"] = (trained, max(limits))
+    if role == "student" and probe is None:
+        found["evaluate.max_new_tokens"] = (tested, params.evaluate.max_new_tokens)
+    if probe is not None and probe.kind == "continuation":
+        found["probe.new_tokens"] = (trained + max(probe.depths), probe.new_tokens)
+    return found
+
+
+def prompt_tokens(task: Task) -> tuple[int, int]:
+    """Of the longest training and test prompt: in the tiny world two of each operation and five around them.
+
+    Of mathematics' test prompts it is known that they have some.
+    """
+    if task.name != "chain":
+        return task.max_prompt_tokens, 1
+    contents = [task.content, *([task.other_content] if task.other_share else [])]
+    tested = [int(test_set.removeprefix("chain-")) for test_set in task.test_sets]
+    return 2 * max(max(chain.CONTENTS[name].lengths) for name in contents) + 5, 2 * max(tested) + 5
 
 
 def check_corpus(params: RunParams, source: Corpus) -> None:

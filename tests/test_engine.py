@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -395,6 +397,53 @@ def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources
     with pytest.raises(ValueError, match="give both the same chat template"):
         gates.same_prompt(params, student, (model, silent))  # type: ignore[arg-type]
     assert gates.same_prompt(params, student, student)["prompt"].startswith("<bos> T1")  # type: ignore[arg-type]
+
+
+def ending(model: sources.Model, *words: str, end: str = "<eos>") -> sources.Model:
+    """A model whose tokenizer ends with `end`, and whose generation settings name these words as well."""
+    network, tokenizer = models.new_model(SHAPE, 0), models.chain_tokenizer()
+    tokenizer.eos_token = end
+    network.generation_config.eos_token_id = [tokenizer.convert_tokens_to_ids(word) for word in words]
+    return network, tokenizer
+
+
+def test_student_and_teacher_must_share_an_end_and_are_told_of_others(student: sources.Model) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert gates.same_end(student, student) == {}
+        assert gates.same_end(ending(student, "w00"), ending(student, "w00", "<eos>")) == {}
+    with pytest.warns(UserWarning, match=r"teacher: ends responses with <eos>, w00, the student with <eos>"):
+        found = gates.same_end(student, ending(student, "w00"))
+    assert found == {"end_tokens": {"student": ["<eos>"], "teacher": ["<eos>", "w00"]}}
+    with pytest.warns(UserWarning, match="the student with <eos>, w00"):
+        gates.same_end(ending(student, "w00"), student)
+    for other in (ending(student, end="w00"), ending(student, "w01", end="w00")):
+        with pytest.raises(ValueError, match=r"teacher: ends responses with w0.*, the student with <eos>: .*eos_token"):
+            gates.same_end(student, other)
+    with pytest.warns(UserWarning, match="teacher"):  # generation settings alone may be what both have in common
+        gates.same_end(student, ending(student, "<eos>", end="w00"))
+    theirs = student[1].convert_tokens_to_ids(["w05"])  # of a teacher that is elsewhere
+    with pytest.raises(ValueError, match="teacher: ends responses with w05"):
+        gates.same_end(student, student, theirs)
+
+
+def test_an_objective_whose_gradient_is_no_number_is_told_so(student: sources.Model, teacher: sources.Model) -> None:
+    method = methods.load("opd")
+    for factor in (math.nan, math.inf):
+        broken = replace(
+            method, loss=lambda *given, f=factor: replace(found := method.loss(*given), total=found.total * f)
+        )
+        objective = score.Objective(method=broken, options=method.Params(**OPD), k=8)
+        with pytest.raises(ValueError, match=r"gradient at the logits is not finite"):
+            gates.gradient_sees_teacher(objective, student[0], teacher[0], sampled(student))
+
+
+def test_a_students_logits_that_are_not_finite_are_not_scored(student: sources.Model) -> None:
+    broken = models.new_model(SHAPE, 0)
+    broken.config.rms_norm_eps = broken.model.norm.variance_epsilon = -1.0
+    rollouts = sampled(student)
+    with pytest.raises(ValueError, match="its logits are not finite"):
+        score.score(broken, None, rollouts, torch.arange(2), k=0)
 
 
 def test_a_missing_checkpoint_is_one_error(tmp_path) -> None:  # type: ignore[no-untyped-def]

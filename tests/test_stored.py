@@ -174,3 +174,14 @@ def test_an_interrupted_run_goes_on_with_the_first_missing_part(tmp_path: Path, 
     assert asked == [3, 3, 3, 3] and [row["batch"] for row in run.written] == [2, 3]  # the second call was interrupted
     assert stored.part(tmp_path / stored.FOLDER, 1).read_bytes() == first
     assert stored.Stored(tmp_path / stored.FOLDER).n_rows == 9
+
+
+def test_responses_that_end_with_another_token_than_the_students_are_refused(tmp_path: Path) -> None:
+    taken = shelf(tmp_path).take(range(3), TOKENIZER)
+    assert sources.require_ends(taken, (None, TOKENIZER), "source.rollouts") is taken  # type: ignore[arg-type]
+    other = fresh.text_tokenizer(["What is one plus two?", r"\boxed{3} is the answer"], 600)
+    other.eos_token = "<user>"
+    with pytest.raises(ValueError, match=r"source.rollouts: .* end with \['<eos>'\], the student's with \['<user>'\]"):
+        sources.require_ends(taken, (None, other), "source.rollouts")  # type: ignore[arg-type]
+    cut = answered([prompt(0)], ["says nothing"], finished=False)
+    assert sources.require_ends(cut, (None, other), "source.rollouts") is cut  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from opd_lib import paths
-from opd_lib.engine import distributed, models, served
+from opd_lib.engine import distributed, models, served, tensors
 from opd_lib.report.record import PROGRESS, write_json
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 def write(run: Run, step: int) -> None:
     """Save the state after `step`; what was saved before stays until this is whole. Every process must call it.
 
-    Raises ValueError if it cannot be written, for want of room for instance.
+    Raises ValueError if it cannot be written, for want of room for instance, or has weights that are not finite.
     """
+    tensors.require_finite(run.student[0].state_dict().items(), f"{run.spec.folder}: step {step} is not saved")
     try:
         if run.spec.params.machine.shard:
             write_shares(run, step)

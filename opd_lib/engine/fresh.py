@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opd_lib.engine import models
+from opd_lib.engine import models, tensors
 from opd_lib.schema import NewTextModel
 from opd_lib.tasks import math_sets
 
@@ -25,14 +25,19 @@ READ = 4096  # rows of a training set that its tokenizer is trained on
 
 
 def make(shape: NewModel, task: Task, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A new model of this shape with its tokenizer: the tiny world's, or one trained on the task's questions."""
+    """A new model of this shape with its tokenizer: the tiny world's, or one trained on the task's questions.
+
+    Raises ValueError for weights that are not finite.
+    """
     if isinstance(shape, NewTextModel):
         assert task.name == "math"  # params refuses text models of the tiny world
         texts = [question.text for question in math_sets.load(task.content, task.data)[:READ]]
         tokenizer = text_tokenizer(texts, shape.vocabulary)
     else:
         tokenizer = models.chain_tokenizer()
-    return models.new_model(shape, seed, tokenizer), tokenizer
+    model = models.new_model(shape, seed, tokenizer)
+    tensors.require_finite(model.state_dict().items(), "student: its new weights (student.initializer_range)")
+    return model, tokenizer
 
 
 def text_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:

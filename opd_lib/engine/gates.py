@@ -1,20 +1,22 @@
 """Checks at the start of every run, because the worst distillation bugs train happily in silence.
 
 Each gate raises ValueError with the remedy, or returns what it measured for the run's record: a teacher of another
-vocabulary, differently rendered prompts, a sampler that is not the trainer, a teacher that says nothing, a loss that
-does not look at the teacher.
+vocabulary, differently rendered prompts, other end tokens, a sampler that is not the trainer, a teacher that says
+nothing, a loss that does not look at the teacher.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import score, served, sources
+from opd_lib.engine import models, score, served, sources
 from opd_lib.maths import logprobs
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Served
@@ -55,6 +57,27 @@ def same_prompt(params: RunParams, student: sources.Model, teacher: sources.Mode
             "give both the same chat template"
         )
     return {"prompt": mine.rendered, "prompt_sha256": hashlib.sha256(mine.rendered.encode()).hexdigest()}
+
+
+def same_end(student: sources.Model, teacher: sources.Model, theirs: Sequence[int] | None = None) -> dict[str, Any]:
+    """Both models must end responses with a token they share: with other ends a student learns never to end.
+
+    Ends are those of tokenizer and generation settings (`models.stop_ids`; `theirs`: of a teacher that is elsewhere).
+    Raises ValueError for ends that have nothing in common; unequal ones are a warning, and go into the record.
+    """
+    ours = set(models.stop_ids(*student))
+    others = set(models.stop_ids(*teacher) if theirs is None else theirs)
+    if ours == others:
+        return {}
+    mine, other = (student[1].convert_ids_to_tokens(sorted(ids)) for ids in (ours, others))
+    said = f"teacher: ends responses with {', '.join(map(str, other))}, the student with {', '.join(map(str, mine))}"
+    if not ours & others:
+        raise ValueError(
+            f"{said}: the student would be taught to go on where it ends, and to end where it goes on; give both the "
+            "same eos_token (tokenizer_config.json) or eos_token_id (generation_config.json)"
+        )
+    warnings.warn(f"{said}: what only one of them takes for the end, the other reads on after", stacklevel=2)
+    return {"end_tokens": {"student": mine, "teacher": other}}
 
 
 def sampler_agrees(rollouts: Rollouts, scores: TokenScores, bound: float) -> dict[str, Any]:
@@ -132,6 +155,11 @@ def gradient_sees_teacher(
         return result
 
     true_NV, other_NV = gradient(said), gradient(another(said, len(student_NV[0])))
+    if not (true_NV.isfinite().all() and other_NV.isfinite().all()):
+        raise ValueError(
+            "method: the objective's gradient at the logits is not finite (NaN or infinite) on the first batch; look "
+            "for a logarithm or a quotient of what can be 0, and for exponentials that overflow"
+        )
     change = float((true_NV - other_NV).norm() / other_NV.norm().clamp(min=1e-30))
     if not change > DEPENDENCE:
         raise ValueError(

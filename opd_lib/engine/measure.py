@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opd_lib.engine import evaluate, gates, memory, score, sources, train
+from opd_lib.engine import evaluate, gates, intake, memory, score, sources, train
 from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import diagnostics
 from opd_lib.report import prognosis
@@ -33,10 +33,11 @@ def measure(
     Raises ValueError for two vocabularies, a tokenizer without a chat template or padding, and what the gates refuse.
     """
     for role, model in (("student", student), ("teacher", teacher)):
-        require_prompting(role, model)
+        intake.require_prompting(model[1], role)
         model[0].requires_grad_(False).eval()
     gates.same_vocabulary(student, teacher)
     gates.same_prompt(params, student, teacher)
+    gates.same_end(student, teacher)
     assert params.source.kind == "student"  # on-policy distillation: the notebook's own settings
     source = params.source.model_copy(update={"prompts_per_step": n_prompts})
     asked = params.model_copy(update={"source": source})
@@ -73,10 +74,3 @@ def accuracy(params: RunParams, model: sources.Model, seed: int) -> float:
 def is_of_the_world(model: sources.Model) -> bool:
     """True if a checkpoint's tokens are the tiny world's, with the same ids."""
     return bool(model[1].get_vocab() == {word: index for index, word in enumerate(chain.VOCABULARY)})
-
-
-def require_prompting(role: str, model: sources.Model) -> None:
-    """Raise ValueError unless a checkpoint's tokenizer can put a question and pad a batch."""
-    for name in ("chat_template", "pad_token", "eos_token"):
-        if not getattr(model[1], name):
-            raise ValueError(f"{role}: its tokenizer has no {name}; set one and save the checkpoint again")

@@ -134,8 +134,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
     for role in ("student", "teacher", "other"):
         place = spec.checkpoint(role)
         if place is not None:
-            config = hub.fetch(place, weights=False) / "config.json"
-            found[role] = catalogue.shape_in(config)
+            found[role] = catalogue.shape_in(hub.fetch(place, weights=False) / "config.json")
     return found if "student" in found else {"student": new_shape(spec.params.student), **found}
 
 

@@ -10,17 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.engine import grouped, hub
+from opd_lib.engine import grouped, hub, intake, tensors
 from opd_lib.maths.head import Head
 from opd_lib.tasks import chain
 
@@ -95,17 +87,14 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """A checkpoint by folder or hub name (see `hub.fetch`), in float32 where it is trained.
 
-    bfloat16 weights swallow small updates. Raises ValueError where nothing loadable stands, with the remedy.
+    bfloat16 weights swallow small updates. Raises ValueError, with the remedy, where nothing loadable stands, where the
+    files have not exactly the model's tensors, all of them finite. (`intake.require_prompting` asks for the rest.)
     """
     folder = hub.fetch(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"cannot load a checkpoint from {path!s}: {str(error).splitlines()[0]}; it needs the files that "
-            "save_pretrained writes of a model and of its tokenizer"
-        ) from error
+    intake.require_files(folder, path)
+    intake.config(folder, path)
+    tokenizer = intake.tokenizer(folder, path)
+    model = tensors.load(folder, path, dtype)
     cut_vocabulary(model, tokenizer, path)
     grouped.use(model)
     return model.to(device), tokenizer
@@ -117,11 +106,9 @@ def load_tokenizer(path: str | Path) -> tuple[PreTrainedTokenizerFast, int]:
     Raises ValueError as `load` does.
     """
     folder = hub.fetch(path, weights=False)
-    try:
-        tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load a tokenizer from {path!s}: {str(error).splitlines()[0]}") from error
-    rows = int(config.get_text_config().vocab_size)
+    intake.require_files(folder, path, "a tokenizer")
+    rows = int(intake.config(folder, path).get_text_config().vocab_size)
+    tokenizer = intake.tokenizer(folder, path)
     require_rows(tokenizer, rows, path)
     return tokenizer, rows
 
@@ -151,9 +138,34 @@ def require_rows(tokenizer: PreTrainedTokenizerFast, rows: int, path: str | Path
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     """The tokens that end a response: the tokenizer's end token and those of the checkpoint's generation settings."""
-    named = model.generation_config.eos_token_id if model.generation_config else None
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     more = named if isinstance(named, list) else [named]
     return tuple(sorted({i for i in [tokenizer.eos_token_id, *more] if i is not None}))
+
+
+def stated_stop_ids(path: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """The same of a checkpoint whose weights are elsewhere."""
+    return tuple(sorted({tokenizer.eos_token_id, *intake.ends(hub.fetch(path, weights=False), path)}))
+
+
+def require_room(model: PreTrainedModel, n_tokens: int) -> None:
+    """Raise ValueError if a model is to read more tokens than its context has."""
+    room = intake.context(model.config)
+    if room is not None and n_tokens > room:
+        raise ValueError(
+            f"{model.name_or_path or 'the model'}: its context (max_position_embeddings) has {room} tokens, and prompt "
+            f"and response may have {n_tokens} together; lower the limit of responses (max_new_tokens)"
+        )
+
+
+def require_finite_logits(model: object, logp: Tensor | None) -> None:
+    """Raise ValueError if a log-probability that a model gave is NaN or infinite: its distribution was none."""
+    if logp is not None and not logp.isfinite().all():
+        name = getattr(model, "name_or_path", "") or "the model"
+        raise ValueError(
+            f"{name}: its logits are not finite, so nothing can be sampled from it; check its weights, its config.json "
+            "(rms_norm_eps, rope_parameters) and machine.precision, or lower train.lr"
+        )
 
 
 def save(
@@ -161,8 +173,10 @@ def save(
 ) -> None:
     """Write a hub-format checkpoint so that `folder` either is complete or does not exist.
 
-    `weights` stand for a model that holds only its share of them (see `sharding.gathered`).
+    `weights` stand for a model that holds only its share of them (see `sharding.gathered`). Raises ValueError, and
+    leaves what is there, for weights that are not finite.
     """
+    tensors.require_finite((weights or model.state_dict()).items(), f"{folder}: not saved")
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)

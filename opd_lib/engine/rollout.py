@@ -44,8 +44,10 @@ def sample(
     distribution (temperature first, then the smallest set of tokens with mass ≥ `top_p`). `sampler_logp_BT` is the
     model's log-probability (nats) at temperature 1 over the full vocabulary, whatever the sampling settings.
     A response ends with a token of `models.stop_ids`; finished ones leave the batch, and prompts that wait take their
-    place. Rewards are not set here (NaN).
+    place. Rewards are not set here (NaN). Raises ValueError for more tokens than the model's context has, and for
+    logits that are not finite.
     """
+    models.require_room(model, longest(prompts) + uniform_BT.shape[1])
     model.eval()
     device = next(model.parameters()).device
     written = Written.nothing(model, tokenizer, uniform_BT.to(device), temperature, top_p)
@@ -82,6 +84,7 @@ class Running(Protocol):
 class Written:
     """What has been written so far, and how it goes on."""
 
+    model: PreTrainedModel
     uniform_BT: Tensor
     temperature: float
     top_p: float
@@ -103,6 +106,7 @@ class Written:
         """B empty responses."""
         device, weights = uniform_BT.device, next(model.parameters()).dtype
         return cls(
+            model=model,
             uniform_BT=uniform_BT,
             temperature=temperature,
             top_p=top_p,
@@ -135,15 +139,21 @@ class Written:
     def rollouts(self, prompts: Sequence[Prompt]) -> Rollouts:
         """The responses to these prompts, which have the first rows, without rewards (NaN)."""
         count = len(prompts)
-        longest = int(self.length_B[:count].max())
+        most = int(self.length_B[:count].max())
+        models.require_finite_logits(self.model, self.logp_BT[:count])
         return Rollouts(
             prompts=tuple(prompts),
-            response_BT=self.response_BT[:count, :longest].cpu(),
+            response_BT=self.response_BT[:count, :most].cpu(),
             length_B=self.length_B[:count].cpu(),
             finished_B=self.finished_B[:count].cpu(),
             reward_B=torch.full((count,), torch.nan),
-            sampler_logp_BT=self.logp_BT[:count, :longest].cpu(),
+            sampler_logp_BT=self.logp_BT[:count, :most].cpu(),
         )
+
+
+def longest(prompts: Sequence[Prompt]) -> int:
+    """Tokens of the longest prompt."""
+    return max(len(prompt.token_ids) for prompt in prompts)
 
 
 def slots(model: PreTrainedModel, tokens: int, size: float, number: int) -> int:

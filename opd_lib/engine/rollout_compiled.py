@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import Cache, StaticLayer
 from transformers.initialization import no_init_weights
 
-from opd_lib.engine import rollout, sharding
+from opd_lib.engine import models, rollout, sharding
 from opd_lib.maths import footprint, sampling
 from opd_lib.types import Prompt, Rollouts
 
@@ -144,8 +144,10 @@ class Sampler:
 
         Raises ValueError if torch.compile fails.
         """
+        n_tokens = rollout.longest(prompts) + uniform_BT.shape[1]
+        models.require_room(model, n_tokens)
         model.eval()
-        self._make_room(max(len(prompt.token_ids) for prompt in prompts) + uniform_BT.shape[1], len(prompts))
+        self._make_room(n_tokens, len(prompts))
         writer = self._refreshed(model)
         device, count = next(model.parameters()).device, len(prompts)
         nobody = pad(uniform_BT.to(device), (0, 0, 0, 1))  # a row for the slots that nobody has

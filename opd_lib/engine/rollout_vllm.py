@@ -109,7 +109,9 @@ class Engine:
         with self._reporting(f"while it sampled {len(prompts)} responses"):
             answers = [answer.outputs[0] for answer in self._generate([p.token_ids for p in prompts], settings)]
             self.sleep()
-        return _rollouts(prompts, answers, tokenizer.pad_token_id)
+        found = _rollouts(prompts, answers, tokenizer.pad_token_id)
+        models.require_finite_logits(model, found.sampler_logp_BT)
+        return found
 
     def refresh(self, model: PreTrainedModel, prompts: Sequence[Prompt]) -> None:
         """Take the model's weights, unless the engine holds them already, and compare log-probabilities afterwards.

@@ -67,6 +67,7 @@ def with_head(
     responses = [rollouts.response_BT[row, : rollouts.length_B[row]].tolist() for row in rows.tolist()]
     pad = model.config.pad_token_id or 0
     token_BL = models.pad_right([p + r for p, r in zip(prompts, responses, strict=True)], pad).to(device)
+    models.require_room(model, token_BL.shape[1])
     predicts_BL = torch.zeros(token_BL.shape, dtype=torch.bool)
     for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         predicts_BL[index, len(prompt) - 1 : len(prompt) + len(response) - 1] = True
@@ -99,12 +100,17 @@ def score(
     k: int,
     chunk: int | None = None,
 ) -> TokenScores:
-    """Scores of these rows' tokens at temperature 1, as constants, `chunk` tokens at a time. k = 0: no candidates."""
+    """Scores of these rows' tokens at temperature 1, as constants, `chunk` tokens at a time. k = 0: no candidates.
+
+    Raises ValueError for a student whose logits are not finite. (Of a teacher's the gates ask.)
+    """
     said = ask(teacher, rollouts, rows, k)
     with torch.no_grad():
-        return with_head(
+        found = with_head(
             student, rollouts, rows, lambda head: streamed(head, said, rollouts, rows, k, Reads(), chunk).scores()
         )
+    models.require_finite_logits(student, found.student_logp_N)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

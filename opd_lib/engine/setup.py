@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib import methods
+from opd_lib import methods, refusals
 from opd_lib.engine import (
     checkpoint,
     distributed,
     fresh,
     gates,
+    intake,
     memory,
     models,
     rollout,
@@ -117,14 +118,21 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     elsewhere = places.pop("teacher") if machine.teacher_url else None
     frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
     checked: dict[str, Any] = {}
+    for role, (model, tokenizer) in {"student": student, **frozen}.items():
+        intake.require_prompting(tokenizer, role)
+        if (room := intake.context(model.config)) is not None:
+            refusals.require_context(params, role, room, model.name_or_path or "student.context")
     for model, tokenizer in frozen.values():
         model.requires_grad_(False).eval()
-        gated = gates.same_vocabulary(student, (model, tokenizer))
-        checked = gated | gates.same_prompt(params, student, (model, tokenizer))
+        checked |= gates.same_vocabulary(student, (model, tokenizer))
+        checked |= gates.same_prompt(params, student, (model, tokenizer))
+        checked |= gates.same_end(student, (model, tokenizer))
     teacher, other = frozen.get("teacher"), frozen.get("other")
     if elsewhere:
         teacher = connect(params, elsewhere)
+        intake.require_prompting(teacher[1], "teacher")
         checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
+        checked |= gates.same_end(student, teacher, models.stated_stop_ids(elsewhere, teacher[1]))
     method = methods.load(params.method["name"])
     options = method.Params(**params.method_options)
     against = getattr(params.probe, "against", {})  # what a probe compares the objective with

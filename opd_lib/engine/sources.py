@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, rollout, stored
+from opd_lib.engine import intake, models, rollout, stored
 from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import sampling
 from opd_lib.tasks import chain
@@ -43,7 +43,8 @@ def draw(
     if source.kind == "stored":
         assert shelf is not None  # the run that wrote them is this run's parent
         first = (step - 1) * source.prompts_per_step
-        return shelf.take(range(first, first + source.prompts_per_step)[ranks.rank :: ranks.world], student[1])
+        taken = shelf.take(range(first, first + source.prompts_per_step)[ranks.rank :: ranks.world], student[1])
+        return require_ends(taken, student, f"source.rollouts: {source.rollouts}")
     if source.kind == "answers":
         return from_answers(source, params.task, student[1], seed, step, ranks)
     if source.kind == "corpus":
@@ -103,6 +104,20 @@ def given(
     )
 
 
+def require_ends(rollouts: Rollouts, model: Model, where: str) -> Rollouts:
+    """The same responses. Raises ValueError if one ends with a token that does not end a response of this model."""
+    last_B = rollouts.response_BT[torch.arange(len(rollouts.length_B)), rollouts.length_B - 1]
+    ends = models.stop_ids(*model)
+    strange = sorted({int(token) for token in last_B[rollouts.finished_B]} - set(ends))
+    if strange:
+        theirs, ours = (model[1].convert_ids_to_tokens(list(ids)) for ids in (strange, ends))
+        raise ValueError(
+            f"{where}: its responses end with {theirs}, the student's with {ours}: it would never learn to end; write "
+            "them with a model of the same end tokens"
+        )
+    return rollouts
+
+
 def fits(task: Task, prompt: Prompt) -> bool:
     """False for prompts that are longer than the task allows; the tiny world has no such limit."""
     return task.name == "chain" or len(prompt.token_ids) <= task.max_prompt_tokens
@@ -139,7 +154,9 @@ def make_prompts(
     kind = tasks.load(task.name)
     options = {"tokenize": False, "add_generation_prompt": True} | kind.chat_options(task)
     chats = [kind.messages(question, template) for question, template in zip(questions, templates, strict=True)]
-    rendered = [tokenizer.apply_chat_template(chat, **options) for chat in chats]
+    name = f"the tokenizer of {tokenizer.name_or_path}" if tokenizer.name_or_path else "the tokenizer"
+    with intake.Reading(f"{name}: its chat template cannot put a question of this task", intake.TEMPLATE):
+        rendered = [tokenizer.apply_chat_template(chat, **options) for chat in chats]
     token_ids = tokenizer(rendered, add_special_tokens=False).input_ids
     return [
         Prompt(

@@ -87,12 +87,16 @@ def locate(name: str, pair: Pair) -> str:
 
 
 def measure(settings: RunParams, places: Sequence[str], n_prompts: int, seed: int) -> dict[str, float]:
-    """The measurements of the checkpoints in two places, student first."""
+    """The measurements of the checkpoints in two places, student first. Raises ValueError without their device."""
     from transformers.utils import logging
 
     from opd_lib.engine import measure as measuring
-    from opd_lib.engine import models
+    from opd_lib.engine import memory, models
 
+    try:
+        memory.free(settings.machine)
+    except ValueError as error:
+        raise ValueError(f"{error}; or check with the parameters of another --profile, such as tiny") from error
     logging.disable_progress_bar()
     student, teacher = (models.load(place, settings.machine.device) for place in places)
     return measuring.measure(settings, student, teacher, n_prompts, seed)

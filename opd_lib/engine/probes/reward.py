@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import score, sources
+from opd_lib.engine import models, score, sources
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
@@ -32,6 +32,7 @@ def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> lis
     for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
         scores = score.score(run.student[0], run.teacher[0], rollouts, rows, k=0, chunk=run.chunk)
         assert scores.teacher_logp_N is not None
+        models.require_finite_logits(run.teacher[0], scores.teacher_logp_N)
         sum_B.index_add_(0, scores.row_N.cpu(), (scores.teacher_logp_N - scores.student_logp_N).cpu().double())
     columns = {
         "reward_mean": (sum_B / length_B).tolist(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import score
+from opd_lib.engine.models import require_finite_logits
 from opd_lib.maths import diagnostics, logprobs, streaming
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> l
         heads = {name: score.heard(model, rollouts, rows) for name, model in models.items()}
         for part in streaming.parts(int(rollouts.length_B[rows].sum()), run.chunk):
             logits = {name: head.logits(part).double() for name, head in heads.items()}
+            for name, model in models.items():
+                require_finite_logits(model, logits[name].logsumexp(-1))
             for pair, found in sums.items():
                 for name, value_N in distances(logits[pair[0]], logits[pair[1]]).items():
                     found[name] = found.get(name, 0.0) + float(value_N.sum())
