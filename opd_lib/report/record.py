@@ -1,7 +1,7 @@
 """Run folders as they are read: records, their tables as frames, and what tells two records apart.
 
     results/PROFILE/NN_name/ARM/seedS/
-      run.json         identity, parameters, parents, provenance, gates, status, seconds
+      run.json         identity, parameters, parents, provenance, gates, status, seconds, digests of the tables
       steps.csv        one row per optimiser step          evals.csv      one row per (step, test set)
       depth.csv        one row per (step, depth bucket)    problems.csv   one row per (step, test set, problem)
       caps.csv         one row per (step, test set, response limit)
@@ -9,29 +9,39 @@
       rollouts.jsonl   a few responses with per-token scores
       tokens.jsonl     answers to the same few problems at every evaluation, with both models' lists (engine/tokens)
 
-How they are written: report/writer.
+How they are written: report/writer. What a finished one knows of its tables: report/sealing.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-TABLES = ("steps", "evals", "depth", "problems", "caps", "probe")
-LINES = ("rollouts", "tokens")
+from opd_lib.report import sealing
+from opd_lib.report.durable import write_atomically as write_atomically
+from opd_lib.report.durable import write_json as write_json
+from opd_lib.report.leftovers import PROGRESS as PROGRESS
+from opd_lib.report.sealing import LINES as LINES
+from opd_lib.report.sealing import TABLES as TABLES
+from opd_lib.report.sealing import Seal
+
 RUN_PREFIX = "run:"
-PROGRESS = ".progress.json"  # how far a run is: step, steps, seconds; gone when it is finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run folder as read. `status`: running, finished or failed; `seconds`: wall seconds per stage of the loop."""
+    """A run folder as read. `status`: running, finished or failed; `seconds`: wall seconds per stage of the loop.
+
+    `tables`: file → its seal; None while the run goes on, and for a record from before there were any.
+    """
 
     folder: Path
     experiment: str
@@ -46,6 +56,7 @@ class RunRecord:
     gates: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    tables: dict[str, Seal] | None = None
 
     @property
     def name(self) -> str:
@@ -61,51 +72,126 @@ class RunRecord:
         """The same run as it is called in another notebook that shares it."""
         return replace(self, experiment=experiment, arm=arm)
 
+    def content(self, file: str) -> bytes:
+        """The bytes of a table, such as `steps.csv`, empty if the run wrote none.
+
+        Raises ValueError, saying what happened to it, if they are not those that the run left.
+        """
+        return sealing.content(self.folder, file, self.tables)
+
     def frame(self, table: str) -> pd.DataFrame:
         """One of TABLES as a frame, empty if the run wrote none. Raises ValueError if the file is corrupt."""
-        path = self.folder / f"{table}.csv"
-        if not path.exists():
-            return pd.DataFrame()
+        found = self.content(f"{table}.csv")
         try:
-            return pd.read_csv(path)
+            return pd.read_csv(io.BytesIO(found)) if found else pd.DataFrame()
         except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError) as error:
-            raise ValueError(f"{path}: corrupt table ({error}); delete {self.folder} and run again") from error
+            raise sealing.damaged(self.folder / f"{table}.csv", f"cannot be read ({error})") from error
 
     def examples(self) -> list[dict[str, Any]]:
         """Responses of training, with their tokens and per-token scores."""
-        return self._lines("rollouts")
+        return self._lines("rollouts.jsonl")
 
     def tokens(self) -> list[dict[str, Any]]:
         """Answers to the kept problems by step, with per-token scores and lists; none if the run kept none."""
-        return self._lines("tokens")
+        return self._lines("tokens.jsonl")
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
-        path = self.folder / f"{name}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    def kept(self, file: str) -> bool:
+        """Whether the run left this file, wherever it is now."""
+        return file in (self.tables or ()) or (self.folder / file).exists()
+
+    def _lines(self, file: str) -> list[dict[str, Any]]:
+        rows = []
+        for number, line in enumerate(self.content(file).split(b"\n")[:-1], 1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise sealing.damaged(self.folder / file, f"cannot be read (line {number}: {error})") from None
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise sealing.damaged(self.folder / file, f"has no response with a step in line {number}")
+            rows.append(row)
+        return rows
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("experiment", "profile", "arm", "status", "identity", "error"), (str,)),
+    **dict.fromkeys(("params", "parents", "provenance", "gates", "seconds", "tables"), (dict,)),
+    "seed": (int,),
+    "parents.": (str,),
+    "seconds.": (int, float),
+    "tables.": (dict,),
+}
+"""What a key of run.json, or a value in it, is."""
+STATES = ("running", "finished", "failed")
+SEAL = {"bytes": int, "rows": int, "blake2b": str}
 
 
 def read(folder: Path) -> RunRecord | None:
     """The record in a folder, None if there is none. Raises ValueError if run.json is not a record."""
     path = folder / "run.json"
-    if not path.exists():
-        return None
     try:
-        return RunRecord(folder=folder, **json.loads(path.read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(f"{path}: corrupt record ({error}); delete {folder} and run again") from error
+        found = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+    try:
+        content = json.loads(found)
+        require_kinds(content)
+        return RunRecord(folder=folder, **content)
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = sealing.foreign(found).replace("holds", "it holds") or str(error)
+        raise ValueError(
+            f"{path}: corrupt record ({reason}); bring it back (a committed one: `git checkout -- run.json` in its "
+            f"folder), or delete {folder} and run again"
+        ) from None
+
+
+def require_kinds(content: Any) -> None:
+    """Raise TypeError or ValueError naming the first key of a record whose value is of another kind."""
+    if not isinstance(content, dict):
+        raise TypeError(f"a record is a mapping, this is a {type(content).__name__}")
+    for key, kinds in KINDS.items():
+        section, inside, _ = key.partition(".")
+        values = content.get(section, {}).values() if inside else [content[key]] if key in content else []
+        for value in values:
+            if not isinstance(value, kinds) or isinstance(value, bool) or value != value:
+                raise TypeError(f"{key}: {value!r} is no {kinds[-1].__name__}")
+    for file, seal in content.get("tables", {}).items():
+        if {key: type(value) for key, value in seal.items()} != SEAL:
+            raise TypeError(f"tables.{file}: {seal!r} is no seal")
+    if content.get("status") not in STATES:
+        raise ValueError(f"status: {content.get('status')!r} is none of {', '.join(STATES)}")
 
 
 def frame(records: Iterable[RunRecord], table: str) -> pd.DataFrame:
-    """A table of many runs as one tidy frame: arm, seed, then the table's columns."""
+    """A table of many runs as one tidy frame: arm, seed, then the table's columns.
+
+    Neighbours with the same columns are read as one text, which takes a tenth of the time.
+    """
+    found = [(record, content) for record in records if (content := record.content(f"{table}.csv"))]
     frames = []
-    for record in records:
-        rows = record.frame(table)
-        if rows.empty:
-            continue
-        rows.insert(0, "seed", record.seed)
-        rows.insert(0, "arm", record.arm)
-        frames.append(rows)
+    for _, alike in groupby(found, key=lambda each: each[1].partition(b"\n")[0]):
+        frames += _read_together(list(alike), table)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["arm", "seed"])
+
+
+def _read_together(found: list[tuple[RunRecord, bytes]], table: str) -> list[pd.DataFrame]:
+    """Tables of the same columns as one frame; as one each where one of them is not as it looks."""
+    header = found[0][1].partition(b"\n")[0]
+    counts = [content.count(b"\n") - 1 for _, content in found]
+    text = b"".join([header, b"\n", *(content[len(header) + 1 :] for _, content in found)])
+    try:
+        rows = pd.read_csv(io.BytesIO(text))
+    except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError):
+        rows = pd.DataFrame()
+    if len(rows) != sum(counts):
+        if len(found) > 1:
+            return [one for each in found for one in _read_together([each], table)]
+        rows = found[0][0].frame(table)  # raises what is wrong with it
+        counts = [len(rows)]
+    rows.insert(0, "seed", np.repeat([record.seed for record, _ in found], counts))
+    rows.insert(0, "arm", pd.Series([record.arm for record, _ in found]).repeat(counts).to_numpy())
+    return [rows] if len(rows) else []
 
 
 def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[str, str]) -> list[str]:
@@ -114,18 +200,6 @@ def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[s
     asked = flatten(params) | {f"parent {role}": digest for role, digest in parents.items()}
     keys = [key for key in sorted({*recorded, *asked}) if not key.startswith(("machine.", "task.data"))]
     return [f"{k}: {recorded.get(k)!r} → {asked.get(k)!r}" for k in keys if recorded.get(k) != asked.get(k)]
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically."""
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def made_by_run(reference: str | None) -> str:
