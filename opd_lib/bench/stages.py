@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from pathlib import Path
+
+from opd_lib.report import record
 
 
 def write(results: Path, seed: int, path: Path) -> None:
     """Seconds by notebook and stage of all runs of a seed under RESULTS/PROFILE, which one machine made by itself.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, or for one that is corrupt.
     """
     found: Counter[tuple[str, str]] = Counter()
-    for record in results.glob(f"*/*/seed{seed}/run.json"):
-        for stage, seconds in json.loads(record.read_text())["seconds"].items():
-            found[record.parents[2].name, stage] += seconds
+    for path in results.glob(f"*/*/seed{seed}/run.json"):
+        present = record.read(path.parent)
+        for stage, seconds in present.seconds.items() if present else ():
+            found[path.parents[2].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.params import RunSpec
+from opd_lib.report import sealing
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan
 
@@ -24,14 +25,22 @@ def place(spec: RunSpec) -> RunRecord | None:
     return next((present for present in plan.standing(spec) if present.identity == spec.identity), None)
 
 
-def rows(folder: Path, table: str) -> pd.DataFrame:
-    """The whole rows of a table so far, every number exactly as written; empty if there are none."""
+def rows(present: RunRecord, table: str) -> pd.DataFrame:
+    """The whole rows of a table so far, every number exactly as written; empty if there are none.
+
+    Raises ValueError for a table of a finished run that is not what the run left, and for one that cannot be read.
+    """
+    if present.status == plan.FINISHED:
+        return present.frame(table)
+    path = present.folder / f"{table}.csv"
     try:
-        text = (folder / f"{table}.csv").read_text()
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        return pd.read_csv(io.BytesIO(whole)) if whole else pd.DataFrame()
     except FileNotFoundError:
         return pd.DataFrame()
-    whole = text[: text.rfind("\n") + 1]
-    return pd.read_csv(io.StringIO(whole)) if whole else pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
+        raise sealing.damaged(path, f"cannot be read ({error})") from None
 
 
 def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:
@@ -42,7 +51,7 @@ def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:
     frames = []
     for spec in specs:
         present = place(spec)
-        found = _curve(present.folder) if present is not None else pd.DataFrame()
+        found = _curve(present) if present is not None else pd.DataFrame()
         if not found.empty:
             found.insert(0, "seed", spec.seed)
             found.insert(0, "arm", spec.shown_as[1])
@@ -63,8 +72,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _curve(folder: Path) -> pd.DataFrame:
-    steps, evals = rows(folder, STEPS), rows(folder, EVALS)
+def _curve(present: RunRecord) -> pd.DataFrame:
+    steps, evals = rows(present, STEPS), rows(present, EVALS)
     if evals.empty:
         return steps
     accuracy = evals.groupby("step", as_index=False)["accuracy"].mean()

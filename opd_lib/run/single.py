@@ -34,6 +34,7 @@ def train(spec: RunSpec, spawned: bool) -> Path | None:
         from opd_lib.engine import train as engine
 
         engine.train(spec)
+    plan.swept([spec])
     if weights := spec.weights:
         return weights.parent
     found = plan.finished(spec) if plan.trained(spec) else None

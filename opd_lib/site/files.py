@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -120,11 +119,12 @@ def _records(notebook: Notebook) -> str:
 
 
 def _seed(folder: Path) -> str:
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run = record.read(folder)
+    assert run is not None  # it was found by its run.json
     here = "/".join(folder.parts[-3:])
     links = " · ".join(f'<a href="{here}/{name}">{name}</a>' for name in RECORD_FILES if (folder / name).exists())
-    steps = run["params"]["train"]["steps"]
-    return f"<tr><td>{run['seed']}</td><td><code>{run['identity']}</code></td><td>{steps}</td><td>{links}</td></tr>"
+    steps = run.params["train"]["steps"]
+    return f"<tr><td>{run.seed}</td><td><code>{run.identity}</code></td><td>{steps}</td><td>{links}</td></tr>"
 
 
 def _module(path: Path) -> str:
