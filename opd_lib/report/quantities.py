@@ -42,6 +42,25 @@ class Evidence:
     profile: str
     experiments: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)
     teachers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    _places: dict[tuple[str, str], dict[tuple[str, int], np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def rows(self, experiment: str, table: str, arm: str, seed: int) -> pd.DataFrame | None:
+        """The rows of one run in a table, in their order; None if there are none.
+
+        Where they stand is found once for a whole table: a search for each run would read all rows for each.
+        """
+        places = self.places(experiment, table).get((arm, seed))
+        return None if places is None else _taken(self.experiments[experiment][table], places)
+
+    def places(self, experiment: str, table: str) -> dict[tuple[str, int], np.ndarray]:
+        """(arm, seed) → the numbers of its rows in a table, in order; nothing for a table that is not there."""
+        if (experiment, table) not in self._places:
+            frame = self.experiments.get(experiment, {}).get(table)
+            found = {} if frame is None or frame.empty else frame.groupby(["arm", "seed"], sort=False).indices
+            self._places[experiment, table] = {(str(name), int(number)): rows for (name, number), rows in found.items()}
+        return self._places[experiment, table]
 
     def seeds(self, experiment: str) -> tuple[int, ...]:
         """Every seed of which this experiment has a run, in order."""
@@ -145,12 +164,13 @@ class SeedView:
 
     def all_arms(self, table: str, *columns: str) -> pd.DataFrame:
         """The rows of every arm. Raises NoRecordError if this seed lacks an arm that another seed has."""
-        frame = self._frame(self.experiment, table)
-        mine = frame[frame["seed"] == self.seed]
-        missing = sorted({*frame["arm"]} - {*mine["arm"]})
-        if missing or mine.empty:
+        places = self.evidence.places(self.experiment, table)
+        mine = {arm: rows for (arm, seed), rows in places.items() if seed == self.seed}
+        missing = sorted({arm for arm, _ in places} - {*mine})
+        if missing or not mine:
             raise NoRecordError(f"{self.experiment}: no {table} of {', '.join(missing) or 'any arm'}, seed {self.seed}")
-        return self._checked(mine, table, columns)
+        frame = self.evidence.experiments[self.experiment][table]
+        return self._checked(_taken(frame, np.sort(np.concatenate([*mine.values()]))), table, columns)
 
     def _curve(self, arm: str, column: str) -> pd.Series:
         return self.table("steps", arm, "step", column).set_index("step")[column].sort_index()
@@ -159,19 +179,14 @@ class SeedView:
         return _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
 
     def _rows(self, experiment: str, table: str, arm: str) -> pd.DataFrame:
-        frame = self._frame(experiment, table)
-        rows = frame[(frame["arm"] == arm) & (frame["seed"] == self.seed)]
-        if not rows.empty:
+        rows = self.evidence.rows(experiment, table, arm, self.seed)
+        if rows is not None:
             return rows
-        others = self.evidence.experiments.get(experiment, {}).values()
+        others = self.evidence.experiments.get(experiment, {})
         where = f"{experiment}: no {table} of arm {arm!r}, seed {self.seed}"
-        if any(not t.empty and ((t["arm"] == arm) & (t["seed"] == self.seed)).any() for t in others):
+        if any(self.evidence.rows(experiment, other, arm, self.seed) is not None for other in others):
             raise EmptyTableError(where)
         raise NoRecordError(where)
-
-    def _frame(self, experiment: str, table: str) -> pd.DataFrame:
-        frame = self.evidence.experiments.get(experiment, {}).get(table)
-        return pd.DataFrame(columns=["arm", "seed"]) if frame is None or frame.empty else frame
 
     def _checked(self, rows: pd.DataFrame, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
         for column in columns:
@@ -184,8 +199,19 @@ class SeedView:
 
 def end_of(curve: pd.Series) -> float:
     """The mean of the last three values after the first; a single value is its own end."""
-    after_start = curve.iloc[1:] if len(curve) > 1 else curve
-    return float(after_start.iloc[-END_POINTS:].mean(skipna=False))
+    return mean_of_end(curve.to_numpy(dtype=float))
+
+
+def mean_of_end(values: np.ndarray) -> float:
+    """As `end_of`, of values alone; nan for none."""
+    after_start = values[1:] if len(values) > 1 else values
+    return float(np.mean(after_start[-END_POINTS:])) if len(values) else math.nan
+
+
+def _taken(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """The rows of these numbers, which grow; without a copy where they are neighbours, as those of a run are."""
+    first, last = int(rows[0]), int(rows[-1])
+    return frame.iloc[first : last + 1] if last - first + 1 == len(rows) else frame.take(rows)
 
 
 def _by_step(evals: pd.DataFrame) -> pd.Series:

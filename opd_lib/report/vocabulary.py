@@ -22,7 +22,7 @@ import simpleeval
 from scipy.stats import spearmanr
 
 from opd_lib.report import outcomes, prognosis
-from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, end_of
+from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, mean_of_end
 
 REWARDS = ("reward_mean", "correct", "length")  # columns of a reward probe
 
@@ -108,24 +108,26 @@ def paired_accuracy(view: SeedView, first: str, second: str) -> pd.DataFrame:
     A problem's end is the share of its samples that are right, averaged over the last three evaluations after step 0
     (problems). Raises ValueError if the runs were not tested on the same problems.
     """
-    return _pairs(_by_problem(view, first, end_of), _by_problem(view, second, end_of), f"{first} and {second}")
+    ends = (_by_problem(view, arm, mean_of_end) for arm in (first, second))
+    return _pairs(*ends, f"{first} and {second}")
 
 
 def paired_gain(view: SeedView, arm: str) -> pd.DataFrame:
     """As `paired_accuracy`, with one run at its end (first) and at step 0 (second)."""
-    return _pairs(_by_problem(view, arm, end_of), _by_problem(view, arm, _start_of), arm)
+    return _pairs(_by_problem(view, arm, mean_of_end), _by_problem(view, arm, _start_of), arm)
 
 
-def _by_problem(view: SeedView, arm: str, read: Callable[[pd.Series], float]) -> pd.Series:
+def _by_problem(view: SeedView, arm: str, read: Callable[[np.ndarray], float]) -> pd.Series:
     rows = view.table("problems", arm, "step", "test_set", "problem", "n_correct", "n_samples")
-    share = (rows["n_correct"] / rows["n_samples"]).set_axis(rows["step"])
-    groups = share.groupby([rows["test_set"].to_numpy(), rows["problem"].to_numpy()])
-    found: pd.Series = groups.agg(lambda curve: read(curve.sort_index()))
-    return found
+    ordered = rows.sort_values(["test_set", "problem", "step"], kind="stable")
+    share = (ordered["n_correct"] / ordered["n_samples"]).to_numpy(dtype=float)
+    keys = pd.MultiIndex.from_frame(ordered[["test_set", "problem"]], names=[None, None])
+    starts = np.flatnonzero(~keys.duplicated())
+    return pd.Series([read(curve) for curve in np.split(share, starts[1:])], index=keys[starts])
 
 
-def _start_of(curve: pd.Series) -> float:
-    return float(curve.iloc[0])
+def _start_of(curve: np.ndarray) -> float:
+    return float(curve[0])
 
 
 def _pairs(first: pd.Series, second: pd.Series, arms: str) -> pd.DataFrame:

@@ -173,7 +173,7 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
 
     Committed records of these parameters count, too, wherever this run's own folder is.
     """
-    found = []
+    found, asked = [], spec.params.model_dump(mode="json")
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
     for folder in (place for own in {*spec.folders, committed} for place in sorted(own.parent.glob("seed*"))):
         try:
@@ -182,6 +182,6 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
             continue
         if present is None or present.status != plan.FINISHED or not present.seconds:
             continue
-        if not record.differences(present, spec.params.model_dump(mode="json"), present.parents):
+        if not record.differences(present, asked, present.parents):
             found.append(plan.total_seconds(present.seconds))
     return min(found, default=None)
