@@ -8,8 +8,9 @@ part of the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ END_POINTS = 3
 SMOOTHING_POINTS = 3
 FEWEST_POINTS = 3  # a scatter or a correlation of fewer points is not computed
 MODELS = "00_models"  # the experiment whose arms are the checkpoints
+Found = TypeVar("Found")
 
 
 class EmptyTableError(ArithmeticError):
@@ -42,9 +44,7 @@ class Evidence:
     profile: str
     experiments: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)
     teachers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    _places: dict[tuple[str, str], dict[tuple[str, int], np.ndarray]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _found: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def rows(self, experiment: str, table: str, arm: str, seed: int) -> pd.DataFrame | None:
         """The rows of one run in a table, in their order; None if there are none.
@@ -56,11 +56,15 @@ class Evidence:
 
     def places(self, experiment: str, table: str) -> dict[tuple[str, int], np.ndarray]:
         """(arm, seed) → the numbers of its rows in a table, in order; nothing for a table that is not there."""
-        if (experiment, table) not in self._places:
-            frame = self.experiments.get(experiment, {}).get(table)
-            found = {} if frame is None or frame.empty else frame.groupby(["arm", "seed"], sort=False).indices
-            self._places[experiment, table] = {(str(name), int(number)): rows for (name, number), rows in found.items()}
-        return self._places[experiment, table]
+        frame = self.experiments.get(experiment, {}).get(table)
+        return self.once(("places", experiment, table), lambda: _places(frame))
+
+    def once(self, key: tuple[Any, ...], find: Callable[[], Found]) -> Found:
+        """What `find` gives, found when it is first asked for: many claims read the same numbers of the same runs."""
+        if key not in self._found:
+            self._found[key] = find()
+        found: Found = self._found[key]
+        return found
 
     def seeds(self, experiment: str) -> tuple[int, ...]:
         """Every seed of which this experiment has a run, in order."""
@@ -135,8 +139,10 @@ class SeedView:
 
         With `test_set`, of that one alone; nan at a profile that does not have it.
         """
+        if test_set is None:
+            return end_of(self._accuracy(self.experiment, arm))
         rows = self.table("evals", arm, "step", "test_set", "accuracy")
-        chosen = rows if test_set is None else rows[rows["test_set"] == test_set]
+        chosen = rows[rows["test_set"] == test_set]
         return end_of(_by_step(chosen)) if len(chosen) else math.nan
 
     def accuracy_max_gap(self, first: str, second: str) -> float:
@@ -173,10 +179,17 @@ class SeedView:
         return self._checked(_taken(frame, np.sort(np.concatenate([*mine.values()]))), table, columns)
 
     def _curve(self, arm: str, column: str) -> pd.Series:
-        return self.table("steps", arm, "step", column).set_index("step")[column].sort_index()
+        rows = self.table("steps", arm, "step", column)
+        return self.evidence.once(
+            ("curve", self.experiment, arm, self.seed, column),
+            lambda: rows[["step", column]].set_index("step")[column].sort_index(),
+        )
 
     def _accuracy(self, experiment: str, arm: str) -> pd.Series:
-        return _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
+        key = ("accuracy", experiment, arm, self.seed)
+        return self.evidence.once(
+            key, lambda: _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
+        )
 
     def _rows(self, experiment: str, table: str, arm: str) -> pd.DataFrame:
         rows = self.evidence.rows(experiment, table, arm, self.seed)
@@ -206,6 +219,11 @@ def mean_of_end(values: np.ndarray) -> float:
     """As `end_of`, of values alone; nan for none."""
     after_start = values[1:] if len(values) > 1 else values
     return float(np.mean(after_start[-END_POINTS:])) if len(values) else math.nan
+
+
+def _places(frame: pd.DataFrame | None) -> dict[tuple[str, int], np.ndarray]:
+    found = {} if frame is None or frame.empty else frame.groupby(["arm", "seed"], sort=False).indices
+    return {(str(name), int(number)): rows for (name, number), rows in found.items()}
 
 
 def _taken(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:

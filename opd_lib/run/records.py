@@ -1,4 +1,4 @@
-"""The commands about records: how far they are, and giving those from before there were any the digests of their tables."""
+"""The commands about records: how far they are, and digests for those that have none."""
 
 from __future__ import annotations
 

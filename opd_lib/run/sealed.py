@@ -49,7 +49,7 @@ def sealed_text(present: RunRecord) -> str:
     path = present.folder / "run.json"
     text = path.read_text(encoding="utf-8")
     if written(json.loads(text)) != text:
-        raise ValueError(f"{path}: is not written as a run writes it (edited by hand?); bring it back before it is sealed")
+        raise ValueError(f"{path}: is not as a run writes it (edited by hand?); bring it back before it is sealed")
     return written(json.loads(text) | {KEY: sealing.sealed(present.folder)})
 
 

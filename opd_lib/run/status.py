@@ -47,7 +47,7 @@ def snapshot(folder: Path) -> Snapshot | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
-        raise ValueError(f"{path}: corrupt ({type(error).__name__}: {error}); delete it, the run needs it not") from None
+        raise ValueError(f"{path}: corrupt ({type(error).__name__}: {error}); delete it: no run needs it") from None
 
 
 def status(specs: Iterable[RunSpec], verify: bool = False) -> pd.DataFrame:
