@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 from opd_lib.report import record
@@ -14,7 +14,7 @@ def write(results: Path, seed: int, path: Path) -> None:
 
     Raises ValueError if there are none, or for one that is corrupt.
     """
-    found: Counter[tuple[str, str]] = Counter()
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
     for path in results.glob(f"*/*/seed{seed}/run.json"):
         present = record.read(path.parent)
         for stage, seconds in present.seconds.items() if present else ():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import json
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -116,12 +117,19 @@ KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("experiment", "profile", "arm", "status", "identity", "error"), (str,)),
     **dict.fromkeys(("params", "parents", "provenance", "gates", "seconds", "tables"), (dict,)),
     "seed": (int,),
-    "parents.": (str,),
-    "seconds.": (int, float),
-    "tables.": (dict,),
+    "params.task": (dict,),
+    "params.train": (dict,),
+    "params.teacher": (str, type(None)),
+    "provenance.versions": (dict,),
+    "provenance.commit": (str,),
+    "parents.*": (str,),
+    "seconds.*": (int, float),
+    "tables.*": (dict,),
 }
-"""What a key of run.json, or a value in it, is."""
+"""What a key of run.json is, those of a section, and all values of one (*)."""
 STATES = ("running", "finished", "failed")
+MOST = 1e12
+"""Above every seed, and every number of seconds."""
 SEAL = {"bytes": int, "rows": int, "blake2b": str}
 
 
@@ -151,16 +159,18 @@ def require_kinds(content: Any) -> None:
     if not isinstance(content, dict):
         raise TypeError(f"a record is a mapping, this is a {type(content).__name__}")
     for key, kinds in KINDS.items():
-        section, inside, _ = key.partition(".")
-        values = content.get(section, {}).values() if inside else [content[key]] if key in content else []
-        for value in values:
-            if not isinstance(value, kinds) or isinstance(value, bool) or value != value:
-                raise TypeError(f"{key}: {value!r} is no {kinds[-1].__name__}")
+        section, _, name = key.partition(".")
+        holder = content.get(section, {}) if name else content
+        for value in holder.values() if name == "*" else [holder[name or key]] if (name or key) in holder else []:
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise TypeError(f"{key}: {reprlib.repr(value)} is no {kinds[-1].__name__}")
+            if isinstance(value, int | float) and not 0 <= value < MOST:
+                raise ValueError(f"{key}: {reprlib.repr(value)} is out of range")
     for file, seal in content.get("tables", {}).items():
         if {key: type(value) for key, value in seal.items()} != SEAL:
-            raise TypeError(f"tables.{file}: {seal!r} is no seal")
+            raise TypeError(f"tables.{file}: {reprlib.repr(seal)} is no seal")
     if content.get("status") not in STATES:
-        raise ValueError(f"status: {content.get('status')!r} is none of {', '.join(STATES)}")
+        raise ValueError(f"status: {reprlib.repr(content.get('status'))} is none of {', '.join(STATES)}")
 
 
 def frame(records: Iterable[RunRecord], table: str) -> pd.DataFrame:

@@ -115,8 +115,8 @@ def paired_accuracy(view: SeedView, first: str, second: str) -> pd.DataFrame:
     A problem's end is the share of its samples that are right, averaged over the last three evaluations after step 0
     (problems). Raises ValueError if the runs were not tested on the same problems.
     """
-    ends = (_by_problem(view, arm)["end"] for arm in (first, second))
-    return _pairs(*ends, f"{first} and {second}")
+    one, two = (_by_problem(view, arm)["end"] for arm in (first, second))
+    return _pairs(one, two, f"{first} and {second}")
 
 
 def paired_gain(view: SeedView, arm: str) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import json
+import reprlib
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,7 +44,10 @@ def snapshot(folder: Path) -> Snapshot | None:
     path = folder / record.PROGRESS
     try:
         raw = json.loads(path.read_bytes())
-        return Snapshot(step=int(raw["step"]), steps=int(raw["steps"]), seconds=plan.total_seconds(raw["seconds"]))
+        step, steps, seconds = raw["step"], raw["steps"], plan.total_seconds(raw["seconds"])
+        if not (isinstance(step, int) and isinstance(steps, int) and 0 <= step <= steps and 0 <= seconds < record.MOST):
+            raise ValueError(f"step {reprlib.repr(step)} of {reprlib.repr(steps)} after {seconds!r} seconds")
+        return Snapshot(step=step, steps=steps, seconds=seconds)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
