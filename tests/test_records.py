@@ -458,19 +458,6 @@ def test_a_table_that_somebody_else_changes_ends_the_run(world: Path) -> None:
 # --- lasting ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What was brought to the disk and what was renamed, in this order."""
-    happened: list[tuple[str, str]] = []
-    sync, replace = os.fsync, os.replace
-    known = lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink().name
-    monkeypatch.setattr(os, "fsync", lambda fd: (happened.append(("sync", known(fd))), sync(fd))[1])
-    monkeypatch.setattr(
-        os, "replace", lambda a, b: (happened.append(("name", f"{Path(a).name} → {Path(b).name}")), replace(a, b))[1]
-    )
-    return happened
-
-
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
 
 
