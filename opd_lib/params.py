@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Experiment:
     shared: dict[str, tuple[Experiment, str]]
     varied: frozenset[str]
     source: Path
+    _made: dict[tuple[str, int], RunSpec] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def runs(self) -> tuple[RunSpec, ...]:
         """Every arm at every seed, arms first."""
@@ -69,13 +70,15 @@ class Experiment:
             return replace(owner.spec(name, seed, ancestors), shown_as=(self.name, arm))
         if f"{self.name}/{arm}" in ancestors:
             raise ValueError(f"{self.source}: {' ← '.join((*ancestors, arm))} is a circle of run: references")
+        if (arm, seed) in self._made:  # runs share their parents, and each would be described again for each of them
+            return self._made[arm, seed]
         params = self.arms[arm]
         parents = {
             role: self._parent(reference, seed, (*ancestors, f"{self.name}/{arm}"))
             for role, reference in params.references.items()
             if reference.startswith(RUN_PREFIX)
         }
-        return RunSpec(
+        self._made[arm, seed] = made = RunSpec(
             experiment=self.name,
             profile=self.profile,
             arm=arm,
@@ -89,6 +92,7 @@ class Experiment:
             shown_as=(self.name, arm),
             origin=self,
         )
+        return made
 
     @property
     def output(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,15 +163,28 @@ def make_world(root: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What was brought to the disk and what was renamed, in this order."""
+    happened: list[tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+    known = lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink().name
+    monkeypatch.setattr(os, "fsync", lambda fd: (happened.append(("sync", known(fd))), sync(fd))[1])
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (happened.append(("name", f"{Path(a).name} → {Path(b).name}")), replace(a, b))[1]
+    )
+    return happened
+
+
 ORDER = (
     "test_floors", "test_packaging", "test_stats", "test_cost", "test_logprobs", "test_streaming",
     "test_diagnostics_exact", "test_methods_exact", "test_chain", "test_filters", "test_graders", "test_math",
     "test_dedup", "test_params", "test_claims", "test_outcomes", "test_report", "test_speed", "test_explore",
     "test_plotted", "test_readme", "test_estimate", "test_hub", "test_intake", "test_engine", "test_served",
-    "test_stored", "test_own_method", "test_probes", "test_training", "test_rollout_vllm", "test_distribution",
-    "test_prognosis", "test_launch", "test_ranks", "test_room", "test_live", "test_track", "test_redraw",
-    "test_reexecute", "test_outputs", "test_by_hand", "test_notebooks_at_paper", "test_cli", "test_batch",
-    "test_smoke", "test_site", "test_lab",
+    "test_stored", "test_own_method", "test_records", "test_probes", "test_training", "test_rollout_vllm",
+    "test_distribution", "test_prognosis", "test_launch", "test_ranks", "test_room", "test_live", "test_track",
+    "test_redraw", "test_reexecute", "test_outputs", "test_by_hand", "test_notebooks_at_paper", "test_cli",
+    "test_batch", "test_smoke", "test_site", "test_lab",
 )  # fmt: skip
 """Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
 

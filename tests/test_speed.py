@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from opd_lib.bench import command, compare, entrants, stages, worker
 from opd_lib.bench.workload import Size, Workload
 from opd_lib.report import speed, targets
+from opd_lib.report.durable import write_json
 from opd_lib.run.cli import app
 
 linux = pytest.mark.skipif(not worker.STATUS.exists(), reason="memory is read from Linux's /proc")
@@ -240,7 +241,9 @@ def test_seconds_are_summed_by_notebook_and_stage(tmp_path: Path) -> None:
     for notebook, arm, seconds in (("01_a", "x", 2.0), ("01_a", "y", 3.0), ("02_b", "x", 5.0)):
         folder = tmp_path / notebook / arm / "seed3"
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text(f'{{"seconds": {{"score": {seconds}, "rollout": 1.0}}}}')
+        names = {"experiment": notebook, "profile": tmp_path.name, "arm": arm, "seed": 3, "identity": "0" * 16}
+        content = names | {"status": "finished", "params": {}, "parents": {}}
+        write_json(folder / "run.json", content | {"seconds": {"score": seconds, "rollout": 1.0}})
     with pytest.raises(ValueError, match="no record of seed 4; train it first: make reproduce SEEDS=4,"):
         stages.write(tmp_path, 4, tmp_path / "stages.csv")
     stages.write(tmp_path, 3, tmp_path / "stages.csv")

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from test_launch import wait_for
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
+from opd_lib.report import record
 from opd_lib.run import launch, track
 
 EVALS = (
@@ -56,13 +58,16 @@ def test_rows_are_given_in_order_and_evaluations_wait_for_their_step(world: Path
     spec = recorded(world, "running")
     with (spec.folder / "evals.csv").open("a") as file:
         file.write("4,chain-3,1.0,1.0\n4,chain-4,1.0,1.0\n")
+    present = record.read(spec.folder)
+    assert present is not None
     given: dict[str, int] = {}
-    found = list(follower.rows(spec.folder, given, finished=False))
+    found = list(follower.rows(present, given))
     assert [(table, step) for table, step, _ in found] == [("evals", 0), ("steps", 1), ("steps", 2), ("evals", 2)]
     assert found[0][2] == {"accuracy/chain-3": 0.5, "accuracy/chain-4": 0.25, "length/chain-3": 9.0}
     given |= {"steps": 2, "evals": 0}
-    assert [row[:2] for row in follower.rows(spec.folder, given, finished=False)] == [("evals", 2)]
-    assert [row[:2] for row in follower.rows(spec.folder, given, finished=True)] == [("evals", 2), ("evals", 4)]
+    assert [row[:2] for row in follower.rows(present, given)] == [("evals", 2)]
+    finished = replace(present, status="finished")
+    assert [row[:2] for row in follower.rows(finished, given)] == [("evals", 2), ("evals", 4)]
 
 
 def test_what_was_given_is_noted_before_the_next_wait(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

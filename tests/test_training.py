@@ -13,11 +13,12 @@ from pathlib import Path
 import micro
 import pandas as pd
 import pytest
+import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from opd_lib.engine import checkpoint, memory, models, rollout_compiled, score, train
 from opd_lib.params import RunSpec
-from opd_lib.report import record
+from opd_lib.report import record, sealing
 from opd_lib.report.writer import RunWriter
 from opd_lib.run import plan, status
 from opd_lib.tasks import chain
@@ -71,6 +72,100 @@ def test_a_run_cut_at_any_step_resumes_to_the_same_bytes(trained: Path, monkeypa
         digests = [models.weights_digest(models.load(spec.model_folder)[0]) for spec in (whole, broken)]
         assert digests[0] == digests[1]
         assert not (broken.folder / checkpoint.FILE).exists()
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, spec: RunSpec, name: str, place: object = train, after: int = 1) -> None:
+    """Train a run until this function of a module has been called so many times, and stop it there."""
+    original, calls = getattr(place, name), []
+
+    def stop(*arguments: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == after:
+            raise Stopped
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, stop)
+        with pytest.raises(Stopped):
+            train.train(spec)
+
+
+def test_gates_are_those_of_the_first_batch_however_often_a_run_is_resumed(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, middle, end = (distil(trained, name) for name in ("whole", "middle", "end"))
+    expected = train.train(whole)
+    assert {"teacher_entropy", "sampler_gap", "teacher_dependence", "prompt"} <= set(expected.gates)
+    killed(monkeypatch, middle, "update", after=4)  # the last checkpoint is of step 2
+    killed(monkeypatch, middle, "update", after=3)  # … of step 4
+    killed(monkeypatch, end, "save", models)  # … of step 6, which is the last
+    for spec in (middle, end):
+        found = train.train(spec)
+        assert found.gates == expected.gates and list(found.gates) == list(expected.gates)
+        assert found.tables == expected.tables
+    (end.folder / "run.json").unlink()
+    assert train.train(end).gates == expected.gates
+
+
+def test_a_resumed_run_refuses_what_does_not_go_with_its_checkpoint(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, spec = distil(trained, "whole"), distil(trained)
+    train.train(whole)
+    killed(monkeypatch, spec, "update", after=6)  # the last checkpoint is of step 4
+    steps, evals = (spec.folder / f"{name}.csv" for name in ("steps", "evals"))
+    for path in (steps, evals):
+        content = path.read_bytes()
+        lines = content.splitlines(keepends=True)
+        for damaged in (b"".join([*lines[:2], *lines[3:]]), b"".join(lines[:2]), None):
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=rf"{path.name}: corrupt table: .*delete"):
+                train.train(spec)
+            assert (path.read_bytes() if path.exists() else None) == damaged
+        path.write_bytes(content)
+    saved = torch.load(spec.folder / checkpoint.FILE)
+    (spec.folder / "run.json").unlink()  # alone it does not make another run's checkpoint this run's
+    other = distil(trained, overrides={"train.lr": 0.5})
+    with pytest.raises(ValueError, match=r"\.checkpoint\.pt: a checkpoint of other parameters"):
+        train.train(other)
+    (spec.folder / "run.json").unlink()
+    del saved["record"]  # as it was written before it kept anything of the record
+    torch.save(saved, spec.folder / checkpoint.FILE)
+    whole_steps = steps.read_bytes()
+    steps.write_bytes(whole_steps.replace(b"\n2,", b"\n7,"))
+    with pytest.raises(ValueError, match=r"steps\.csv: corrupt table"):
+        train.train(spec)
+    steps.write_bytes(whole_steps)
+    assert train.train(spec).status == "finished"
+    assert steps.read_bytes() == (whole.folder / "steps.csv").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files are read from /proc")
+def test_what_a_run_leaves_is_on_the_disk_before_it_is_relied_on(world: Path, disk: list[tuple[str, str]]) -> None:
+    spec = micro.load(world).spec("student", 0)
+    train.train(spec)
+    named = [index for index, event in enumerate(disk) if event == ("name", ".checkpoint.pt.new → .checkpoint.pt")]
+    assert len(named) == 3
+    for begin, end in zip([0, *named], named, strict=False):
+        before = disk[begin:end]
+        assert {("sync", "steps.csv"), ("sync", "rollouts.jsonl"), ("sync", ".checkpoint.pt.new")} <= {*before}
+        assert disk[end + 1] == ("sync", "seed0")  # the folder that holds the name
+    model = disk.index(("name", ".model.new → model"))
+    assert {("sync", "model.safetensors"), ("sync", "config.json"), ("sync", ".model.new")} <= {*disk[:model]}
+    last = [name for kind, name in disk if kind == "name"][-1]
+    assert last.endswith("→ run.json")  # progress of each step is not waited for, the end is
+    assert len([event for event in disk if event == ("sync", "steps.csv")]) == len(named)
+
+
+def test_a_finished_record_knows_its_tables(trained: Path) -> None:
+    present = train.train(distil(trained))
+    files = {path.name for path in (*present.folder.glob("*.csv"), *present.folder.glob("*.jsonl"))}
+    assert present.tables == sealing.sealed(present.folder) and set(present.tables) == files
+    read = record.read(present.folder)
+    assert read is not None and read.tables == present.tables
+    assert sealing.fault(read.folder, read.tables, verify=True) == ""
 
 
 def test_the_same_run_twice_is_the_same_bytes_and_another_seed_is_not(trained: Path) -> None:

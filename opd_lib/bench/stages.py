@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 from opd_lib.bench import child
-from opd_lib.report import reading
+from opd_lib.report import record
 
 
 def write(results: Path, seed: int, path: Path) -> None:
     """Seconds by notebook and stage of all runs of a seed under RESULTS/PROFILE, which one machine made by itself.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are none, or for one that is corrupt.
     """
-    found: Counter[tuple[str, str]] = Counter()
-    for record in results.glob(f"*/*/seed{seed}/run.json"):
-        for stage, seconds in reading.mapping(record, ["seconds"])["seconds"].items():
-            found[record.parents[2].name, stage] += seconds
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for run in results.glob(f"*/*/seed{seed}/run.json"):
+        present = record.read(run.parent)
+        for stage, seconds in present.seconds.items() if present else ():
+            found[run.parents[2].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
     child.require_writable(path)

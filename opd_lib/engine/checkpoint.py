@@ -1,6 +1,7 @@
 """What lets a run outlive its process: checkpoints, progress, and the provenance of its record.
 
-Random numbers and the place in the data follow from (seed, step), so a checkpoint is weights, optimiser and a step.
+Random numbers and the place in the data follow from (seed, step), so a checkpoint is weights, optimiser and a step,
+and with them what the record was then: its identity, its gates and how far its tables had come.
 
     .checkpoint.pt               whole weights: one file, replaced as a whole
     .checkpoint/STEP/            sharded weights: every process writes its share; the last machine.keep_checkpoints
@@ -9,11 +10,11 @@ Random numbers and the place in the data follow from (seed, step), so a checkpoi
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import platform
 import shutil
 import subprocess
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,21 +27,39 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from opd_lib import paths
 from opd_lib.engine import distributed, models, served, tensors
-from opd_lib.report.record import PROGRESS, write_json
+from opd_lib.report import durable, leftovers
+from opd_lib.report.leftovers import PROGRESS
+from opd_lib.report.sealing import Seal
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
     from opd_lib.engine.sources import Model
 
-FILE = ".checkpoint.pt"
-FOLDER = ".checkpoint"
+FILE, FOLDER = leftovers.CHECKPOINT, leftovers.SHARES
 NEW = "new"
 CLOCK = "seconds.json"
+RECORD = "record.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a run goes on: the step it has made (None: it begins) and wall seconds by stage until then.
+
+    `gates` are those of its first batch, `tables` the seals of its tables; None for a checkpoint from before it kept
+    them.
+    """
+
+    step: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    gates: dict[str, Any] | None = None
+    tables: dict[str, Seal] | None = None
 
 
 def write(run: Run, step: int) -> None:
     """Save the state after `step`; what was saved before stays until this is whole. Every process must call it.
+
+    The tables that go with it are on the disk before it is.
 
     Raises ValueError if it cannot be written, for want of room for instance, or has weights that are not finite.
     """
@@ -66,9 +85,10 @@ def write_file(run: Run, step: int) -> None:
     """Whole weights and optimiser, from the process that writes."""
     temporary = run.spec.folder / f"{FILE}.{NEW}"
     model, optimizer = run.student[0].state_dict(), run.optimizer.state_dict()
+    state = {"step": step, "seconds": dict(run.seconds), "record": json.dumps(recorded(run))}
     with temporary.open("wb") as file:  # given a name, torch would hide why it could not write
-        torch.save({"step": step, "model": model, "optimizer": optimizer, "seconds": dict(run.seconds)}, file)
-    os.replace(temporary, run.spec.folder / FILE)
+        torch.save(state | {"model": model, "optimizer": optimizer}, file)
+    durable.replace(temporary, run.spec.folder / FILE)
 
 
 def write_shares(run: Run, step: int) -> None:
@@ -81,18 +101,26 @@ def write_shares(run: Run, step: int) -> None:
     model, optimizer = get_state_dict(run.student[0], run.optimizer)
     save({"model": model, "optimizer": optimizer}, checkpoint_id=new)
     if run.writer:
-        write_json(new / CLOCK, dict(run.seconds))
-        os.replace(new, base / f"{step:08d}")
+        durable.write_json(new / CLOCK, dict(run.seconds))
+        durable.write_json(new / RECORD, recorded(run))
+        durable.replace(new, base / f"{step:08d}")
         for old in saved(run.spec.folder)[: -run.spec.params.machine.keep_checkpoints]:
             shutil.rmtree(old)
     distributed.meet()
 
 
-def resume(run: Run) -> tuple[int | None, dict[str, float]]:
-    """Load the last checkpoint, if there is one: its step and the wall seconds spent until then.
+def recorded(run: Run) -> dict[str, Any]:
+    """What a checkpoint keeps of the record."""
+    assert run.writer is not None
+    return {"identity": run.spec.identity, "gates": run.writer.record.gates, "tables": run.writer.save()}
+
+
+def resume(run: Run) -> State:
+    """Load the last checkpoint, if there is one.
 
     As many processes as wrote shares make the same run of them; others, the same up to rounding. Every process must
-    call it. Raises ValueError if it cannot be read, or was written with the other value of machine.shard.
+    call it. Raises ValueError if it cannot be read, belongs to other parameters, or was written with the other value of
+    machine.shard.
     """
     shard, folder = run.spec.params.machine.shard, run.spec.folder
     file, shares = folder / FILE, saved(folder)
@@ -102,15 +130,17 @@ def resume(run: Run) -> tuple[int | None, dict[str, float]]:
             f"delete {folder}"
         )
     if not (shares if shard else file.exists()):
-        return None, {}
+        return State()
     path, read = (shares[-1], read_shares) if shard else (file, read_file)
     try:
-        return read(run, path)
+        step, seconds, record = read(run, path)
     except (
         OSError,
         RuntimeError,
         EOFError,
-        KeyError,
+        LookupError,
+        TypeError,
+        AttributeError,
         ValueError,
         pickle.UnpicklingError,
         CheckpointException,
@@ -118,22 +148,26 @@ def resume(run: Run) -> tuple[int | None, dict[str, float]]:
         if distributed.connection_broke(error):
             raise
         raise ValueError(f"{path}: corrupt checkpoint ({reason(error)}); delete it and run again") from error
+    if record.get("identity", run.spec.identity) != run.spec.identity:
+        raise ValueError(f"{path}: a checkpoint of other parameters; delete {folder}, or choose another results folder")
+    return State(step=step, seconds=seconds, gates=record.get("gates"), tables=record.get("tables"))
 
 
-def read_file(run: Run, path: Path) -> tuple[int, dict[str, float]]:
-    """Whole weights and optimiser."""
+def read_file(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
+    """Whole weights and optimiser; the step, the seconds, and what is kept of the record."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     run.student[0].load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), dict(state["seconds"])
+    return int(state["step"]), dict(state["seconds"]), dict(json.loads(state.get("record", "{}")))
 
 
-def read_shares(run: Run, path: Path) -> tuple[int, dict[str, float]]:
-    """This process's share."""
+def read_shares(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
+    """This process's share; the step, the seconds, and what is kept of the record."""
     model, optimizer = get_state_dict(run.student[0], run.optimizer)
     load({"model": model, "optimizer": optimizer}, checkpoint_id=path)
     set_state_dict(run.student[0], run.optimizer, model_state_dict=model, optim_state_dict=optimizer)
-    return int(path.name), dict(json.loads((path / CLOCK).read_text()))
+    record = json.loads((path / RECORD).read_text()) if (path / RECORD).exists() else {}
+    return int(path.name), dict(json.loads((path / CLOCK).read_text())), dict(record)
 
 
 def saved(folder: Path) -> list[Path]:
@@ -152,16 +186,9 @@ def reason(error: BaseException) -> str:
     return str(root or error)
 
 
-def finish(folder: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    for path in (folder / FILE, folder / PROGRESS):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
-
-
 def progress(folder: Path, step: int, steps: int, seconds: dict[str, float]) -> None:
     """Tell watchers how far the run is; `seconds` are wall seconds per stage in this process."""
-    write_json(folder / PROGRESS, {"step": step, "steps": steps, "seconds": seconds})
+    durable.write_json(folder / PROGRESS, {"step": step, "steps": steps, "seconds": seconds}, lasting=False)
 
 
 def provenance(student: Model, teacher: Model | None, other: Model | None, device: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from opd_lib.engine import grouped, hub, intake, tensors
 from opd_lib.maths.head import Head
+from opd_lib.report import durable
 from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def save(
     tokenizer.save_pretrained(new)
     if folder.exists():
         os.replace(folder, old)
-    os.replace(new, folder)
+    durable.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

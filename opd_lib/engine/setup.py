@@ -206,8 +206,11 @@ def first_k(run: Run) -> int:
     return run.k
 
 
-def check(run: Run, rollouts: Rollouts) -> None:
-    """Pass every gate that applies to this run's first batch, and record what they measured."""
+def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
+    """Pass every gate that applies to this process's first batch, and record what they measured.
+
+    Not `recorded` is what they measure of a run that goes on: its gates are those of its own first batch.
+    """
     params, model = run.spec.params, run.student[0]
     found: dict[str, Any] = {}
     rollouts = score.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
@@ -220,7 +223,7 @@ def check(run: Run, rollouts: Rollouts) -> None:
             found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts)
     if params.source.kind == "student":
         found |= gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
-    if run.writer:
+    if run.writer and recorded:
         run.writer.update(gates=run.writer.record.gates | found)
 
 

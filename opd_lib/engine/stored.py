@@ -6,7 +6,6 @@ Token ids are stored, never text to be tokenised again: a response means what it
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import models
+from opd_lib.report import durable
 from opd_lib.runspec import ROLLOUTS
 from opd_lib.types import Prompt, Rollouts
 
@@ -56,9 +56,9 @@ def write(folder: Path, batch: int, kept: Sequence[Row], tokenizer: PreTrainedTo
     table = pa.Table.from_pylist(list(kept), schema(vocabulary_digest(tokenizer)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        temporary = target.with_name(f".{target.name}.new")
         pq.write_table(table, temporary)
-        os.replace(temporary, target)
+        durable.replace(temporary, target)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written ({error}); free the disk or choose another --results") from error
 

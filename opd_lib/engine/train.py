@@ -19,6 +19,7 @@ import torch
 from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sharding, sources, tokens
 from opd_lib.engine.setup import Run, check, n_positions, needs_recompute, new_record, start, words
 from opd_lib.maths import diagnostics
+from opd_lib.report import leftovers
 from opd_lib.report.record import RunRecord, write_json
 from opd_lib.report.writer import RunWriter
 from opd_lib.types import Rollouts
@@ -52,8 +53,8 @@ def train(spec: RunSpec) -> RunRecord:
         else:
             probes.measure(run, spec.params.probe)
         if writer:
-            writer.update(status="finished", seconds={stage: round(s, 3) for stage, s in run.seconds.items()})
-            checkpoint.finish(spec.folder)
+            writer.finish({stage: round(s, 3) for stage, s in run.seconds.items()})
+            leftovers.finish(spec.folder)
             record = writer.record
         distributed.meet()
     return record
@@ -62,18 +63,18 @@ def train(spec: RunSpec) -> RunRecord:
 def loop(run: Run) -> None:
     """Every step from the last checkpoint to the end."""
     spec, params, writer = run.spec, run.spec.params, run.writer
-    done, spent = checkpoint.resume(run)
-    run.seconds.update(spent)
+    state = checkpoint.resume(run)
+    run.seconds.update(state.seconds)
     if writer:
-        writer.truncate(-1 if done is None else done)
-    if done is None:
+        go_back(writer, state)
+    if state.step is None:
         assess(run, step=0)
-    first = (done or 0) + 1
+    first = (state.step or 0) + 1
     for step in range(first, params.train.steps + 1):
         with run.timed("rollout"):
             rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher, run.sample, run.shelf)
         if step == first:
-            check(run, rollouts)
+            check(run, rollouts, recorded=state.gates is None)
         update(run, rollouts, step)
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)
@@ -81,6 +82,16 @@ def loop(run: Run) -> None:
             checkpoint.write(run, step)
         if writer:
             checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
+
+
+def go_back(writer: RunWriter, state: checkpoint.State) -> None:
+    """Bring the record back to where its run goes on. Raises ValueError if rows from before are lost."""
+    if state.gates is not None:
+        writer.update(gates=state.gates)
+    if state.tables is not None:
+        writer.restore(state.tables)
+    else:
+        writer.truncate(-1 if state.step is None else state.step, counted="steps")
 
 
 def update(run: Run, rollouts: Rollouts, step: int) -> Row:

@@ -157,7 +157,7 @@ def _chosen(records: Sequence[RunRecord], arms: Sequence[str] | None, seed: int 
     names = _among("arm", arms, list(dict.fromkeys(record.arm for record in records)))
     present = sorted({record.seed for record in records if record.arm in names})
     if seed is None:
-        kept = [r.seed for r in records if r.arm in names and (r.folder / "tokens.jsonl").exists()]
+        kept = [r.seed for r in records if r.arm in names and r.kept("tokens.jsonl")]
         seed = min(kept or present, default=0)
     elif seed not in present:
         raise ValueError(f"no run with seed {seed}; choose from {', '.join(map(str, present)) or 'none'}")

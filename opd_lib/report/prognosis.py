@@ -82,14 +82,16 @@ def features(
     return frame
 
 
-def correlations(frame: pd.DataFrame, outcome: str, confidence: float = 0.95) -> pd.DataFrame:
+def correlations(
+    frame: pd.DataFrame, outcome: str, confidence: float = 0.95, features: Sequence[str] = FEATURES
+) -> pd.DataFrame:
     """Spearman's rank correlation of each feature with an outcome over the arms: mean over seeds and its t-interval.
 
     Columns feature, correlation, low, high, n_arms (fewest of any seed), n_seeds. Arms without the outcome (a
     recovery without a lead) are left out. A feature that is the same in all arms has no correlation: nan.
     """
     rows = []
-    for feature in FEATURES:
+    for feature in features:
         found, counts = [], []
         for _, seed in frame.groupby("seed"):
             known = seed[[feature, outcome]].dropna()

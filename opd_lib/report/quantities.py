@@ -8,8 +8,9 @@ part of the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ END_POINTS = 3
 SMOOTHING_POINTS = 3
 FEWEST_POINTS = 3  # a scatter or a correlation of fewer points is not computed
 MODELS = "00_models"  # the experiment whose arms are the checkpoints
+Found = TypeVar("Found")
 
 
 class EmptyTableError(ArithmeticError):
@@ -42,6 +44,27 @@ class Evidence:
     profile: str
     experiments: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)
     teachers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    _found: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def rows(self, experiment: str, table: str, arm: str, seed: int) -> pd.DataFrame | None:
+        """The rows of one run in a table, in their order; None if there are none.
+
+        Where they stand is found once for a whole table: a search for each run would read all rows for each.
+        """
+        places = self.places(experiment, table).get((arm, seed))
+        return None if places is None else _taken(self.experiments[experiment][table], places)
+
+    def places(self, experiment: str, table: str) -> dict[tuple[str, int], np.ndarray]:
+        """(arm, seed) → the numbers of its rows in a table, in order; nothing for a table that is not there."""
+        frame = self.experiments.get(experiment, {}).get(table)
+        return self.once(("places", experiment, table), lambda: _places(frame))
+
+    def once(self, key: tuple[Any, ...], find: Callable[[], Found]) -> Found:
+        """What `find` gives, found when it is first asked for: many claims read the same numbers of the same runs."""
+        if key not in self._found:
+            self._found[key] = find()
+        found: Found = self._found[key]
+        return found
 
     def seeds(self, experiment: str) -> tuple[int, ...]:
         """Every seed of which this experiment has a run, in order."""
@@ -116,8 +139,10 @@ class SeedView:
 
         With `test_set`, of that one alone; nan at a profile that does not have it.
         """
+        if test_set is None:
+            return end_of(self._accuracy(self.experiment, arm))
         rows = self.table("evals", arm, "step", "test_set", "accuracy")
-        chosen = rows if test_set is None else rows[rows["test_set"] == test_set]
+        chosen = rows[rows["test_set"] == test_set]
         return end_of(_by_step(chosen)) if len(chosen) else math.nan
 
     def accuracy_max_gap(self, first: str, second: str) -> float:
@@ -145,33 +170,36 @@ class SeedView:
 
     def all_arms(self, table: str, *columns: str) -> pd.DataFrame:
         """The rows of every arm. Raises NoRecordError if this seed lacks an arm that another seed has."""
-        frame = self._frame(self.experiment, table)
-        mine = frame[frame["seed"] == self.seed]
-        missing = sorted({*frame["arm"]} - {*mine["arm"]})
-        if missing or mine.empty:
+        places = self.evidence.places(self.experiment, table)
+        mine = {arm: rows for (arm, seed), rows in places.items() if seed == self.seed}
+        missing = sorted({arm for arm, _ in places} - {*mine})
+        if missing or not mine:
             raise NoRecordError(f"{self.experiment}: no {table} of {', '.join(missing) or 'any arm'}, seed {self.seed}")
-        return self._checked(mine, table, columns)
+        frame = self.evidence.experiments[self.experiment][table]
+        return self._checked(_taken(frame, np.sort(np.concatenate([*mine.values()]))), table, columns)
 
     def _curve(self, arm: str, column: str) -> pd.Series:
-        return self.table("steps", arm, "step", column).set_index("step")[column].sort_index()
+        rows = self.table("steps", arm, "step", column)
+        return self.evidence.once(
+            ("curve", self.experiment, arm, self.seed, column),
+            lambda: rows[["step", column]].set_index("step")[column].sort_index(),
+        )
 
     def _accuracy(self, experiment: str, arm: str) -> pd.Series:
-        return _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
+        key = ("accuracy", experiment, arm, self.seed)
+        return self.evidence.once(
+            key, lambda: _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
+        )
 
     def _rows(self, experiment: str, table: str, arm: str) -> pd.DataFrame:
-        frame = self._frame(experiment, table)
-        rows = frame[(frame["arm"] == arm) & (frame["seed"] == self.seed)]
-        if not rows.empty:
+        rows = self.evidence.rows(experiment, table, arm, self.seed)
+        if rows is not None:
             return rows
-        others = self.evidence.experiments.get(experiment, {}).values()
+        others = self.evidence.experiments.get(experiment, {})
         where = f"{experiment}: no {table} of arm {arm!r}, seed {self.seed}"
-        if any(not t.empty and ((t["arm"] == arm) & (t["seed"] == self.seed)).any() for t in others):
+        if any(self.evidence.rows(experiment, other, arm, self.seed) is not None for other in others):
             raise EmptyTableError(where)
         raise NoRecordError(where)
-
-    def _frame(self, experiment: str, table: str) -> pd.DataFrame:
-        frame = self.evidence.experiments.get(experiment, {}).get(table)
-        return pd.DataFrame(columns=["arm", "seed"]) if frame is None or frame.empty else frame
 
     def _checked(self, rows: pd.DataFrame, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
         for column in columns:
@@ -184,8 +212,24 @@ class SeedView:
 
 def end_of(curve: pd.Series) -> float:
     """The mean of the last three values after the first; a single value is its own end."""
-    after_start = curve.iloc[1:] if len(curve) > 1 else curve
-    return float(after_start.iloc[-END_POINTS:].mean(skipna=False))
+    return mean_of_end(curve.to_numpy(dtype=float))
+
+
+def mean_of_end(values: np.ndarray) -> float:
+    """As `end_of`, of values alone; nan for none."""
+    after_start = values[1:] if len(values) > 1 else values
+    return float(np.mean(after_start[-END_POINTS:])) if len(values) else math.nan
+
+
+def _places(frame: pd.DataFrame | None) -> dict[tuple[str, int], np.ndarray]:
+    found = {} if frame is None or frame.empty else frame.groupby(["arm", "seed"], sort=False).indices
+    return {(str(name), int(number)): rows for (name, number), rows in found.items()}
+
+
+def _taken(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """The rows of these numbers, which grow; without a copy where they are neighbours, as those of a run are."""
+    first, last = int(rows[0]), int(rows[-1])
+    return frame.iloc[first : last + 1] if last - first + 1 == len(rows) else frame.take(rows)
 
 
 def _by_step(evals: pd.DataFrame) -> pd.Series:

@@ -20,13 +20,13 @@ POINTER = "version https://git-lfs.github.com/"
 CONFLICT = re.compile(r"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
 
 
-def text(path: Path, remedy: str = RESTORE) -> str:
-    """What a file of UTF-8 text says.
+def text(path: Path, remedy: str = RESTORE, content: bytes | None = None) -> str:
+    """What a file of UTF-8 text says; `content`: its bytes, where they have been read.
 
     Raises ValueError for one that is not there or no text, for a pointer of Git LFS and for an unmerged conflict.
     """
     try:
-        found = path.read_text(encoding="utf-8")
+        found = path.read_text(encoding="utf-8") if content is None else content.decode("utf-8")
     except UnicodeDecodeError as error:
         refuse(path, f"no UTF-8 text (byte {error.start + 1})", remedy, error)
     except OSError as error:
@@ -79,12 +79,14 @@ def mapping(path: Path, keys: Collection[str] = (), remedy: str = RESTORE) -> di
     return _object(text(path, remedy), path, keys, remedy)
 
 
-def lines(path: Path, keys: Collection[str] = (), remedy: str = RESTORE) -> list[dict[str, Any]]:
+def lines(
+    path: Path, keys: Collection[str] = (), remedy: str = RESTORE, content: bytes | None = None
+) -> list[dict[str, Any]]:
     """A JSON object per line, each with at least these keys; lines end in line feeds alone, whatever strings hold.
 
     Raises ValueError as `text` does, naming the line that is none, lacks a key, or is cut off.
     """
-    *whole, rest = text(path, remedy).split("\n")
+    *whole, rest = text(path, remedy, content).split("\n")
     if rest:
         refuse(f"{path}, line {len(whole) + 1}", "cut off (no line break at its end)", remedy)
     return [_object(line, f"{path}, line {number}", keys, remedy) for number, line in enumerate(whole, start=1)]

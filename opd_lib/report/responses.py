@@ -29,12 +29,12 @@ LISTS, MASSES = "top", ("top_student", "top_teacher")
 """A list of tokens per position, and their probabilities."""
 
 
-def read(path: Path, fields: Mapping[str, Kinds], remedy: str) -> list[Row]:
-    """The rows of a file, each with these fields. Numbers that are not finite are not known: None.
+def read(path: Path, fields: Mapping[str, Kinds], remedy: str, content: bytes) -> list[Row]:
+    """The rows of a file of this content, each with these fields. Numbers that are not finite are not known: None.
 
     Raises ValueError naming the file and the line that is damaged, and the field that is missing or no such thing.
     """
-    found = [cleaned(row) for row in reading.lines(path, fields, remedy)]
+    found = [cleaned(row) for row in reading.lines(path, fields, remedy, content)]
     for number, row in enumerate(found, start=1):
         require(row, fields, f"{path}, line {number}", remedy)
     return found

@@ -22,7 +22,7 @@ import simpleeval
 from scipy.stats import spearmanr
 
 from opd_lib.report import expressions, outcomes, prognosis
-from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, end_of
+from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, mean_of_end
 
 REWARDS = ("reward_mean", "correct", "length")  # columns of a reward probe
 
@@ -32,12 +32,14 @@ def auroc(view: SeedView, arm: str) -> float:
 
     nan if all are right or all are wrong. Source: §6.2 and Fig 14 of arXiv 2604.13016.
     """
-    return float(outcomes.auroc(view.table("probe", arm, *REWARDS))["auroc"].iloc[0])
+    rows = view.table("probe", arm, *REWARDS)
+    return outcomes.area(rows["reward_mean"], rows["correct"] > 0)
 
 
 def auroc_within_length(view: SeedView, arm: str) -> float:
     """`auroc` among responses of like length (thirds), so that length alone cannot be what tells (probe of rewards)."""
-    return float(outcomes.auroc(view.table("probe", arm, *REWARDS))["auroc_within_length"].iloc[0])
+    rows = view.table("probe", arm, *REWARDS)
+    return outcomes.area_within(rows["reward_mean"], rows["correct"] > 0, outcomes.thirds(rows["length"]))
 
 
 def probe(view: SeedView, arm: str, column: str) -> float:
@@ -95,11 +97,16 @@ def rank_correlation(view: SeedView, feature: str, outcome: str) -> float:
         raise ValueError(f"evidence: it names no teachers of {view.experiment}, which {feature}, {outcome} need")
     for name in sorted(set(teachers.values())):
         view.checkpoint(name)  # without it there is nothing to compare with: NoRecordError
+    frame = view.evidence.once(("features", view.experiment, view.seed), lambda: _features(view, teachers))
+    return float(prognosis.correlations(frame, outcome, features=(feature,))["correlation"].iloc[0])
+
+
+def _features(view: SeedView, teachers: Mapping[str, str]) -> pd.DataFrame:
+    """`prognosis.features` of all arms of this seed."""
     steps = view.all_arms("steps", "step", *prognosis.START)
     evals = view.all_arms("evals", "step", "accuracy")
     models = view.evidence.experiments.get(MODELS, {}).get("evals", evals.head(0))
-    frame = prognosis.features(steps, evals, models[models["seed"] == view.seed], teachers)
-    return float(prognosis.correlations(frame, outcome).set_index("feature")["correlation"][feature])
+    return prognosis.features(steps, evals, models[models["seed"] == view.seed], teachers)
 
 
 def paired_accuracy(view: SeedView, first: str, second: str) -> pd.DataFrame:
@@ -108,24 +115,29 @@ def paired_accuracy(view: SeedView, first: str, second: str) -> pd.DataFrame:
     A problem's end is the share of its samples that are right, averaged over the last three evaluations after step 0
     (problems). Raises ValueError if the runs were not tested on the same problems.
     """
-    return _pairs(_by_problem(view, first, end_of), _by_problem(view, second, end_of), f"{first} and {second}")
+    one, two = (_by_problem(view, arm)["end"] for arm in (first, second))
+    return _pairs(one, two, f"{first} and {second}")
 
 
 def paired_gain(view: SeedView, arm: str) -> pd.DataFrame:
     """As `paired_accuracy`, with one run at its end (first) and at step 0 (second)."""
-    return _pairs(_by_problem(view, arm, end_of), _by_problem(view, arm, _start_of), arm)
+    found = _by_problem(view, arm)
+    return _pairs(found["end"], found["start"], arm)
 
 
-def _by_problem(view: SeedView, arm: str, read: Callable[[pd.Series], float]) -> pd.Series:
+def _by_problem(view: SeedView, arm: str) -> pd.DataFrame:
+    """Columns start and end of one run, indexed by test set and problem."""
     rows = view.table("problems", arm, "step", "test_set", "problem", "n_correct", "n_samples")
-    share = (rows["n_correct"] / rows["n_samples"]).set_axis(rows["step"])
-    groups = share.groupby([rows["test_set"].to_numpy(), rows["problem"].to_numpy()])
-    found: pd.Series = groups.agg(lambda curve: read(curve.sort_index()))
-    return found
+    return view.evidence.once(("problems", view.experiment, arm, view.seed), lambda: _ends(rows))
 
 
-def _start_of(curve: pd.Series) -> float:
-    return float(curve.iloc[0])
+def _ends(rows: pd.DataFrame) -> pd.DataFrame:
+    ordered = rows.sort_values(["test_set", "problem", "step"], kind="stable")
+    share = (ordered["n_correct"] / ordered["n_samples"]).to_numpy(dtype=float)
+    keys = pd.MultiIndex.from_frame(ordered[["test_set", "problem"]], names=[None, None])
+    first = np.flatnonzero(~keys.duplicated())
+    ends = [mean_of_end(curve) for curve in np.split(share, first[1:])]
+    return pd.DataFrame({"start": share[first], "end": ends}, index=keys[first])
 
 
 def _pairs(first: pd.Series, second: pd.Series, arms: str) -> pd.DataFrame:

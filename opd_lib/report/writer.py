@@ -1,7 +1,8 @@
 """Run folders as they are written: row by row while a run trains, never half-written.
 
 run.json is always replaced as a whole. Tables grow by whole rows; whatever stands after the last checkpoint is dropped
-when a killed run resumes. One process owns a folder at a time (a lock that the kernel frees when its owner dies).
+when a killed run resumes (report/ledger). One process owns a folder at a time (a lock that the kernel frees when its
+owner dies).
 Numbers keep seven significant digits, which is what single precision knows.
 """
 
@@ -10,13 +11,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from opd_lib.report.record import LINES, TABLES, RunRecord, differences, read, write_atomically, write_json
+from opd_lib.report import leftovers
+from opd_lib.report.durable import write_json
+from opd_lib.report.ledger import Ledger
+from opd_lib.report.record import RunRecord, differences, read
+from opd_lib.report.sealing import Seal
 
 DIGITS = 7
 
@@ -31,7 +36,8 @@ class RunWriter:
     def __init__(self, record: RunRecord) -> None:
         self.record = record
         self.folder = record.folder
-        self._lock = FileLock(self.folder / ".lock")
+        self._lock = FileLock(self.folder / leftovers.LOCK)
+        self._tables = Ledger(self.folder)
 
     def __enter__(self) -> RunWriter:
         try:
@@ -70,6 +76,7 @@ class RunWriter:
                 f"{self.folder}: holds a run of other parameters ({changed}). Delete it, rename the arm, "
                 "or choose another results folder"
             )
+        leftovers.half_written(self.folder)
         self.update(status="running", error="")
 
     def update(self, **changes: Any) -> None:
@@ -77,48 +84,45 @@ class RunWriter:
         values = {name: getattr(self.record, name) for name in RunRecord.__dataclass_fields__} | changes
         self.record = RunRecord(**values)
         del values["folder"]
+        if values["tables"] is None:
+            del values["tables"]
         write_json(self.folder / "run.json", values)
+
+    def finish(self, seconds: Mapping[str, float]) -> None:
+        """Say that the run is finished, in so many seconds by stage, and what its tables are."""
+        self.update(status="finished", seconds=dict(seconds), tables=self._tables.save())
 
     def append(self, table: str, rows: list[dict[str, Any]]) -> None:
         """Add rows to a table; the first rows fix the columns, later ones may lack some."""
         if not rows:
             return
-        path = self.folder / f"{table}.csv"
-        text, columns = io.StringIO(), list(rows[0])
-        if path.exists():
-            columns = path.read_text().partition("\n")[0].split(",")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        if not path.exists():
+        file, text = f"{table}.csv", io.StringIO()
+        columns = self._tables.columns(file)
+        writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+        if columns is None:
             writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-        _append(path, text.getvalue())
+        self._tables.append(file, text.getvalue())
 
     def append_lines(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Add rows to one of LINES."""
         if rows:
-            _append(self.folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            self._tables.append(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
-    def truncate(self, step: int) -> None:
-        """Drop every row after `step`, and any torn last line: what a resumed run will write again."""
-        for table in TABLES:
-            path = self.folder / f"{table}.csv"
-            if not path.exists():
-                continue
-            header, *lines = path.read_text().splitlines(keepends=True) or [""]
-            kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
-            if kept:
-                write_atomically(path, "".join([header, *kept]))
-            else:
-                path.unlink()
-        for path in (self.folder / f"{name}.jsonl" for name in LINES):
-            if path.exists():
-                lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-                write_atomically(path, "".join(line for line in lines if json.loads(line)["step"] <= step))
+    def save(self) -> dict[str, Seal]:
+        """What the tables are now, once that is on the disk: for a checkpoint, which means nothing without them."""
+        return self._tables.save()
 
+    def restore(self, tables: Mapping[str, Seal]) -> None:
+        """Drop what was written since `save`. Raises ValueError if something of what was there then is lost."""
+        self._tables.restore(tables)
 
-def _append(path: Path, text: str) -> None:
-    with path.open("a") as file:
-        file.write(text)
+    def truncate(self, step: int, counted: str = "") -> None:
+        """Drop every row after `step`, and any torn last line: what a resumed run will write again.
+
+        Raises ValueError if the table `counted` has not one row for each step until then.
+        """
+        self._tables.cut(step, f"{counted}.csv" if counted else "")
 
 
 def _cell(value: Any) -> Any:

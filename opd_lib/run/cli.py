@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from opd_lib import paths
 from opd_lib.bench.command import bench
-from opd_lib.run import data, options, streams, timing, track
+from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 from opd_lib.site.command import site
 
@@ -70,30 +70,6 @@ def reproduce(
         batch.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else launch.cores()), program, slurm)
     for experiment in chosen:
         typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
-
-
-@app.command()
-def status(
-    profile: Profile = "tiny",
-    only: Only = None,
-    seeds: Seeds = None,
-    jobs: Jobs = None,
-    results: Results = paths.LOCAL,
-    params: Params = paths.PARAMS,
-    notebooks: Notebooks = paths.NOTEBOOKS,
-) -> None:
-    """What is done, stale, failed, running, interrupted or missing, and how long the rest takes."""
-    from opd_lib.report import tables
-    from opd_lib.run import launch, plan, progress
-    from opd_lib.run.status import status as table
-
-    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
-    frame = table(plan.with_parents(plan.all_runs(chosen)))
-    typer.echo(tables.show(frame, digits=0))
-    counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
-    left = float(frame["remaining"].sum(skipna=False)) / (jobs or launch.cores()) if len(frame) else 0.0
-    rest = "unknown until a first run is finished" if left != left else progress.duration(left)
-    typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {rest}")
 
 
 @app.command()
@@ -241,7 +217,7 @@ def refresh(
         typer.echo(line)
 
 
-for command in (bench, timing.time, data.data, data.dedup, data.grade, track.track, site):
+for command in (records.status, records.seal, bench, timing.time, data.data, data.dedup, data.grade, track.track, site):
     app.command()(command)
 
 if __name__ == "__main__":

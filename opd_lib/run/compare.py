@@ -57,9 +57,7 @@ def files(here: Mapping[str, RunRecord], there: Mapping[str, RunRecord]) -> pd.D
 
 
 def _difference(present: RunRecord, other: RunRecord, table: str) -> str:
-    mine, theirs = (r.folder / f"{table}.csv" for r in (present, other))
-    contents = [path.read_bytes() if path.exists() else None for path in (mine, theirs)]
-    if contents[0] == contents[1]:
+    if present.content(f"{table}.csv") == other.content(f"{table}.csv"):
         return IDENTICAL
     return f"differs, end by {_largest(present.frame(table), other.frame(table)):.2g}"
 

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from opd_lib.params import RunSpec
 from opd_lib.report import reading, record
+from opd_lib.report.record import RunRecord
 from opd_lib.run import growing, plan
 
 GIVEN = "given.json"
@@ -70,7 +71,7 @@ class Follower:
             return 0
         name = "/".join(names(spec))
         given = self._given.setdefault(name, self._noted.get(name, {}))
-        new = list(rows(present.folder, given, present.status == plan.FINISHED))
+        new = list(rows(present, given))
         for table, step, values in new:
             self._accelerator(spec).log(values, step=step)
             given[table] = step
@@ -103,13 +104,13 @@ class Follower:
             self._open.pop(name).end_training()
 
 
-def rows(folder: Path, given: dict[str, int], finished: bool) -> Iterator[Row]:
+def rows(present: RunRecord, given: dict[str, int]) -> Iterator[Row]:
     """The rows after the steps given, in the order in which they were written; cells without a value are left out.
 
     Evaluations beyond the last step wait for it, so that steps never go back.
     """
-    steps = growing.rows(folder, growing.STEPS)
-    evals = by_test_set(growing.rows(folder, growing.EVALS))
+    steps, finished = growing.rows(present, growing.STEPS), present.status == plan.FINISHED
+    evals = by_test_set(growing.rows(present, growing.EVALS))
     last = max([given.get(growing.STEPS, 0), *steps.get("step", [])])
     found: list[Row] = []
     for table, frame in ((growing.STEPS, steps), (growing.EVALS, evals)):

@@ -28,26 +28,30 @@ def place(spec: RunSpec) -> RunRecord | None:
     return next((present for present in plan.standing(spec) if present.identity == spec.identity), None)
 
 
-def rows(folder: Path, table: str) -> pd.DataFrame:
+def rows(present: RunRecord, table: str) -> pd.DataFrame:
     """The whole rows of a table so far, every number exactly as written; empty if there are none.
 
-    Raises ValueError naming the file if they are no table.
+    Raises ValueError for a table of a finished run that is not what the run left, and for what is no table.
     """
-    path = folder / f"{table}.csv"
+    if present.status == plan.FINISHED:
+        return present.frame(table)
+    path, remedy = present.folder / f"{table}.csv", f"delete {present.folder} and run again"
     try:
         text = path.read_text(encoding="utf-8", errors="replace")  # half a character may stand at its end
     except FileNotFoundError:
         return pd.DataFrame()
+    except OSError as error:
+        reading.refuse(path, f"cannot be read ({error.strerror})", remedy, error)
     whole = text[: text.rfind("\n") + 1]
     try:
         found = pd.read_csv(io.StringIO(whole)) if whole else pd.DataFrame()
     except ValueError as error:
-        reading.refuse(path, f"no table ({str(error).strip()})", f"delete {folder} and run again", error)
+        reading.refuse(path, f"no table ({str(error).strip()})", remedy, error)
     if found.empty:
         return found
     if not {"step", *COLUMNS.get(table, ())} <= set(found):
-        reading.refuse(path, "no table of a run: columns are missing", f"delete {folder} and run again")
-    return reading.numbers(path, found, [name for name in found if name != TEST_SET], f"delete {folder} and run again")
+        reading.refuse(path, "no table of a run: columns are missing", remedy)
+    return reading.numbers(path, found, [name for name in found if name != TEST_SET], remedy)
 
 
 def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:
@@ -58,7 +62,7 @@ def curves(specs: Iterable[RunSpec]) -> pd.DataFrame:
     frames = []
     for spec in specs:
         present = place(spec)
-        found = _curve(present.folder) if present is not None else pd.DataFrame()
+        found = _curve(present) if present is not None else pd.DataFrame()
         if not found.empty:
             found.insert(0, "seed", spec.seed)
             found.insert(0, "arm", spec.shown_as[1])
@@ -79,8 +83,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _curve(folder: Path) -> pd.DataFrame:
-    steps, evals = rows(folder, STEPS), rows(folder, EVALS)
+def _curve(present: RunRecord) -> pd.DataFrame:
+    steps, evals = rows(present, STEPS), rows(present, EVALS)
     if evals.empty:
         return steps
     accuracy = evals.groupby("step", as_index=False)["accuracy"].mean()

@@ -71,7 +71,8 @@ def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_roo
 
     Raises ValueError for a corrupt record, a run of other parameters, or a folder that cannot be written.
     """
-    specs = plan.missing(plan.with_parents(plan.all_runs(chosen)))  # notebooks read the parents' records too
+    every = plan.with_parents(plan.all_runs(chosen))  # notebooks read the parents' records too
+    specs = plan.missing(plan.swept(every))
     expected = pace(specs)
     done = {spec.name: root / ".done" / f"{spec.name}.run.json" for spec in specs}
     jobs = [_run_job(spec, done, expected.get(spec.name)) for spec in specs]

@@ -85,7 +85,7 @@ def parents(experiment: Experiment, jobs: int | None = None) -> Runs:
 
 def complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
     """These runs finished, under the names they were asked for by; what is missing is computed first."""
-    todo = plan.missing(specs)
+    todo = plan.missing(plan.swept(specs))
     if todo:
         compute(todo, jobs or cores())
     found = [(spec, plan.finished(spec)) for spec in specs]

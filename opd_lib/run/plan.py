@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opd_lib import names, paths
 from opd_lib.params import Experiment, RunSpec, load
-from opd_lib.report import record
+from opd_lib.report import leftovers, record
 from opd_lib.report.record import RunRecord
 from opd_lib.runspec import FINISHED as FINISHED
 from opd_lib.runspec import MODEL, ROLLOUTS
@@ -92,6 +92,16 @@ def missing(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     for spec in specs:
         need(spec, weights=False)
     return tuple(order.values())
+
+
+def swept(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """These runs, when what killed processes have left in the folders of the finished ones is removed."""
+    chosen = tuple(specs)
+    for spec in chosen:
+        present = record.read(spec.folder)
+        if present is not None and (present.status, present.identity) == (FINISHED, spec.identity):
+            leftovers.sweep(spec.folder)
+    return chosen
 
 
 def with_parents(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:

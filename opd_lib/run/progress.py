@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 
 from opd_lib.params import RunSpec
 from opd_lib.run import plan
-from opd_lib.run.status import pace, snapshot
+from opd_lib.run.status import Snapshot, pace, snapshot
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "skipped"
 BAR = 20
@@ -71,7 +71,7 @@ class Meter:
     def _step(self, task: Task, state: str) -> int:
         if state == DONE:
             return task.steps
-        seen = snapshot(task.folder) if task.folder is not None and state == RUNNING else None
+        seen = _seen(task.folder) if task.folder is not None and state == RUNNING else None
         if seen is None:
             return 0
         now = time.monotonic()
@@ -92,6 +92,14 @@ class Meter:
             pace = 10.0  # a notebook: mostly the start of its kernel
         remaining = 0.0 if state in (DONE, FAILED, SKIPPED) else None if pace is None else pace * (task.steps - step)
         return Line(name=task.name, state=state, step=step, steps=task.steps, remaining=remaining)
+
+
+def _seen(folder: Path) -> Snapshot | None:
+    """How far a run says it is; nothing where that cannot be read: who watches stops nobody."""
+    try:
+        return snapshot(folder)
+    except ValueError:
+        return None
 
 
 def meter_of(specs: Sequence[RunSpec], jobs: int) -> Meter:

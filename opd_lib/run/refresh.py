@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.report import claims, front, outputs, record, tables
+from opd_lib.report import claims, durable, front, outputs, record, sealing, tables
 from opd_lib.report.record import write_atomically
 from opd_lib.run import evidence, plan
 from opd_lib.run.compare import registers
@@ -61,23 +62,37 @@ def is_shipped(spec: RunSpec) -> bool:
 
 
 def copy_record(source: Path, target: Path, with_tokens: bool = False, with_weights: bool = False) -> None:
-    """Replace a run folder by a copy of another's record."""
+    """Replace a run folder by a copy of another's record, which does not know of tables that are left out.
+
+    Raises ValueError for a table that is not what its run left.
+    """
     names = [*COMMITTED_FILES, *([TOKENS] if with_tokens else [])]
     if with_weights:
         names += [f"{MODEL}/{path.name}" for path in sorted((source / MODEL).iterdir())]
-    replace_folder(source, target, [name for name in names if (source / name).exists()])
+    present = record.read(source)
+    assert present is not None  # finished: the caller has seen it
+    for name in set(names) & set(sealing.FILES):
+        present.content(name)
+    known = {} if present.tables is None else {"tables": {n: seal for n, seal in present.tables.items() if n in names}}
+    text = json.dumps(json.loads((source / "run.json").read_bytes()) | known, indent=1) + "\n"
+    replace_folder(source, target, [name for name in names if (source / name).exists()], {"run.json": text})
 
 
-def replace_folder(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Put these files of `source` in the place of `target`; a reader finds the old folder or the new one."""
+def replace_folder(source: Path, target: Path, names: Iterable[str], texts: Mapping[str, str] | None = None) -> None:
+    """Put these files of `source` in the place of `target`; a reader finds the old folder or the new one.
+
+    `texts`: what some of them say instead.
+    """
     new, old = (target.with_name(f".{target.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     new.mkdir(parents=True)
     for name in names:
         (new / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, new / name)
+    for name, text in (texts or {}).items():
+        (new / name).write_text(text, encoding="utf-8")
     if target.exists():
         os.replace(target, old)
-    os.replace(new, target)
+    durable.replace(new, target)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -35,6 +35,7 @@ def train(spec: RunSpec) -> Path | None:
         with turn(spec):
             if not plan.trained(spec):
                 _train(spec)
+    plan.swept([spec])
     if weights := spec.weights:
         return weights.parent
     found = plan.finished(spec) if plan.trained(spec) else None

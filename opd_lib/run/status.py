@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import json
+import reprlib
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.report import record
+from opd_lib.report import record, sealing
 from opd_lib.report.record import RunRecord
 from opd_lib.run import plan
 
@@ -25,6 +26,8 @@ LOCK = ".lock"
 TURN = ".turn.lock"
 """The lock, in a run's folder, of the process that trains it or starts those that do; others wait, and then read."""
 DONE, STALE, FAILED, RUNNING, INTERRUPTED, MISSING = "done", "stale", "failed", "running", "interrupted", "missing"
+CORRUPT = "corrupt"
+UNSEALED = "no digests (a record from before there were any)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +40,33 @@ class Snapshot:
 
 
 def snapshot(folder: Path) -> Snapshot | None:
-    """What a run last wrote about its progress; None if it has not, or no longer, written any."""
+    """What a run last wrote about its progress; None if it has not, or no longer, written any.
+
+    Raises ValueError for what no run has written.
+    """
+    path = folder / record.PROGRESS
     try:
-        raw = json.loads((folder / record.PROGRESS).read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        raw = json.loads(path.read_bytes())
+        step, steps, seconds = raw["step"], raw["steps"], plan.total_seconds(raw["seconds"])
+        if not (isinstance(step, int) and isinstance(steps, int) and 0 <= step <= steps and 0 <= seconds < record.MOST):
+            raise ValueError(f"step {reprlib.repr(step)} of {reprlib.repr(steps)} after {seconds!r} seconds")
+        return Snapshot(step=step, steps=steps, seconds=seconds)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return Snapshot(step=int(raw["step"]), steps=int(raw["steps"]), seconds=plan.total_seconds(raw["seconds"]))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
+        raise ValueError(f"{path}: corrupt ({type(error).__name__}: {error}); delete it: no run needs it") from None
 
 
-def status(specs: Iterable[RunSpec]) -> pd.DataFrame:
+def status(specs: Iterable[RunSpec], verify: bool = False) -> pd.DataFrame:
     """One row per run: state, step, steps, seconds spent, estimated seconds to go (nan if unknown), and a note.
 
-    States: done, stale (its folder holds other parameters), failed, running, interrupted (will resume), missing.
-    A corrupt record is reported as failed. The note names what differs: parameters, error, or commit and versions.
+    States: done, stale (its folder holds other parameters), failed, running, interrupted (will resume), missing, and
+    corrupt: a record that cannot be read, or a finished one whose tables have not the sizes that their run left (with
+    `verify`: not the content). The note names what differs: parameters, error, or commit and versions.
     """
     chosen = tuple(specs)
     expected = pace(chosen)
-    rows = [_row(spec, expected) for spec in chosen]
+    rows = [_row(spec, expected, verify) for spec in chosen]
     return pd.DataFrame(rows, columns=["run", "state", "step", "steps", "seconds", "remaining", "note"])
 
 
@@ -85,9 +98,14 @@ def is_locked(folder: Path, name: str = LOCK) -> bool:
     return False
 
 
-def _row(spec: RunSpec, expected: Mapping[str, float]) -> dict[str, Any]:
-    state, present, note = _state(spec)
-    total, seen = plan.steps(spec), snapshot(spec.folder) if state != STALE else None
+def _row(spec: RunSpec, expected: Mapping[str, float], verify: bool) -> dict[str, Any]:
+    state, present, note = _state(spec, verify)
+    total, seen = plan.steps(spec), None
+    if state not in (DONE, STALE, CORRUPT):
+        try:
+            seen = snapshot(spec.folder)
+        except ValueError as error:
+            state, note = CORRUPT, str(error)
     spent, step, left = 0.0, 0, expected.get(spec.name, float("nan"))
     if state == DONE and present is not None:
         spent, step, left = plan.total_seconds(present.seconds), total, 0.0
@@ -100,18 +118,21 @@ def _row(spec: RunSpec, expected: Mapping[str, float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _state(spec: RunSpec) -> tuple[str, RunRecord | None, str]:
+def _state(spec: RunSpec, verify: bool) -> tuple[str, RunRecord | None, str]:
     """(state, record, note) of a run."""
     try:
         present = next(plan.standing(spec), None)
     except ValueError as error:
-        return FAILED, None, str(error)
+        return CORRUPT, None, str(error)
     if present is None:
         return MISSING, None, ""
     if present.identity != spec.identity:
         return STALE, present, "; ".join(plan.changes(present, spec)) or "seed"
     if present.status == plan.FINISHED:
-        return DONE, present, "; ".join(provenance_differences(present))
+        if fault := sealing.fault(present.folder, present.tables, verify):
+            return CORRUPT, present, fault
+        unsealed = [UNSEALED] if verify and present.tables is None else []
+        return DONE, present, "; ".join([*unsealed, *provenance_differences(present)])
     if present.status == FAILED:
         return FAILED, present, present.error
     return (RUNNING if is_locked(present.folder) else INTERRUPTED), present, ""
@@ -124,13 +145,19 @@ def provenance_differences(present: RunRecord) -> list[str]:
     if commit and here and commit.removesuffix("+changes") != here:
         found.append(f"commit {commit} → {here}")
     for package, recorded in present.provenance.get("versions", {}).items():
-        try:
-            installed = version(package)
-        except PackageNotFoundError:
-            installed = "none"
+        installed = installed_version(package)
         if installed != recorded:
             found.append(f"{package} {recorded} → {installed}")
     return found
+
+
+@functools.cache
+def installed_version(package: str) -> str:
+    """The version of a package here; "none" without it. Finding out takes milliseconds, and every record asks."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 @functools.cache
@@ -153,7 +180,7 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
 
     Committed records of these parameters count, too, wherever this run's own folder is.
     """
-    found = []
+    found, asked = [], spec.params.model_dump(mode="json")
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
     for folder in (place for own in {*spec.folders, committed} for place in sorted(own.parent.glob("seed*"))):
         try:
@@ -162,6 +189,6 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
             continue
         if present is None or present.status != plan.FINISHED or not present.seconds:
             continue
-        if not record.differences(present, spec.params.model_dump(mode="json"), present.parents):
+        if not record.differences(present, asked, present.parents):
             found.append(plan.total_seconds(present.seconds))
     return min(found, default=None)

@@ -25,11 +25,12 @@ def write(run: Run, probe: RolloutsProbe) -> None:
     assert run.writer is not None
     folder = run.spec.folder / stored.FOLDER
     written = next(n for n in range(probe.batches + 1) if not stored.part(folder, n + 1).exists() or n == probe.batches)
-    run.writer.truncate(written)
+    run.writer.truncate(written, counted="probe")
     for batch in range(written + 1, probe.batches + 1):
         with run.timed("rollout"):
             kept, failures = answer(run, probe, batch)
         run.writer.append("probe", [{"batch": batch, **failures, "kept": len(kept)}])
+        run.writer.save()
         stored.write(folder, batch, kept, author(run)[1])
         checkpoint.progress(run.spec.folder, batch, probe.batches, dict(run.seconds))
 
