@@ -202,7 +202,7 @@ def _check(source: Path, reference: Path, outputs: Sequence[Path], threshold: fl
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _check_column(path: Path, column: str) -> None:

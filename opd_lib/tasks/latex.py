@@ -69,7 +69,10 @@ _REWRITTEN = [
         (r"\\log\s*_\s*(?:e|\{e\})(?![A-Za-z])", r"\\ln"),
         (r"^\s*\{\}|\{\}\s*$", ""),
         (r"(?<!\\)\\[,;:> ]|~|\\(?:q?quad|enspace|thinspace|medspace|thickspace|nobreakspace)(?![a-zA-Z])", " "),
-        (r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z])", ""),
+        (
+            rf"(?:\^\s*(?:\\circ(?![a-zA-Z])|\{{\s*\\circ\s*\}})|\\degree(?![a-zA-Z]))(?:\s*(?:[CF]|{STYLE}\s*\{{[CF]\}})$)?",
+            "",
+        ),
         (r"(?<!\\)\\[$]|[€£¥₹]", ""),
         (r"(?<=\d)\{\s*\}(?=\d)", " "),
         (r"(\\sqrt\s*\[[^\[\]{}]*\]|\\sqrt)\s*(\d)(?!\s*\{)", r"\1{\2}"),

@@ -35,7 +35,8 @@ _UNITS = (
     "mm cm dm m km in ft yd mi mg g kg lb lbs oz ml L l s sec min h hr hrs ms N J W V K Pa Hz kPa kHz MHz kJ kW mol "
     "mph kmh kph rad deg USD day days men way ways year years"
 )
-_UNIT_WORD = rf"(?:{'|'.join(sorted(_UNITS.split(), key=len, reverse=True))}|[A-Za-z]{{4,}})"
+_NO_NOUN = "alpha|beta|gamma|delta|theta|lambda|sigma|omega|infinity|sqrt|sinh|cosh|tanh|arc|over|choose|hundred|dozen"
+_UNIT_WORD = rf"(?:{'|'.join(sorted(_UNITS.split(), key=len, reverse=True))}|(?!{_NO_NOUN})[A-Za-z]{{4,}})"
 _POWER = r"(?:\^(?:\{[+-]?\d\}|-?\d))?"
 _PLAIN_UNIT = re.compile(
     rf"(?P<value>.*[\d}})]) +"
@@ -50,6 +51,9 @@ _STYLED_UNIT = re.compile(
     re.DOTALL,
 )
 _UNIT_LETTERS = frozenset("mgshlLNJWVK")
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALE = re.compile(rf"(?<=\d) *(?P<style>{STYLE}\s*\{{)? *(?P<scale>{'|'.join(_SCALES)})s?(?![A-Za-z])")
+_EMPTY = re.compile(rf" *{STYLE}\s*\{{\s*\}}")
 _PERCENT = re.compile(rf" *(?:{STYLE}\s*\{{\s*(?:\\?%|per ?cent)\s*\}}|\bper ?cent\b)")
 
 
@@ -85,7 +89,7 @@ def read(answer: str) -> Statement:
         text = text[lead.end() :]
     text = _RELATION_FIRST.sub("", text)
     text = _TO.sub(":", _AND.sub(", ", text))
-    text, unit = _unit(_PERCENT.sub(r"\\%", text))
+    text, unit = _unit(_EMPTY.sub("", _SCALE.sub(_scaled, _PERCENT.sub(r"\\%", text))))
     text = evened(STYLED.sub(_unstyled, text))
     word = _WORD.fullmatch(text) is not None and (
         (alone is not None and len(text) > 1)
@@ -122,6 +126,11 @@ def _unit(text: str) -> tuple[str, str]:
     if match is not None and is_computation(sides(match["value"])[-1]):
         return match["value"].strip(), _squeezed(match["unit"])
     return text, ""
+
+
+def _scaled(match: re.Match[str]) -> str:
+    """`2 million` as a product; a style that begins with it goes on with what follows."""
+    return rf"\times 10^{{{_SCALES[match['scale']]}}} {match['style'] or ''}"
 
 
 def _squeezed(unit: str) -> str:
