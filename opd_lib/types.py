@@ -1,6 +1,7 @@
 """The records that flow through a run, and the legend of shape letters.
 
-    Prompt → Rollouts → TokenScores → Loss (a SUM and a token COUNT) + a diagnostics row → files
+    Prompt → Rollouts → TokenScores → a value per token (N) → one sum, one division → gradient
+                                    → a row of diagnostics → files
 
 Every tensor's name ends in its shape:
 
@@ -14,7 +15,8 @@ Losses and diagnostics see packed tokens (N), never padding: padding cannot chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Rollouts:
     They stand in the machine's own memory, whatever has sampled them; who scores them takes them to a device.
     `sampler_logp_BT` (nats) is what the sampler saw, None when the responses come from a corpus.
     `finished_B` is False where the response was cut at the length limit. `reward_B` is 1.0 for a correct answer.
+    `number_B` counts the responses of the whole step, of which another process may have others.
     """
 
     prompts: tuple[Prompt, ...]
@@ -53,6 +56,7 @@ class Rollouts:
     finished_B: Tensor
     reward_B: Tensor
     sampler_logp_BT: Tensor | None = None
+    number_B: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +81,8 @@ class TokenScores:
     """What the models say about N response tokens. Only `student_*` tensors carry a gradient.
 
     `row_N` is the response (0 … B-1) a token belongs to, `position_N` its place in it (0 = first response token).
-    `advantage_N` is the method's sequence-level advantage (None where the method has none).
+    `advantage_N` is the method's sequence-level advantage (None where the method has none). `named_logp_N`: where
+    several teachers have names, each one's log-probability of the sampled token.
     Teacher fields are None in runs without a teacher; its entropy and the reverse KL also with a served one.
     What nobody reads is None too: entropies and reverse KL at steps without diagnostics. `distributions` are both
     models' log-probabilities of the whole vocabulary, (N, V) each, for as long as a loss that reads them is taken.
@@ -94,29 +99,57 @@ class TokenScores:
     candidates: Candidates | None = None
     distributions: tuple[Tensor, Tensor] | None = None
     advantage_N: Tensor | None = None
+    named_logp_N: Mapping[str, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """What a loss reads of TokenScores beside the sampled tokens: it decides what is computed and differentiated.
+    """What an objective reads of TokenScores beside the sampled tokens: it decides what is computed and differentiated.
 
     `k`: how long the top-k lists must be (0: none); `lists`: the models whose lists make its support. `partition`:
     log-probabilities as they are; False if only their differences within a position count, so that no sum over the
-    vocabulary takes part. `distributions`: those of the whole vocabulary.
+    vocabulary takes part. `distributions`: those of the whole vocabulary. `signals`: names of diagnostics
+    (maths/diagnostics) that the method needs of every token at every step, in its view or in its value.
     """
 
     k: int = 0
     lists: frozenset[str] = frozenset()
     partition: bool = True
     distributions: bool = False
+    signals: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """A differentiable SUM over tokens (nats) and how many tokens it sums over.
-
-    The loop divides once, by the count over the whole batch, all micro-batches and all processes.
-    """
+    """A sum over tokens (nats) and their number: what older texts of `methods/own` return in place of values."""
 
     total: Tensor
     n_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a method sees of a step before anything is trained: this process's whole groups of responses, no gradient.
+
+    Tokens (N) are those of all responses in row order. `signal` has what `Reads.signals` names, each the value of one
+    token (N), NaN where it is undefined. `reward_PG` has the groups, `uniform_B` random numbers in [0, 1) of
+    (seed, step). `advantage_N` is what the method's `advantages` have made, None before and without them.
+    """
+
+    signal: Mapping[str, Tensor]
+    token_N: Tensor
+    row_N: Tensor
+    position_N: Tensor
+    reward_PG: Tensor
+    reward_B: Tensor
+    length_B: Tensor
+    finished_B: Tensor
+    uniform_B: Tensor
+    prompts: tuple[Prompt, ...]
+    texts: Callable[[], Sequence[str]] = field(repr=False)
+    advantage_N: Tensor | None = None
+
+    @property
+    def text_B(self) -> Sequence[str]:
+        """The responses as text, without the end token."""
+        return self.texts()

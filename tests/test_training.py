@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import micro
 import pandas as pd
@@ -18,7 +18,7 @@ from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.report.writer import RunWriter
 from opd_lib.run import plan, status
-from opd_lib.types import Loss, TokenScores
+from opd_lib.types import TokenScores
 
 FILES = ("steps.csv", "evals.csv", "depth.csv", "problems.csv", "rollouts.jsonl")
 
@@ -135,16 +135,15 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = distil(trained)
-    original = score.Objective.loss
+    original = score.Objective.value
 
-    def poisoned(self: score.Objective, scores: TokenScores) -> Loss:
-        loss = original(self, scores)
-        return replace(loss, total=loss.total * float("nan"))
+    def poisoned(self: score.Objective, scores: TokenScores) -> Any:
+        return original(self, scores) * float("nan")
 
     sampled = distil(trained, "sampled_results", arm="sampled")
     with monkeypatch.context() as patch:
         patch.setattr(train, "check", lambda *_: None)
-        patch.setattr(score.Objective, "loss", poisoned)
+        patch.setattr(score.Objective, "value", poisoned)
         with pytest.raises(ValueError, match=r"loss nan at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
             train.train(sampled)
     batch = json.loads((sampled.folder / "nonfinite_step1_rank0.json").read_text())

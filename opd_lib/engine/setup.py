@@ -13,6 +13,7 @@ import torch
 
 from opd_lib import methods
 from opd_lib.engine import (
+    batches,
     checkpoint,
     distributed,
     fresh,
@@ -25,12 +26,15 @@ from opd_lib.engine import (
     sharding,
     sources,
     stored,
+    view,
 )
+from opd_lib.engine import teacher as teachers
 from opd_lib.report.record import RunRecord
 from opd_lib.report.writer import RunWriter
 from opd_lib.schema import Sampled
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from opd_lib.params import RunSpec
@@ -69,6 +73,10 @@ class Run:
     def objective(self) -> score.Objective:
         """What is taken of each micro-batch."""
         return score.Objective(method=self.method, options=self.options, k=self.k, chunk=self.chunk)
+
+    def ask(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.Said:
+        """What the teacher says about the tokens of these rows."""
+        return teachers.ask(self.teacher and self.teacher[0], rollouts, rows, k)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -195,18 +203,28 @@ def check(run: Run, rollouts: Rollouts) -> None:
     """Pass every gate that applies to this run's first batch, and record what they measured."""
     params, model = run.spec.params, run.student[0]
     found: dict[str, Any] = {}
-    rollouts = score.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
+    rollouts = batches.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
     with torch.no_grad():
-        rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
+        rows = batches.micro_batches(rollouts, params.train.micro_tokens)[0]
         scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run), run.chunk)
     if run.teacher:
         found |= gates.teacher_speaks(scores, len(run.student[1]))
         if "teacher" in run.method.needs:
-            found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts)
+            found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts, credits(run, rollouts))
     if params.source.kind == "student":
         found |= gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
     if run.writer:
         run.writer.update(gates=run.writer.record.gates | found)
+
+
+def credits(run: Run, rollouts: Rollouts) -> tuple[view.Credit, view.Credit]:
+    """What the method makes of these responses under its teacher, and under another."""
+    vocabulary = len(run.student[1])
+
+    def another(read: Rollouts, rows: Tensor) -> teachers.Said:
+        return gates.another(run.ask(read, rows, first_k(run)), vocabulary)
+
+    return view.credit(run, rollouts, 1), view.credit(run, rollouts, 1, another)
 
 
 def new_record(spec: RunSpec) -> RunRecord:

@@ -75,7 +75,8 @@ def from_model(
     repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
     uniform_BT = uniform_PGT[asked].flatten(0, 1)
     rollouts = sample(*model, repeated, uniform_BT, source.temperature, source.top_p)
-    return grade(task, rollouts, model[1])
+    number_PG = torch.tensor(asked)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
+    return replace(grade(task, rollouts, model[1]), number_B=number_PG.flatten())
 
 
 def from_answers(

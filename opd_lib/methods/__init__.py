@@ -1,34 +1,50 @@
 """One file per method; the folder listing is the catalogue.
 
-A method module states its paper and equation, its frozen `Params`, what it NEEDS and its `loss`:
+A method module states its paper and equation, its frozen `Params`, what it NEEDS and its `value`:
 
     class Params(BaseModel)                         every key required, none added
     NEEDS: frozenset[str]                           of {"teacher", "reward"}
-    loss(scores, params) -> Loss                    a SUM over tokens and their count
+    value(scores, params) -> Tensor (N,)            nats per token, differentiable; of each token's own scores alone
 
 and, where they apply,
 
     reads(params) -> Reads                          what it reads of the scores (else the sampled tokens alone)
-    advantages(reward_PG, params) -> Tensor (P, G)  sequence-level advantages from the rewards of a group
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
     oracle(student_logits_NV, teacher_logits_NV, token_N, params) -> (float, Tensor (N, V))
-                                                    the loss and its exact gradient at the logits, written independently
+                                                    the summed value and its exact gradient at the logits, written
+                                                    independently
 
-A file whose name begins with _ is part of a method, none itself. A method never sees a model, a tokenizer or a file.
+What is seen of a step before anything is trained (types.View: all responses of this process), without gradient and
+called in this order:
+
+    advantages(view, params) -> Tensor (B,)         becomes scores.advantage_N of the response's tokens
+    weights(view, params) -> Tensor (N,)            ≥ 0: multiplies each token's value
+    select(view, params) -> Tensor (B,) bool        which responses are trained on
+    shares(view, params) -> {name: Tensor (N,)}     ≥ 0: the value is taken against each named teacher, and added
+    notes(view, params) -> {column: (value, weight)}  columns of steps.csv, Σ value / Σ weight over processes
+
+The loop multiplies `value` by the weights, sums, and divides once: by the number of tokens of the selected responses,
+over all micro-batches and processes. Weights never enter the divisor.
+
+Reuse is an import, and takes along what guards a function (`NEEDS, reads, check, check_served` beside `value`). A file
+whose name begins with _ is part of a method, none itself. A method never sees a model, a tokenizer or a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from opd_lib.types import Reads
+from opd_lib.types import Reads, TokenScores, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +54,21 @@ class Method:
     name: str
     Params: type[BaseModel]
     needs: frozenset[str]
-    loss: Callable[..., Any]
+    value: Callable[[TokenScores, Any], Tensor]
     reads: Callable[[Any], Reads]
-    advantages: Callable[..., Any] | None
+    advantages: Callable[[View, Any], Tensor] | None
+    weights: Callable[[View, Any], Tensor] | None
+    select: Callable[[View, Any], Tensor] | None
+    shares: Callable[[View, Any], Mapping[str, Tensor]] | None
+    notes: Callable[[View, Any], Mapping[str, tuple[float, float]]] | None
     check: Callable[[Any, int, bool], None] | None
     check_served: Callable[[Any], None] | None
     oracle: Callable[..., Any] | None
+
+    @property
+    def views(self) -> bool:
+        """Whether it looks at a step's responses before anything is trained."""
+        return any((self.advantages, self.weights, self.select, self.shares, self.notes))
 
 
 def names() -> tuple[str, ...]:
@@ -56,7 +81,7 @@ def load(name: str) -> Method:
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    optional = ("advantages", "check", "check_served", "oracle")
+    optional = ("advantages", "weights", "select", "shares", "notes", "check", "check_served", "oracle")
     offered = {part: getattr(module, part, None) for part in optional}
     reads = getattr(module, "reads", lambda params: Reads())
-    return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, reads=reads, **offered)
+    return Method(name=name, Params=module.Params, needs=module.NEEDS, value=module.value, reads=reads, **offered)

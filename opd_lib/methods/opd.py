@@ -39,7 +39,7 @@ from torch import Tensor
 from opd_lib.maths import logprobs
 from opd_lib.maths.logprobs import NEGLIGIBLE
 from opd_lib.methods._opd_oracle import oracle as oracle
-from opd_lib.types import Candidates, Loss, Reads, TokenScores
+from opd_lib.types import Candidates, Reads, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
 
@@ -78,24 +78,22 @@ def reads(params: Params) -> Reads:
     return Reads(k=params.k, lists=frozenset(lists), partition=params.normalize != "both")
 
 
-def loss(scores: TokenScores, params: Params) -> Loss:
-    """The objective (nats), summed over tokens. Positions with an empty support contribute 0 and are counted.
+def value(scores: TokenScores, params: Params) -> Tensor:
+    """The objective (N, nats). Positions with an empty support have value 0.
 
     Raises ValueError if the scores lack the teacher, or the lists or distributions this objective reads.
     """
     if params.estimator == "sampled" and scores.teacher_logp_N is not None:
         ratio_N = (scores.student_logp_N - scores.teacher_logp_N).detach()
-        value_N = score_function(ratio_N, scores.student_logp_N)
-    elif params.estimator == "topk" and scores.candidates is not None:
-        value_N = on_support(scores.candidates, params)
-    elif params.estimator == "full" and scores.distributions is not None:
+        return score_function(ratio_N, scores.student_logp_N)
+    if params.estimator == "topk" and scores.candidates is not None:
+        return on_support(scores.candidates, params)
+    if params.estimator == "full" and scores.distributions is not None:
         logp_NV, logq_NV = scores.distributions
         all_11 = torch.ones(1, 1, dtype=torch.bool, device=logp_NV.device)
         mask_NV = SUPPORTS[params.support](all_11, all_11).expand_as(logp_NV)
-        value_N = divergence(logp_NV, logq_NV, mask_NV, params)
-    else:
-        raise ValueError("scores without a teacher, its lists or distributions: score with a teacher and `reads(...)`")
-    return Loss(total=value_N.sum(), n_tokens=len(scores.token_N))
+        return divergence(logp_NV, logq_NV, mask_NV, params)
+    raise ValueError("scores without a teacher, its lists or distributions: score with a teacher and `reads(...)`")
 
 
 def on_support(candidates: Candidates, params: Params) -> Tensor:

@@ -1,6 +1,6 @@
-"""An objective of your own, given as text: one Python function `loss(scores, params)`, as a notebook cell defines it.
+"""An objective of your own, given as text: one Python function `value(scores, params)`, as a notebook cell defines it.
 
-    loss(scores, params) -> Loss      the SUM over the tokens of a value per token, and how many tokens there are
+    value(scores, params) -> Tensor (N,)      nats per token, differentiable
 
 `scores` (opd_lib/types.TokenScores) has at every position the student's and the teacher's `k` most likely tokens with
 both models' log-probabilities: `scores.candidates`. `params` has `k` and `options`, numbers of your own by name.
@@ -11,6 +11,7 @@ nobody's text whom you would not let run code here.
 
 A token's value must depend on that token's scores alone: a batch is scored a few tokens at a time, and a mean over
 those at hand is not one over the batch. What has no paper and is worth keeping becomes a file of this folder.
+Older texts define `loss(scores, params) -> Loss`, a sum over the tokens with their number; they are read as well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import functools
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
-FUNCTION = "loss"
+FUNCTION = "value"
+OLDER = "loss"  # the function of a text that returns types.Loss
 KEY = "method.source"
 MISTAKES = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError, SyntaxError,
@@ -45,22 +47,24 @@ class Params(BaseModel):
     """The objective's text and what it may read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    source: str = Field(description="Python that defines loss(scores, params)")
+    source: str = Field(description="Python that defines value(scores, params)")
     k: Annotated[int, Field(ge=1, description="length of both models' lists of most likely tokens")]
     options: dict[str, float | int | bool | str] = Field(description="numbers of your own: params.options['name']")
 
 
-def method(function: Callable[[TokenScores, Params], Loss], k: int, **options: float | bool | str) -> dict[str, Any]:
+def method(function: Callable[[TokenScores, Params], Any], k: int, **options: float | bool | str) -> dict[str, Any]:
     """The section `method` of a params file for a function as a notebook cell has defined it.
 
-    Raises ValueError if the function is not called `loss` or its text is not to be had.
+    Raises ValueError if the function is not called `value` (older ones: `loss`) or its text is not to be had.
     """
-    if function.__name__ != FUNCTION:
+    if function.__name__ not in (FUNCTION, OLDER):
         raise ValueError(f"{function.__name__}: the function of an objective is called {FUNCTION}; rename it")
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError) as error:
-        raise ValueError(f"{FUNCTION}: its text is not to be had ({error}); define it in a cell or a file") from None
+        raise ValueError(
+            f"{function.__name__}: its text is not to be had ({error}); define it in a cell or a file"
+        ) from None
     return {"name": "own", "source": source.rstrip() + "\n", "k": k, "options": options}
 
 
@@ -69,30 +73,33 @@ def reads(params: Params) -> Reads:
     return Reads(k=params.k, lists=frozenset({"student", "teacher"}))
 
 
-def loss(scores: TokenScores, params: Params) -> Loss:
-    """What the text makes of the scores.
+def value(scores: TokenScores, params: Params) -> Tensor:
+    """What the text makes of the scores (N, nats).
 
-    Raises ValueError for a name that the text does not define, for a result that is no loss of these tokens, and for
-    one that is not the sum of what its halves have.
+    Raises ValueError for a name that the text does not define, for a result that is no value per token, and for one
+    that is another in half of the batch.
     """
     import torch
 
     n = len(scores.token_N)
-    found = require_loss(evaluated(scores, params), n)
+    found_N = require_values(evaluated(scores, params), n)
     with torch.no_grad():
         halves = [part(scores, slice(n // 2)), part(scores, slice(n // 2, n))]
-        totals = [require_loss(evaluated(half, params), len(half.token_N)).total for half in halves]
-    require_sum(found.total.detach(), totals)
-    return found
+        values = [require_values(evaluated(half, params), len(half.token_N)) for half in halves]
+    whole_X, halves_X = found_N.detach(), torch.cat(values)
+    if function(params.source).__name__ == OLDER:
+        whole_X, halves_X = whole_X.sum(), halves_X.sum()
+    require_alone(whole_X, halves_X, float(halves_X.abs().sum()))
+    return found_N
 
 
 def evaluated(scores: TokenScores, params: Params) -> object:
     """What the function returns. Raises ValueError for MISTAKES in it, but for a lack of memory."""
     import torch
 
-    defined = function(params.source)
+    own = function(params.source)
     try:
-        return defined(scores, params)
+        return own(scores, params)
     except torch.OutOfMemoryError:
         raise
     except MISTAKES as error:
@@ -102,29 +109,39 @@ def evaluated(scores: TokenScores, params: Params) -> object:
         ) from error
 
 
-def require_loss(found: object, n_tokens: int) -> Loss:
-    """What was found, if it is a sum over this many tokens. Raises ValueError otherwise."""
+def require_values(found: object, n_tokens: int) -> Tensor:
+    """What was found, if it is a value for each of this many tokens. Raises ValueError otherwise.
+
+    The sum of an older text stands at the first token: only the sum over the tokens counts.
+    """
     import torch
 
-    if not isinstance(found, Loss) or not isinstance(found.total, torch.Tensor) or found.total.shape != ():
-        raise ValueError(f"{KEY}: {FUNCTION} returned {found!r}; write Loss(total=A SUM, n_tokens=len(scores.token_N))")
-    if found.n_tokens != n_tokens:
-        raise ValueError(f"{KEY}: {FUNCTION} counts {found.n_tokens} tokens of {n_tokens}; count every one, also at 0")
-    if torch.is_grad_enabled() and not found.total.requires_grad:
-        raise ValueError(f"{KEY}: {FUNCTION} does not depend on the student's log-probabilities: nothing to train with")
+    if isinstance(found, Loss):
+        if not isinstance(found.total, torch.Tensor) or found.total.shape != ():
+            raise ValueError(f"{KEY}: {OLDER} returned {found!r}; return a tensor of one number per token")
+        if found.n_tokens != n_tokens:
+            raise ValueError(f"{KEY}: {OLDER} counts {found.n_tokens} tokens of {n_tokens}; count every one, also at 0")
+        found = torch.nn.functional.pad(found.total[None], (0, n_tokens - 1))
+    if not isinstance(found, torch.Tensor) or found.shape != (n_tokens,):
+        shape = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(found)
+        raise ValueError(f"{KEY}: {FUNCTION} returned {shape} for {n_tokens} tokens; return one number per token (N,)")
+    if torch.is_grad_enabled() and not found.requires_grad:
+        raise ValueError(f"{KEY}: the values do not depend on the student's log-probabilities: nothing to train with")
     return found
 
 
-def require_sum(whole: Tensor, halves: Sequence[Tensor]) -> None:
-    """Raise ValueError unless the tokens' values add up: a batch is scored in parts, whose sums are added."""
+def require_alone(whole_X: Tensor, halves_X: Tensor, size: float) -> None:
+    """Raise ValueError unless a token's value is the same in half of the batch: a batch is scored in parts.
+
+    `size` is what rounding goes with, also where values cancel.
+    """
     import torch
 
-    size = float(halves[0].abs() + halves[1].abs())  # what rounding goes with, also where the halves cancel
     allowed = 1e-4 + (1e-3 * size if math.isfinite(size) else 0.0)
-    if not torch.isclose(whole, halves[0] + halves[1], rtol=0.0, atol=allowed, equal_nan=True):
+    if not torch.allclose(whole_X, halves_X, rtol=0.0, atol=allowed, equal_nan=True):
         raise ValueError(
-            f"{KEY}: {FUNCTION} is {float(whole):.6g} of a batch and {float(halves[0] + halves[1]):.6g} of its two "
-            "halves; a token's value must depend on that token alone: take no mean or maximum over tokens, return a sum"
+            f"{KEY}: the values sum to {float(whole_X.sum()):.6g} over a batch and to {float(halves_X.sum()):.6g} over "
+            "its two halves; a token's value must depend on that token alone: take no mean or maximum over tokens"
         )
 
 
@@ -138,7 +155,7 @@ def part(scores: TokenScores, rows: slice) -> TokenScores:
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
-    """Refuse a text that is no Python or defines no function `loss(scores, params)`, and lists that cannot be.
+    """Refuse a text that is no Python or defines no function `value(scores, params)`, and lists that cannot be.
 
     Raises ValueError naming key, reason and remedy.
     """
@@ -152,11 +169,12 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     except SyntaxError as error:
         line = params.source.splitlines()[error.lineno - 1] if error.lineno else ""
         raise ValueError(f"{KEY}, line {error.lineno}: {error.msg}: {line.strip()!r}") from None
-    defined = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == FUNCTION]
-    if not defined:
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    own = functions.get(FUNCTION) or functions.get(OLDER)
+    if own is None:
         raise ValueError(f"{KEY}: defines no function {FUNCTION}; write def {FUNCTION}(scores, params): …")
-    if len(defined[-1].args.args) != 2:
-        raise ValueError(f"{KEY}: {FUNCTION} takes {len(defined[-1].args.args)} arguments; take (scores, params)")
+    if len(own.args.args) != 2:
+        raise ValueError(f"{KEY}: {own.name} takes {len(own.args.args)} arguments; take (scores, params)")
 
 
 @functools.lru_cache(maxsize=8)
@@ -165,7 +183,8 @@ def function(source: str) -> Callable[[TokenScores, Params], object]:
     namespace: dict[str, Any] = {"__name__": "own"}
     try:
         exec(compile(source, KEY, "exec"), namespace)
-        found: Callable[[TokenScores, Params], object] = namespace[FUNCTION]
+        name = FUNCTION if FUNCTION in namespace else OLDER
+        found: Callable[[TokenScores, Params], object] = namespace[name]
     except MISTAKES as error:
         raise ValueError(f"{KEY}: {type(error).__name__}: {error}") from error
     return found

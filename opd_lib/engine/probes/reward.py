@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import score
+from opd_lib.engine import batches, score
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
@@ -25,7 +25,7 @@ def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> lis
     assert run.teacher is not None
     length_B = rollouts.length_B
     sum_B = torch.zeros(len(length_B), dtype=torch.float64)
-    for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
+    for rows in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
         scores = score.score(run.student[0], run.teacher[0], rollouts, rows, k=0, chunk=run.chunk)
         assert scores.teacher_logp_N is not None
         sum_B.index_add_(0, scores.row_N.cpu(), (scores.teacher_logp_N - scores.student_logp_N).cpu().double())
