@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Chat = tuple[tuple[str, str], ...]
+"""The messages of a chat: role and content."""
 OUTSIDE = 1 << 20  # rank of a token that is in neither top-k list: larger than any k
 
 
@@ -29,7 +31,9 @@ OUTSIDE = 1 << 20  # rank of a token that is in neither top-k list: larger than 
 class Prompt:
     """One question as the models see it.
 
-    `rendered` is the text both models are given; `token_ids` its tokens; `answer` what the grader accepts.
+    `rendered` is the text both models are given; `token_ids` its tokens; `answer` what the grader accepts. `chat` are
+    the messages (role, content) that were rendered; `solution` a worked answer where the task has one; `domain` the
+    content of the task it was drawn from.
     """
 
     id: str
@@ -38,6 +42,9 @@ class Prompt:
     rendered: str
     token_ids: tuple[int, ...]
     answer: str
+    chat: Chat = ()
+    solution: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +54,8 @@ class Rollouts:
     They stand in the machine's own memory, whatever has sampled them; who scores them takes them to a device.
     `sampler_logp_BT` (nats) is what the sampler saw, None when the responses come from a corpus.
     `finished_B` is False where the response was cut at the length limit. `reward_B` is 1.0 for a correct answer.
-    `number_B` counts the responses of the whole step, of which another process may have others.
+    `number_B` counts the responses of the whole step, of which another process may have others. `shown` are the prompts
+    that the teacher is given in place of the student's, `told` numbers of each response (B) that go with them.
     """
 
     prompts: tuple[Prompt, ...]
@@ -57,6 +65,13 @@ class Rollouts:
     reward_B: Tensor
     sampler_logp_BT: Tensor | None = None
     number_B: Tensor | None = None
+    shown: tuple[Prompt, ...] | None = None
+    told: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def for_teacher(self) -> tuple[Prompt, ...]:
+        """The prompts behind which the teacher scores the responses."""
+        return self.shown or self.prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +143,33 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the teacher is shown: a chat for each response (B), and numbers of each that the view will hold."""
+
+    chats: Sequence[Chat]
+    told: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The responses to one prompt: their texts and rewards (G)."""
+
+    texts: Sequence[str]
+    rewards: Sequence[float]
+
+
+Say = Callable[[str, Sequence[Chat]], Sequence[str]]
+"""What a named model (student, teacher, or a teacher's own name) writes in answer to these chats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """What a method sees of a step before anything is trained: this process's whole groups of responses, no gradient.
 
     Tokens (N) are those of all responses in row order. `signal` has what `Reads.signals` names, each the value of one
     token (N), NaN where it is undefined. `reward_PG` has the groups, `uniform_B` random numbers in [0, 1) of
-    (seed, step). `advantage_N` is what the method's `advantages` have made, None before and without them.
+    (seed, step). `told` are the numbers (B) that the method's `shown` has returned. `advantage_N` is what its
+    `advantages` have made, None before and without them.
     """
 
     signal: Mapping[str, Tensor]
@@ -146,6 +182,7 @@ class View:
     finished_B: Tensor
     uniform_B: Tensor
     prompts: tuple[Prompt, ...]
+    told: Mapping[str, Tensor]
     texts: Callable[[], Sequence[str]] = field(repr=False)
     advantage_N: Tensor | None = None
 
@@ -153,3 +190,40 @@ class View:
     def text_B(self) -> Sequence[str]:
         """The responses as text, without the end token."""
         return self.texts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A further part of a step: `changes` (dotted keys, as an arm's) of the run's parameters, its loss times `coef`."""
+
+    name: str
+    changes: Mapping[str, Any]
+    coef: float
+
+
+State = Mapping[str, float]
+"""What a method remembers from step to step; part of the checkpoint."""
+
+
+class World(Protocol):
+    """What `after_step` may do. A method still never sees a model."""
+
+    def combine(self, into: str, of: Mapping[str, float], only: Sequence[str] = ()) -> None:
+        """into ← Σ of[name] · name in float32, element by element: an EMA, an extrapolation, a merge.
+
+        Names: student, start (the student before the first step), teacher (or a teacher's own name), and what was made
+        here. `only`: patterns of parameter names, such as "*.self_attn.*"; the others stay as they are.
+        Raises ValueError for a name that there is not.
+        """
+
+    def set(self, key: str, value: float) -> None:
+        """source.max_new_tokens (up to the file's), train.lr or method.OPTION from the next step on.
+
+        It is a column of every row, so it must be set before the first step, too. Raises ValueError for another key.
+        """
+
+    def accuracy(self, n_prompts: int) -> float:
+        """The student's share of right answers, now, to so many training prompts, one response each.
+
+        Prompts and random numbers are of (seed, step); the record counts the tokens.
+        """

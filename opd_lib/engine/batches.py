@@ -23,7 +23,7 @@ def micro_batches(rollouts: Rollouts, max_tokens: int, selected_B: Tensor | None
 
     Of all rows, or of those selected.
     """
-    total_B = rollouts.length_B + torch.tensor([len(prompt.token_ids) for prompt in rollouts.prompts])
+    total_B = rollouts.length_B + context(rollouts)
     groups: list[list[int]] = []
     ordered_B = total_B.argsort(descending=True, stable=True)
     for row in (ordered_B if selected_B is None else ordered_B[selected_B[ordered_B]]).tolist():
@@ -48,10 +48,16 @@ def lock_step(groups: list[Tensor]) -> list[tuple[Tensor, float]]:
 
 def beginnings(rollouts: Rollouts, max_tokens: int) -> Rollouts:
     """The same responses, cut where prompt and response together would have more than `max_tokens` tokens."""
-    room_B = torch.tensor([max(1, max_tokens - len(prompt.token_ids)) for prompt in rollouts.prompts])
+    room_B = (max_tokens - context(rollouts)).clamp(min=1)
     length_B = torch.minimum(rollouts.length_B, room_B)
     whole_B = length_B == rollouts.length_B
     return rollouts if whole_B.all() else replace(rollouts, length_B=length_B, finished_B=rollouts.finished_B & whole_B)
+
+
+def context(rollouts: Rollouts) -> Tensor:
+    """Tokens in front of each response (B): of the student's prompt, or of the teacher's where that is longer."""
+    pairs = zip(rollouts.prompts, rollouts.for_teacher, strict=True)
+    return torch.tensor([max(len(own.token_ids), len(shown.token_ids)) for own, shown in pairs])
 
 
 def packed(rollouts: Rollouts, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -120,7 +120,6 @@ def gradient_sees_teacher(
     teacher: teachers.Teacher,
     rollouts: Rollouts,
     credits: tuple[Credit, Credit] | None = None,
-    shown: Rollouts | None = None,
 ) -> dict[str, Any]:
     """The gradient at the logits must change when the teacher's distribution is replaced by another.
 
@@ -128,7 +127,8 @@ def gradient_sees_teacher(
     see its teacher through weights alone.
     """
     rows = torch.arange(min(4, len(rollouts.prompts)))
-    head, said = teachers.heard(student, rollouts, rows), teachers.ask(teacher, shown or rollouts, rows, objective.k)
+    head = teachers.heard(student, rollouts, rows)
+    said = teachers.ask(teacher, rollouts, rows, objective.k)
     assert said is not None
     part = slice(0, objective.chunk)  # of the tokens
     student_NV = head.logits(part)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from opd_lib.engine import distributed, gates, score, setup
+from opd_lib.engine.distributed import total
 from opd_lib.maths import diagnostics
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class Note:
         chosen_B = torch.ones_like(rollouts.finished_B) if credit.selected_B is None else credit.selected_B
         self.n_tokens = total(float(rollouts.length_B[chosen_B].sum()))
         self._loss_sum, self._gap, self._gap_sum = 0.0, 0.0, 0.0
+        self._signals = dict.fromkeys(sorted(run.method.reads(run.options).signals), (0.0, 0.0))
         self._examples: list[Row] = []
 
     def add(self, value_sum: Tensor, scores: TokenScores) -> None:
@@ -46,6 +50,9 @@ class Note:
         self._gap_sum += float(gaps_N.sum())
         if self.is_measured:
             self.tally.add(scores)
+        for name, value_N in diagnostics.signals(scores, self._signals).items():
+            value, weight = self._signals[name]
+            self._signals[name] = (value + float(value_N.nansum()), weight + float((~value_N.isnan()).sum()))
         if self.is_kept and not self._examples:
             n = self.run.spec.params.diagnose.examples
             self._examples = score.examples(self.step, self.rollouts, scores, setup.words(self.run), n)
@@ -55,8 +62,11 @@ class Note:
         """|log-probability of the sampler − of the trainer|, token mean over all processes (nats)."""
         return total(self._gap_sum) / max(self.n_tokens, 1)
 
-    def written(self, norm: float) -> Row:
-        """The row of `steps`, after it has been written with the other rows. Every process must call it."""
+    def written(self, norm: float, branches: Mapping[str, Note]) -> Row:
+        """The row of `steps`, after it has been written with the other rows. Every process must call it.
+
+        What is returned has the means of the method's signals, too, whether the step is measured or not.
+        """
         writer, diagnose = self.run.writer, self.run.spec.params.diagnose
         if self.is_measured:
             distributed.sum_over_ranks([self.tally.sums_MD, self.tally.weights_MD])
@@ -69,13 +79,29 @@ class Note:
             "sampler_gap": distributed.max_over_ranks(float(self._gap)),
             **(self.tally.means() if self.is_measured else {}),
             **{name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()},
+            **{f"{name}.{key}": value for name, note in branches.items() for key, value in note.short().items()},
+            **(self.run.world.columns() if self.run.world else {}),
         }
         if writer:
             writer.append("steps", [row])
             if self.is_measured and (self.step == 1 or self.step % diagnose.depth_every == 0):
                 writer.append("depth", [{"step": self.step, **bucket} for bucket in self.tally.by_depth()])
             writer.append_lines("rollouts", self._examples)
-        return row
+        return row | self.signals()
+
+    def short(self) -> Row:
+        """What a branch leaves in the row of its step."""
+        return {
+            "loss": total(self._loss_sum) / max(self.n_tokens, 1),
+            "n_tokens": int(self.n_tokens),
+            **batch_row(self.rollouts),
+            **{name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()},
+        }
+
+    def signals(self) -> Row:
+        """The method's signals, each its mean over the tokens where it is defined."""
+        sums = {name: (total(value), total(weight)) for name, (value, weight) in self._signals.items()}
+        return {name: value / weight if weight else math.nan for name, (value, weight) in sums.items()}
 
 
 def batch_row(rollouts: Rollouts) -> Row:
@@ -87,10 +113,3 @@ def batch_row(rollouts: Rollouts) -> Row:
         "reward": rollouts.reward_B,
     }
     return {name: total(float(values.sum())) / n for name, values in columns.items()}
-
-
-def total(value: float) -> float:
-    """A number added over all processes."""
-    tensor = torch.tensor(value, dtype=torch.float64)
-    distributed.sum_over_ranks([tensor])
-    return float(tensor)

@@ -32,13 +32,9 @@ def score(
     rows: Tensor,
     k: int,
     chunk: int | None = None,
-    shown: Rollouts | None = None,
 ) -> TokenScores:
-    """Scores of these rows' tokens at temperature 1, as constants, `chunk` tokens at a time. k = 0: no candidates.
-
-    `shown` are the same responses behind the prompts that the teacher is given, where those are others.
-    """
-    return constants(student, teachers.ask(teacher, shown or rollouts, rows, k), rollouts, rows, k, chunk)
+    """Scores of these rows' tokens at temperature 1, as constants, `chunk` tokens at a time. k = 0: no candidates."""
+    return constants(student, teachers.ask(teacher, rollouts, rows, k), rollouts, rows, k, chunk)
 
 
 def constants(
@@ -73,14 +69,13 @@ class Objective:
         scale: float = 1.0,
         measured: bool = True,
         watch: Callable[[Head, slice, Tensor], None] | None = None,
-        shown: Rollouts | None = None,
     ) -> tuple[Tensor, Tensor, TokenScores]:
         """The sum of these rows' values times `scale`, to be differentiated once; the sum and the scores, constants.
 
         If not `measured`, the scores are what the method reads. `watch` is shown the student's head and, chunk by
-        chunk, the scaled sum's gradient at its logits. `shown`: see `score`.
+        chunk, the scaled sum's gradient at its logits.
         """
-        said = teachers.ask(teacher, shown or rollouts, rows, self.k if measured else self.least)
+        said = teachers.ask(teacher, rollouts, rows, self.k if measured else self.least)
 
         def use(head: Head) -> tuple[Tensor, Tensor, TokenScores]:
             stream = self.streamed(head, said, rollouts, rows, credit, measured)

@@ -14,6 +14,7 @@ import torch
 from opd_lib import methods
 from opd_lib.engine import (
     batches,
+    changes,
     checkpoint,
     distributed,
     fresh,
@@ -29,9 +30,10 @@ from opd_lib.engine import (
     view,
 )
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.world import RunWorld
 from opd_lib.report.record import RunRecord
 from opd_lib.report.writer import RunWriter
-from opd_lib.schema import Sampled
+from opd_lib.schema import Merged, Sampled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +46,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Run:
-    """What a run holds while it goes on. `writer` is None in the processes that write no files."""
+    """What a run holds while it goes on. `writer` is None in the processes that write no files.
+
+    A branch (`coef`, run) is a run that shares models and optimiser and has parameters, method and a `name` of its own.
+    `world` is there where the method acts between steps.
+    """
 
     spec: RunSpec
     ranks: distributed.Ranks
@@ -57,6 +63,9 @@ class Run:
     writer: RunWriter | None
     sample: rollout.Sample = rollout.sample
     shelf: stored.Stored | None = None
+    world: RunWorld | None = None
+    branches: tuple[tuple[float, Run], ...] = ()
+    name: str = ""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
@@ -77,6 +86,13 @@ class Run:
     def ask(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.Said:
         """What the teacher says about the tokens of these rows."""
         return teachers.ask(self.teacher and self.teacher[0], rollouts, rows, k)
+
+    def change(self, key: str, value: float) -> None:
+        """Another value of source.max_new_tokens, train.lr or an option of the method, from now on.
+
+        Raises ValueError for another key, and for a value that the key cannot have.
+        """
+        self.spec, self.options = changes.changed(self.spec, self.method, key, value)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -111,12 +127,9 @@ def shelf(spec: RunSpec) -> stored.Stored | None:
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
     """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
     params, machine = spec.params, spec.params.machine
-    if isinstance(params.student, str):
-        student = models.load(str(spec.checkpoint("student")))
-    else:
-        student = fresh.make(params.student, params.task, spec.seed)
+    student = make_student(spec)
     dtype = sharding.compute_dtype(machine)
-    places = {role: spec.checkpoint(role) for role in ("teacher", "other")}
+    places = {role: spec.checkpoint(role) for role in params.references if is_frozen(role)}
     elsewhere = places.pop("teacher") if machine.teacher_url else None
     frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
     checked: dict[str, Any] = {}
@@ -124,16 +137,17 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         model.requires_grad_(False).eval()
         gated = gates.same_vocabulary(student, (model, tokenizer))
         checked = gated | gates.same_prompt(params, student, (model, tokenizer))
-    teacher, other = frozen.get("teacher"), frozen.get("other")
+    method = methods.load(params.method["name"])
+    options = method.Params(**params.method_options)
+    teacher, other = teachers.of(params, student, frozen, method, options), frozen.get("other")
     if elsewhere:
         teacher = connect(params, elsewhere)
         checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
-    method = methods.load(params.method["name"])
-    options = method.Params(**params.method_options)
     if method.check is not None:
         method.check(options, student[0].config.vocab_size, teacher is not None)
     if writer:
-        writer.update(provenance=checkpoint.provenance(student, teacher, other, machine.device), gates=checked)
+        loaded = frozen if teacher is None or not elsewhere else frozen | {"teacher": teacher}
+        writer.update(provenance=checkpoint.provenance(student, loaded, machine.device), gates=checked)
     sharding.place(student[0], machine, ranks, spread=machine.shard, needs_recompute=recompute)
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
@@ -151,12 +165,30 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         sample=sampler(spec, student[0]),
         shelf=shelf(spec),
     )
+    run.branches = tuple(changes.branches(run))
+    run.world = RunWorld(run) if method.after_step else None
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
         found = teacher[0].self_test(teacher[1], prompt, first_k(run))
         if writer:
             writer.update(gates=checked | found)
     return run
+
+
+def make_student(spec: RunSpec) -> sources.Model:
+    """The student: new, loaded, or several checkpoints' weighted sum, in the order of their names."""
+    student = spec.params.student
+    if isinstance(student, str):
+        return models.load(str(spec.checkpoint("student")))
+    if isinstance(student, Merged):
+        places = {name: str(spec.checkpoint(f"student.{name}")) for name in sorted(student.merge)}
+        return models.merged([(student.merge[name], models.load(place)) for name, place in places.items()])
+    return fresh.make(student, spec.params.task, spec.seed)
+
+
+def is_frozen(role: str) -> bool:
+    """Whether a role is that of a model which this run does not train."""
+    return role in ("teacher", "other") or role.startswith("teacher.")
 
 
 def optimizer(student: PreTrainedModel, train: Train) -> torch.optim.Optimizer:
@@ -237,7 +269,7 @@ def new_record(spec: RunSpec) -> RunRecord:
         seed=spec.seed,
         status="running",
         identity=spec.identity,
-        params=spec.params.model_dump(mode="json"),
+        params=spec.params.said(),
         parents={role: parent.identity for role, parent in spec.parents.items()},
     )
 

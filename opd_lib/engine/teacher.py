@@ -7,19 +7,24 @@ at a time, where they are read. The live student may teach itself: what it says 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from opd_lib.engine import batches, served, sharding
 from opd_lib.maths.head import Chorus, Head, Voice
 from opd_lib.maths.streaming import Served
+from opd_lib.schema import SELF
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from opd_lib.engine.sources import Model
+    from opd_lib.methods import Method
+    from opd_lib.schema import RunParams
     from opd_lib.types import Rollouts
 
 Teacher: TypeAlias = "PreTrainedModel | Several | served.Teacher | None"
@@ -37,17 +42,30 @@ class Several:
 
 def ask(teacher: Teacher, rollouts: Rollouts, rows: Tensor, k: int) -> Said:
     """What the teacher says about these rows' tokens, without gradient."""
+    given = replace(rollouts, prompts=rollouts.for_teacher)
     if isinstance(teacher, served.Teacher):
         lengths = rollouts.length_B[rows].tolist()
         responses = [rollouts.response_BT[row, :n].tolist() for row, n in zip(rows.tolist(), lengths, strict=True)]
-        prompts = [rollouts.prompts[row].token_ids for row in rows.tolist()]
+        prompts = [given.prompts[row].token_ids for row in rows.tolist()]
         return teacher.score([[*p, *r] for p, r in zip(prompts, responses, strict=True)], lengths, k)
     if isinstance(teacher, Several):
-        return Chorus({name: heard(model, rollouts, rows) for name, model in teacher.models.items()}, teacher.taught)
-    return None if teacher is None else heard(teacher, rollouts, rows)
+        return Chorus({name: heard(model, given, rows) for name, model in teacher.models.items()}, teacher.taught)
+    return None if teacher is None else heard(teacher, given, rows)
 
 
 def heard(model: PreTrainedModel, rollouts: Rollouts, rows: Tensor) -> Head:
     """What one model says, to be used later: a head that is gathered from all processes is kept."""
     with torch.no_grad():
         return batches.with_head(model, rollouts, rows, Head.copy if sharding.is_sharded(model) else lambda head: head)
+
+
+def of(params: RunParams, student: Model, frozen: Mapping[str, Model], method: Method, options: Any) -> Model | None:
+    """Who teaches a run: nobody, the live student, one checkpoint, or several by name; `frozen` has them by role."""
+    if params.teacher == SELF:
+        return student
+    if not params.named_teachers:
+        return frozen.get("teacher")
+    named = {name: frozen[f"teacher.{name}"] for name in params.named_teachers}
+    taught = partial(method.taught, params=options) if method.taught else None
+    several = Several(models={name: model for name, (model, _) in named.items()}, taught=taught)
+    return several, next(iter(named.values()))[1]

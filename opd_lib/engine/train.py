@@ -24,6 +24,7 @@ from opd_lib.engine import (
     models,
     probes,
     sharding,
+    shown,
     sources,
     tokens,
     view,
@@ -78,14 +79,14 @@ def loop(run: Run) -> None:
     if writer:
         writer.truncate(-1 if done is None else done)
     if done is None:
+        between(run, {"step": 0})
         assess(run, step=0)
     first = (done or 0) + 1
     for step in range(first, params.train.steps + 1):
-        with run.timed("rollout"):
-            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher, run.sample, run.shelf)
+        rollouts = draw(run, step)
         if step == first:
             check(run, rollouts)
-        update(run, rollouts, step)
+        between(run, update(run, rollouts, step))
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)
         if step % params.train.checkpoint_every == 0:
@@ -94,17 +95,37 @@ def loop(run: Run) -> None:
             checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
 
 
+def draw(run: Run, step: int) -> Rollouts:
+    """This process's responses of a step, and what the teacher is shown in front of them."""
+    params, purpose = run.spec.params, f"rollout/{run.name}" if run.name else "rollout"
+    with run.timed("rollout"):
+        rollouts = sources.draw(
+            params,
+            run.spec.seed,
+            step,
+            run.ranks,
+            run.student,
+            run.teacher,
+            run.sample,
+            run.shelf,
+            purpose,
+            shown.to_author(run, step),
+        )
+        return shown.show(run, rollouts, step)
+
+
 def update(run: Run, rollouts: Rollouts, step: int) -> Row:
     """One optimiser step on a batch of responses, and its rows in the record; the row of `steps` is returned."""
     note = accumulate(run, rollouts, step)
+    others = {branch.name: accumulate(branch, draw(branch, step), step, coef) for coef, branch in run.branches}
     with run.timed("optimize"):
         norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
-        return note.written(norm)
+        return note.written(norm, others)
 
 
-def accumulate(run: Run, rollouts: Rollouts, step: int) -> Note:
-    """Add the gradient of the values' weighted sum, divided by the number of tokens trained on (see engine/plain)."""
+def accumulate(run: Run, rollouts: Rollouts, step: int, coef: float = 1.0) -> Note:
+    """Add `coef` times the gradient of engine/plain: Σ weight · value, divided by the number of tokens trained on."""
     model, teacher = run.student[0], run.teacher and run.teacher[0]
     with run.timed("score"):
         credit = view.credit(run, rollouts, step)
@@ -113,7 +134,7 @@ def accumulate(run: Run, rollouts: Rollouts, step: int) -> Note:
     groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens, credit.selected_B)
     for rows, counts in batches.lock_step(groups):
         with run.timed("score"):
-            scale = counts / max(note.n_tokens, 1)
+            scale = coef * counts / max(note.n_tokens, 1)
             scaled, value_sum, scores = run.objective(model, teacher, rollouts, rows, credit, scale, note.is_measured)
         require_finite(run, "loss", value_sum, rollouts, step)
         with run.timed("backward"):
@@ -124,6 +145,16 @@ def accumulate(run: Run, rollouts: Rollouts, step: int) -> Note:
     if run.spec.params.source.kind == "student":
         gates.require_agreement(note.mean_gap, run.spec.params.machine.max_sampler_gap)
     return note
+
+
+def between(run: Run, row: Row) -> None:
+    """Let the method act between two steps, if it does."""
+    world = run.world
+    if world is None or run.method.after_step is None:
+        return
+    with run.timed("between"):
+        world.step = int(row["step"])
+        world.state = dict(run.method.after_step(world, row, world.state, run.options))
 
 
 def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from opd_lib.engine.setup import Run
+    from opd_lib.methods import Method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,23 +56,26 @@ def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) ->
 
     Raises ValueError where the method breaks its contract. Every process must call it.
     """
-    method, options = run.method, run.options
-    if not method.views:
+    if not run.method.views:
         return Credit()
-    view = see(run, rollouts, step, hear)
+    return judged(run.method, run.options, see(run, rollouts, step, hear))
+
+
+def judged(method: Method, options: Any, view: View) -> Credit:
+    """What a method makes of a view. Raises ValueError where it breaks its contract."""
     advantage_B = method.advantages(view, options) if method.advantages else None
     if advantage_B is not None:
-        require(run, "advantages", advantage_B, view.reward_B)
+        require(method, "advantages", advantage_B, view.reward_B)
         view = replace(view, advantage_N=advantage_B[view.row_N])
     weight_N = method.weights(view, options) if method.weights else None
     selected_B = method.select(view, options) if method.select else None
     shares = method.shares(view, options) if method.shares else {}
     if weight_N is not None:
-        require(run, "weights", weight_N, view.token_N, at_least=0.0)
+        require(method, "weights", weight_N, view.token_N, at_least=0.0)
     for name, share_N in shares.items():
-        require(run, f"shares: {name}", share_N, view.token_N, at_least=0.0)
+        require(method, f"shares: {name}", share_N, view.token_N, at_least=0.0)
     if selected_B is not None:
-        require(run, "select", selected_B, view.reward_B)
+        require(method, "select", selected_B, view.reward_B)
     return Credit(
         advantage_B=advantage_B,
         weight_N=weight_N,
@@ -83,10 +87,16 @@ def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) ->
 
 def see(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) -> View:
     """All of this process's responses; with its signals, if the method reads any. Every process must call it."""
+    view = of(rollouts, sources.group_size(run.spec.params.source), signals(run, rollouts, hear))
+    texts = cache(partial(sources.decode, rollouts, run.student[1]))
+    return replace(view, uniform_B=uniform(run, rollouts, step), texts=texts)
+
+
+def of(rollouts: Rollouts, group: int, signal: Mapping[str, Tensor]) -> View:
+    """Responses as a method sees them, `group` to a prompt, without random numbers and texts."""
     token_N, row_N, position_N = batches.packed(rollouts, torch.arange(len(rollouts.prompts)))
-    group = getattr(run.spec.params.source, "per_prompt", 1)
     return View(
-        signal=signals(run, rollouts, hear),
+        signal=signal,
         token_N=token_N,
         row_N=row_N,
         position_N=position_N,
@@ -94,9 +104,10 @@ def see(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) -> Vi
         reward_B=rollouts.reward_B,
         length_B=rollouts.length_B,
         finished_B=rollouts.finished_B,
-        uniform_B=uniform(run, rollouts, step),
+        uniform_B=torch.full_like(rollouts.reward_B, torch.nan),
         prompts=rollouts.prompts,
-        texts=cache(partial(sources.decode, rollouts, run.student[1])),
+        told=rollouts.told,
+        texts=tuple,
     )
 
 
@@ -127,7 +138,7 @@ def uniform(run: Run, rollouts: Rollouts, step: int) -> Tensor:
     return torch.rand(total, generator=models.generator(run.spec.seed, "view", step))[number_B]
 
 
-def require(run: Run, what: str, value_X: Tensor, like_X: Tensor, at_least: float | None = None) -> None:
+def require(method: Method, what: str, value_X: Tensor, like_X: Tensor, at_least: float | None = None) -> None:
     """Raise ValueError unless a method's result has the shape it must have, and finite numbers where they are any."""
     if value_X.shape != like_X.shape:
         problem = f"has shape {tuple(value_X.shape)}; it must have {tuple(like_X.shape)}"
@@ -137,4 +148,4 @@ def require(run: Run, what: str, value_X: Tensor, like_X: Tensor, at_least: floa
         problem = f"has {float(value_X.min()):g}; use {at_least:g} or more"
     else:
         return
-    raise ValueError(f"method {run.method.name}: {what} {problem}")
+    raise ValueError(f"method {method.name}: {what} {problem}")

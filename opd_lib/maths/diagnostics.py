@@ -53,11 +53,16 @@ UNITS = {
 def signals(scores: TokenScores, names: Collection[str]) -> dict[str, Tensor]:
     """The named metrics (N each) of these tokens, NaN where one is undefined: `reverse_kl`, `overlap_k16`, …
 
+    `sampled_reverse_kl@NAME` is that under one of several teachers.
+
     Raises ValueError for a name that there is not.
     """
     if not names:
         return {}
     metrics = per_token(scores, sorted({length(name) for name in names} - {0}))
+    one_N = torch.ones_like(scores.student_logp_N)
+    for teacher, logp_N in (scores.named_logp_N or {}).items():
+        metrics[f"sampled_reverse_kl@{teacher}"] = (scores.student_logp_N.detach() - logp_N, one_N)
     unknown = sorted(set(names) - set(metrics))
     if unknown:
         raise ValueError(f"signal {unknown[0]!r} is unknown; there are {', '.join(sorted(metrics))}")

@@ -24,6 +24,18 @@ called in this order:
     shares(view, params) -> {name: Tensor (N,)}     ≥ 0: the value is taken against each named teacher, and added
     notes(view, params) -> {column: (value, weight)}  columns of steps.csv, Σ value / Σ weight over processes
 
+Who teaches, and what the teacher is shown:
+
+    shown(prompts, groups, params, say) -> Shown    the teacher's chats instead of the student's, one per response;
+                                                    `groups` are the responses to each prompt, `say` lets a model write
+    taught(logp, params) -> Tensor                  {name: (n, V) log-probabilities} of named teachers → one (n, V)
+
+The step, and what lies between steps:
+
+    branches(params) -> tuple[Branch, ...]          further parts of a step, each with a divisor of its own
+    after_step(world, row, state, params) -> State  the only function that may change anything (types.World): called
+                                                    before step 1 with {"step": 0}, then after each update
+
 The loop multiplies `value` by the weights, sums, and divides once: by the number of tokens of the selected responses,
 over all micro-batches and processes. Weights never enter the divisor.
 
@@ -33,15 +45,15 @@ whose name begins with _ is part of a method, none itself. A method never sees a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from opd_lib.types import Reads, TokenScores, View
+from opd_lib.types import Branch, Group, Prompt, Reads, Say, Shown, State, TokenScores, View, World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +73,10 @@ class Method:
     select: Callable[[View, Any], Tensor] | None
     shares: Callable[[View, Any], Mapping[str, Tensor]] | None
     notes: Callable[[View, Any], Mapping[str, tuple[float, float]]] | None
+    shown: Callable[[Sequence[Prompt], Sequence[Group], Any, Say], Shown] | None
+    taught: Callable[..., Tensor] | None
+    branches: Callable[[Any], Sequence[Branch]] | None
+    after_step: Callable[[World, Mapping[str, float], State, Any], State] | None
     check: Callable[[Any, int, bool], None] | None
     check_served: Callable[[Any], None] | None
     oracle: Callable[..., Any] | None
@@ -81,7 +97,7 @@ def load(name: str) -> Method:
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
     module = import_module(f"{__name__}.{name}")
-    optional = ("advantages", "weights", "select", "shares", "notes", "check", "check_served", "oracle")
-    offered = {part: getattr(module, part, None) for part in optional}
+    required = ("name", "Params", "needs", "value", "reads")
+    offered = {part.name: getattr(module, part.name, None) for part in fields(Method) if part.name not in required}
     reads = getattr(module, "reads", lambda params: Reads())
     return Method(name=name, Params=module.Params, needs=module.NEEDS, value=module.value, reads=reads, **offered)

@@ -159,6 +159,6 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
             continue
         if present is None or present.status != plan.FINISHED or not present.seconds:
             continue
-        if not record.differences(present, spec.params.model_dump(mode="json"), present.parents):
+        if not record.differences(present, spec.params.said(), present.parents):
             found.append(plan.total_seconds(present.seconds))
     return min(found, default=None)

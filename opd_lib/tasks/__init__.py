@@ -6,6 +6,7 @@ A task module states its `Params`, the keys of `task:` in a params file, and
     test(params, test_set, n) -> list[Question]           the first n questions of a test set, fewer if it has fewer
     messages(question, template) -> list[dict]            the chat a question is put as
     chat_options(params) -> dict                          further arguments for the tokenizer's chat template
+    domain(params, question) -> str                       the content that a training question was drawn from
     extract_answer(response) -> str | None                the answer a response states
     grade(responses, prompts) -> list[float]              1.0 for a right answer, 0.0 otherwise
     check(params)                                         refuse names the task does not have (ValueError)
@@ -46,6 +47,7 @@ class Task:
     test: Callable[[Any, str, int], Sequence[Question]]
     messages: Callable[[Any, str], list[dict[str, str]]]
     chat_options: Callable[[Any], dict[str, Any]]
+    domain: Callable[[Any, Any], str]
     extract_answer: Callable[[str], str | None]
     grade: Callable[[Sequence[str], Sequence[Prompt]], list[float]]
     check: Callable[[Any], None]
@@ -56,5 +58,5 @@ def load(name: str) -> Task:
     if name not in NAMES:
         raise ValueError(f"task.name: {name!r} is unknown; choose from {', '.join(NAMES)}")
     module = import_module(f"{__name__}.{name}")
-    parts = ("training", "test", "messages", "chat_options", "extract_answer", "grade", "check")
+    parts = ("training", "test", "messages", "chat_options", "domain", "extract_answer", "grade", "check")
     return Task(name=name, **{part: getattr(module, part) for part in parts})
