@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from opd_lib import methods, tasks
-from opd_lib.schema import Corpus, NewModel, NewTextModel, Probe, RunParams
+from opd_lib.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams
 from opd_lib.tasks import chain
 
 
@@ -17,6 +17,7 @@ def check(params: RunParams, method: methods.Method | None, options: Sequence[Ba
     `options` are the method's, with those of a probe that compares two objectives.
     """
     check_task(params)
+    check_teachers(params, method)
     if method:
         check_method(params, method, options)
         if params.machine.teacher_url and params.teacher:
@@ -89,6 +90,28 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
     if method.check is not None and params.task.name == "chain":  # elsewhere the vocabulary is known once it is loaded
         for each in options:
             method.check(each, len(chain.VOCABULARY), params.teacher is not None)
+
+
+def check_teachers(params: RunParams, method: methods.Method | None) -> None:
+    """Refuse teachers that a run or a method cannot have: the live student, several by name, copies that move."""
+    if params.teacher == SELF or params.named_teachers:
+        who = "self" if params.teacher == SELF else "several by name"
+        if params.machine.teacher_url:
+            raise ValueError(f"teacher: {who}, but machine.teacher_url names a server of one; use teacher_url: null")
+        if params.source.kind == "teacher":
+            raise ValueError(f"teacher: {who}, but source.kind: teacher lets one other model write; name it alone")
+        if params.probe is not None:
+            raise ValueError(f"teacher: {who}, but a probe compares two checkpoints; name one teacher")
+    if method is None:
+        return
+    if params.named_teachers and not (method.shares or method.taught or "teachers" in method.needs):
+        raise ValueError(f"teacher: several by name, but method {method.name} knows one teacher; name one")
+    if method.shown is not None and params.teacher is None:
+        raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
+    if method.after_step is not None and params.machine.shard:
+        raise ValueError(
+            f"machine.shard: true, but method {method.name} mixes whole weights between steps; use shard: false"
+        )
 
 
 def check_served(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:

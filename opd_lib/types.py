@@ -16,7 +16,7 @@ Losses and diagnostics see packed tokens (N), never padding: padding cannot chan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -115,6 +115,20 @@ class TokenScores:
     distributions: tuple[Tensor, Tensor] | None = None
     advantage_N: Tensor | None = None
     named_logp_N: Mapping[str, Tensor] | None = None
+
+    def part(self, rows: slice) -> TokenScores:
+        """Some of the tokens."""
+        whole: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        cut = {name: value[rows] for name, value in whole.items() if hasattr(value, "shape")}
+        lists, both, named = self.candidates, self.distributions, self.named_logp_N
+        if lists is not None:
+            columns = {each.name: getattr(lists, each.name)[rows] for each in fields(lists)}
+            cut["candidates"] = replace(lists, **columns)
+        if both is not None:
+            cut["distributions"] = (both[0][rows], both[1][rows])
+        if named is not None:
+            cut["named_logp_N"] = {name: logp_N[rows] for name, logp_N in named.items()}
+        return replace(self, **cut)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ def changed(spec: RunSpec, method: methods.Method, key: str, value: float) -> tu
     """
     params, (section, _, name) = spec.params, key.partition(".")
     if section == "method" and name in params.method:
+        value = int(value) if isinstance(params.method[name], int) and value == int(value) else value
         params = params.model_copy(update={"method": params.method | {name: value}})
     elif key == "train.lr":
         params = params.model_copy(update={"train": params.train.model_copy(update={"lr": float(value)})})

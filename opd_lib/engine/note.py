@@ -46,14 +46,15 @@ class Note:
         """Count in the weighted sum of a micro-batch's values (nats), and its scores."""
         self._loss_sum += value_sum.item()
         gaps_N = gates.sampler_gaps(self.rollouts, scores)
-        self._gap = np.maximum(self._gap, float(gaps_N.max()))  # unlike max, keeps a NaN
+        if len(gaps_N):
+            self._gap = np.maximum(self._gap, float(gaps_N.max()))  # unlike max, keeps a NaN
         self._gap_sum += float(gaps_N.sum())
         if self.is_measured:
             self.tally.add(scores)
         for name, value_N in diagnostics.signals(scores, self._signals).items():
             value, weight = self._signals[name]
             self._signals[name] = (value + float(value_N.nansum()), weight + float((~value_N.isnan()).sum()))
-        if self.is_kept and not self._examples:
+        if self.is_kept and not self._examples and len(gaps_N):
             n = self.run.spec.params.diagnose.examples
             self._examples = score.examples(self.step, self.rollouts, scores, setup.words(self.run), n)
 

@@ -8,12 +8,14 @@ scores it needs for nothing else left out, and is tested against this page.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opd_lib.engine import batches, score, view
+from opd_lib.engine.teacher import Several
 from opd_lib.maths import diagnostics, logprobs
 
 if TYPE_CHECKING:
@@ -21,24 +23,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from opd_lib.methods import Method
-    from opd_lib.types import Prompt, Rollouts, TokenScores
+    from opd_lib.types import Prompt, Reads, Rollouts, TokenScores
 
 
 def loss(
     student: PreTrainedModel,
-    teacher: PreTrainedModel | None,
+    teacher: PreTrainedModel | Several | None,
     rollouts: Rollouts,
     method: Method,
     options: Any,
     group: int,
+    uniform_B: Tensor | None = None,
 ) -> Tensor:
     """The loss (nats per token) of these responses, to be differentiated; `group` of them answer one prompt."""
-    seen = scores(student, teacher, rollouts, method, options)
-    signals = diagnostics.signals(seen, method.reads(options).signals)
-    credit = view.judged(method, options, view.of(rollouts, group, signals))
-    if credit.advantage_B is not None:
-        seen = replace(seen, advantage_N=credit.advantage_B[seen.row_N])
-    value_N = method.value(seen, options)
+    student_NV = logits(student, rollouts, rollouts.prompts)
+    heard = said(teacher, rollouts)
+    seen = scores(student_NV, heard[""], heard, rollouts, method.reads(options))
+    looked = view.of(rollouts, group, diagnostics.signals(seen, method.reads(options).signals))
+    credit = view.judged(method, options, looked if uniform_B is None else replace(looked, uniform_B=uniform_B))
+    advantage_N = None if credit.advantage_B is None else credit.advantage_B[seen.row_N]
+    value_N = torch.zeros_like(student_NV[:, 0])
+    for name, share_N in (credit.shares or {"": torch.ones_like(value_N)}).items():
+        taught = scores(student_NV, heard[name], heard, rollouts, method.reads(options))
+        value_N = value_N + share_N * method.value(replace(taught, advantage_N=advantage_N), options)
     if credit.weight_N is not None:
         value_N = credit.weight_N * value_N
     if credit.selected_B is not None:
@@ -46,17 +53,31 @@ def loss(
     return value_N.sum() / max(len(value_N), 1)
 
 
+@torch.no_grad()
+def said(teacher: PreTrainedModel | Several | None, rollouts: Rollouts) -> dict[str, Tensor | None]:
+    """Name → the teacher's logits (N, V) behind the prompts it is shown; "" is the one that speaks for all."""
+    if not isinstance(teacher, Several):
+        return {"": None if teacher is None else logits(teacher, rollouts, rollouts.for_teacher)}
+    named = {name: logits(model, rollouts, rollouts.for_teacher) for name, model in teacher.models.items()}
+    first = next(iter(named.values()))
+    return {
+        "": teacher.taught({name: x.log_softmax(-1) for name, x in named.items()}) if teacher.taught else first
+    } | named
+
+
 def scores(
-    student: PreTrainedModel, teacher: PreTrainedModel | None, rollouts: Rollouts, method: Method, options: Any
+    student_NV: Tensor, teacher_NV: Tensor | None, named: Mapping[str, Tensor | None], rollouts: Rollouts, reads: Reads
 ) -> TokenScores:
-    """What both models say about every token of the responses; the teacher behind the prompts that it is shown."""
-    reads = method.reads(options)
-    student_NV = logits(student, rollouts, rollouts.prompts)
-    with torch.no_grad():
-        teacher_NV = None if teacher is None else logits(teacher, rollouts, rollouts.for_teacher)
+    """What student and teacher say about every token of the responses."""
     token_N, row_N, position_N = batches.packed(rollouts, torch.arange(len(rollouts.prompts)))
     k = max(reads.k, score.length(reads.signals))
-    return logprobs.score(student_NV, teacher_NV, token_N, row_N, position_N, k, whole=reads.distributions)
+    found = logprobs.score(student_NV, teacher_NV, token_N, row_N, position_N, k, whole=reads.distributions)
+    each = {
+        name: logprobs.at(x_NV.log_softmax(-1), token_N[:, None])[:, 0]
+        for name, x_NV in named.items()
+        if name and x_NV is not None
+    }
+    return replace(found, named_logp_N=each or None)
 
 
 def logits(model: PreTrainedModel, rollouts: Rollouts, prompts: tuple[Prompt, ...]) -> Tensor:

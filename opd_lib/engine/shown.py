@@ -6,6 +6,7 @@ teacher writes them (then both score them behind the student's own prompt).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
     """The same responses with what the run's method shows its teacher, if it shows anything."""
-    if run.method.shown is None:
+    if run.method.shown is None or run.spec.params.source.kind == "teacher":
         return rollouts
     size = sources.group_size(run.spec.params.source)
     texts = sources.decode(rollouts, run.student[1])
@@ -33,6 +34,22 @@ def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
     told = {name: torch.tensor(numbers, dtype=torch.float32) for name, numbers in found.told.items()}
     longest = int(rollouts.length_B.max())
     return replace(rollouts, shown=rendered(run, rollouts.prompts, found.chats, longest), told=told)
+
+
+def to_author(run: Run, step: int) -> sources.Told | None:
+    """What the teacher is shown while it writes the responses; None where it is shown nothing, or writes none."""
+    source, show = run.spec.params.source, run.method.shown
+    if source.kind != "teacher" or show is None:
+        return None
+    size = source.per_prompt
+    nothing = Group(texts=("",) * size, rewards=(math.nan,) * size)
+
+    def told(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+        asked = prompts[::size]
+        found = show(asked, [nothing] * len(asked), run.options, speaker(run, step))
+        return rendered(run, prompts, found.chats, source.longest)
+
+    return told
 
 
 def rendered(run: Run, prompts: Sequence[Prompt], chats: Sequence[Chat], room: int) -> tuple[Prompt, ...]:

@@ -139,9 +139,8 @@ def accumulate(run: Run, rollouts: Rollouts, step: int, coef: float = 1.0) -> No
         require_finite(run, "loss", value_sum, rollouts, step)
         with run.timed("backward"):
             torch.autograd.backward(scaled)
-        if counts:
-            with run.timed("diagnose"), torch.no_grad():
-                note.add(value_sum, scores)
+        with run.timed("diagnose"), torch.no_grad():
+            note.add(counts * value_sum, scores if counts else scores.part(slice(0)))
     if run.spec.params.source.kind == "student":
         gates.require_agreement(note.mean_gap, run.spec.params.machine.max_sampler_gap)
     return note

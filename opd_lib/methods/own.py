@@ -22,7 +22,6 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,7 +83,7 @@ def value(scores: TokenScores, params: Params) -> Tensor:
     n = len(scores.token_N)
     found_N = require_values(evaluated(scores, params), n)
     with torch.no_grad():
-        halves = [part(scores, slice(n // 2)), part(scores, slice(n // 2, n))]
+        halves = [scores.part(slice(n // 2)), scores.part(slice(n // 2, n))]
         values = [require_values(evaluated(half, params), len(half.token_N)) for half in halves]
     whole_X, halves_X = found_N.detach(), torch.cat(values)
     if function(params.source).__name__ == OLDER:
@@ -143,15 +142,6 @@ def require_alone(whole_X: Tensor, halves_X: Tensor, size: float) -> None:
             f"{KEY}: the values sum to {float(whole_X.sum()):.6g} over a batch and to {float(halves_X.sum()):.6g} over "
             "its two halves; a token's value must depend on that token alone: take no mean or maximum over tokens"
         )
-
-
-def part(scores: TokenScores, rows: slice) -> TokenScores:
-    """Some of the tokens."""
-    lists, both = scores.candidates, scores.distributions
-    cut = {f.name: value[rows] for f in fields(scores) if hasattr(value := getattr(scores, f.name), "shape")}
-    if lists is not None:
-        cut["candidates"] = replace(lists, **{f.name: getattr(lists, f.name)[rows] for f in fields(lists)})
-    return replace(scores, **cut, distributions=both and (both[0][rows], both[1][rows]))
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:

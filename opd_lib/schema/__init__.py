@@ -69,7 +69,7 @@ class NewTextModel(NewModel):
 class Merged(Strict):
     """A student made of checkpoints (run: references, folders or hub names): Σ weight · checkpoint, in float32."""
 
-    merge: Annotated[dict[str, float], Field(min_length=1)]
+    merge: Annotated[dict[str, float], Field(min_length=2)]
 
 
 class Train(Strict):
