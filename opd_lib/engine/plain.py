@@ -54,15 +54,15 @@ def loss(
 
 
 @torch.no_grad()
-def said(teacher: PreTrainedModel | Several | None, rollouts: Rollouts) -> dict[str, Tensor | None]:
+def said(teacher: PreTrainedModel | Several | None, rollouts: Rollouts) -> Mapping[str, Tensor | None]:
     """Name → the teacher's logits (N, V) behind the prompts it is shown; "" is the one that speaks for all."""
     if not isinstance(teacher, Several):
         return {"": None if teacher is None else logits(teacher, rollouts, rollouts.for_teacher)}
     named = {name: logits(model, rollouts, rollouts.for_teacher) for name, model in teacher.models.items()}
-    first = next(iter(named.values()))
-    return {
-        "": teacher.taught({name: x.log_softmax(-1) for name, x in named.items()}) if teacher.taught else first
-    } | named
+    together_NV = next(iter(named.values()))
+    if teacher.taught:
+        together_NV = teacher.taught({name: x_NV.log_softmax(-1) for name, x_NV in named.items()})
+    return {"": together_NV, **named}
 
 
 def scores(
