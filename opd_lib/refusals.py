@@ -46,7 +46,7 @@ def check_task(params: RunParams) -> None:
     steps = [entry.step for entry in getattr(params.source, "schedule", ())]
     if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
         raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
-    vocabulary = len(chain.VOCABULARY) if params.task.name == "chain" else None
+    vocabulary = len(chain.VOCABULARY) if params.task.name != "math" else None
     for k in params.diagnose.ks:
         if k < 1 or (vocabulary and k > vocabulary):
             raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
@@ -87,7 +87,7 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
-    if method.check is not None and params.task.name == "chain":  # elsewhere the vocabulary is known once it is loaded
+    if method.check is not None and params.task.name != "math":  # elsewhere the vocabulary is known once it is loaded
         for each in options:
             method.check(each, len(chain.VOCABULARY), params.teacher is not None)
 

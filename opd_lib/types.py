@@ -56,6 +56,7 @@ class Rollouts:
     `finished_B` is False where the response was cut at the length limit. `reward_B` is 1.0 for a correct answer.
     `number_B` counts the responses of the whole step, of which another process may have others. `shown` are the prompts
     that the teacher is given in place of the student's, `told` numbers of each response (B) that go with them.
+    `own_BT` says which tokens the student wrote (None: all) and `turn_BT` in which turn: others are read, not scored.
     """
 
     prompts: tuple[Prompt, ...]
@@ -65,8 +66,15 @@ class Rollouts:
     reward_B: Tensor
     sampler_logp_BT: Tensor | None = None
     number_B: Tensor | None = None
+    own_BT: Tensor | None = None
+    turn_BT: Tensor | None = None
     shown: tuple[Prompt, ...] | None = None
     told: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def n_own_B(self) -> Tensor:
+        """How many tokens of each response the student wrote: those that are scored and counted."""
+        return self.length_B if self.own_BT is None else self.own_BT.sum(1)
 
     @property
     def for_teacher(self) -> tuple[Prompt, ...]:
@@ -180,16 +188,17 @@ Say = Callable[[str, Sequence[Chat]], Sequence[str]]
 class View:
     """What a method sees of a step before anything is trained: this process's whole groups of responses, no gradient.
 
-    Tokens (N) are those of all responses in row order. `signal` has what `Reads.signals` names, each the value of one
-    token (N), NaN where it is undefined. `reward_PG` has the groups, `uniform_B` random numbers in [0, 1) of
-    (seed, step). `told` are the numbers (B) that the method's `shown` has returned. `advantage_N` is what its
-    `advantages` have made, None before and without them.
+    Tokens (N) are the student's own of all responses in row order; `turn_N` counts the turns of a response, from 0.
+    `signal` has what `Reads.signals` names, each the value of one token (N), NaN where it is undefined. `reward_PG` has
+    the groups, `uniform_B` random numbers in [0, 1) of (seed, step). `told` are the numbers (B) that the method's
+    `shown` has returned. `advantage_N` is what its `advantages` have made, None before and without them.
     """
 
     signal: Mapping[str, Tensor]
     token_N: Tensor
     row_N: Tensor
     position_N: Tensor
+    turn_N: Tensor
     reward_PG: Tensor
     reward_B: Tensor
     length_B: Tensor
@@ -199,6 +208,15 @@ class View:
     told: Mapping[str, Tensor]
     texts: Callable[[], Sequence[str]] = field(repr=False)
     advantage_N: Tensor | None = None
+
+    @property
+    def count_B(self) -> Tensor:
+        """How many of the tokens are of each response."""
+        return self.row_N.bincount(minlength=len(self.reward_B))
+
+    def mean(self, value_N: Tensor) -> Tensor:
+        """The mean of a number of each token over the tokens of each response (B)."""
+        return value_N.new_zeros(len(self.reward_B)).index_add(0, self.row_N, value_N) / self.count_B
 
     @property
     def text_B(self) -> Sequence[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from opd_lib import methods
 from opd_lib.maths import diagnostics
-from opd_lib.methods import brts, eff_opd, opd, opsd, prune, uni_opd, vopd
+from opd_lib.methods import brts, eff_opd, opd, opsd, prune, sod, uni_opd, vopd
 from opd_lib.types import Group, Prompt, View
 
 PRUNE = {
@@ -39,6 +39,7 @@ def seen(lengths: list[int], rewards: list[list[float]], signal: dict[str, list[
         token_N=torch.zeros(int(length_B.sum()), dtype=torch.long),
         row_N=torch.arange(len(lengths)).repeat_interleave(length_B),
         position_N=torch.cat([torch.arange(n) for n in lengths]),
+        turn_N=more.pop("turn_N", torch.zeros(int(length_B.sum()), dtype=torch.long)),
         reward_PG=reward_PG,
         reward_B=reward_PG.flatten(),
         length_B=length_B,
@@ -312,3 +313,29 @@ def test_signals_are_single_tokens_values_and_undefined_where_a_metric_is() -> N
     assert found["advantage_paper_k1"].isnan().equal(~one_N) and not one_N.all() and one_N.any()
     with pytest.raises(ValueError, match=r"signal 'overlop_k2' is unknown; there are .*overlap_k2, .*reverse_kl"):
         diagnostics.signals(scores, {"overlop_k2"})
+
+
+# --- SOD -------------------------------------------------------------------------------------------------------------
+
+SOD = {"normalize_std": False, "epsilon": 1e-6, "outcome": False, "coef": 1.0, "delta": 0.2, "smooth": 1e-6}
+
+
+def test_sod_golden_weights_by_turn() -> None:
+    """d = (.2, .4, .1, .8) → (1, .5, 1.2, .25), however long a turn is; the only turn of a response has 1."""
+    ratio = [0.2, 0.5, -0.3, 0.1, 0.8, 0.9]
+    turn_N = torch.tensor([0, 1, 1, 2, 3, 0])
+    view = seen([5, 1], [[1.0, 0.0]], {"sampled_reverse_kl": ratio}, turn_N=turn_N)
+    weight_N = sod.turn_weights(view, sod.Params(**SOD))
+    torch.testing.assert_close(weight_N, torch.tensor([1.0, 0.5, 0.5, 1.2, 0.25, 1.0]), atol=1e-4, rtol=0)
+    advantage_N = sod.advantages(view, sod.Params(**SOD | {"outcome": True, "coef": 2.0}))
+    group_N = torch.tensor([0.5] * 5 + [-0.5])
+    torch.testing.assert_close(advantage_N, group_N - 2.0 * weight_N * torch.tensor(ratio))
+
+
+def test_sod_of_one_turn_without_outcome_is_the_sampled_objective_to_the_bit() -> None:
+    student_NV, teacher_NV, token_N = draw()
+    scores = score(student_NV, teacher_NV, token_N, 0)
+    signal = diagnostics.signals(scores, {"sampled_reverse_kl"})
+    view = replace(seen([4], [[1.0]], {}), signal=signal)
+    taught = replace(scores, advantage_N=sod.advantages(view, sod.Params(**SOD)))
+    assert sod.value(taught, sod.Params(**SOD)).equal(opd.value(scores, options(estimator="sampled")))

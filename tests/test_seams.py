@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import OPD, make_world
-from test_method_files import BRTS, PRUNE, UNI
+from test_method_files import BRTS, PRUNE, SOD, UNI
 
-from opd_lib.engine import checkpoint, distributed, plain, setup, shown, sources, train, view
+from opd_lib.engine import batches, checkpoint, distributed, plain, setup, shown, sources, train, view
 from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.runspec import FINISHED
+from opd_lib.tasks import tool
 from opd_lib.types import Rollouts
 
 PUBLISHED = {key: value for key, value in OPD.items() if key != "name"}
@@ -36,9 +37,10 @@ ARMS: dict[str, dict[str, Any]] = {
         "task.other_share": 0.5,
         "source.per_prompt": 4,
     },
+    "sod": {"method": {"name": "sod", **SOD, "outcome": True}, "task.name": "tool", "student": B},
     "brts": {"method": {"name": "brts", **PUBLISHED, **BRTS, "hint": SOLUTION, "similar_k": 4}},
 }
-VIEWED = ("prune", "uni_opd", "vopd", "opsd")
+VIEWED = ("prune", "uni_opd", "vopd", "opsd", "sod")
 BETWEEN = ("prune", "opsd-ema", "eff_opd")
 
 
@@ -180,6 +182,63 @@ def test_a_named_model_writes_the_same_when_it_is_asked_the_same(made: Path, tmp
     assert first == again and len(first) == 3 and say("one", chats) == first != say("one", chats)
     with pytest.raises(ValueError, match="no model 'three'; there are student, one, two"):
         say("three", chats)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------------
+
+
+def called(made: Path, tmp_path: Path) -> tuple[setup.Run, Rollouts]:
+    """A student that calls in half of its steps, and responses with room for several turns."""
+    return begun(spec_of(made, tmp_path, "tools", **ARMS["sod"] | {"student": A, "source.max_new_tokens": 40}))
+
+
+def test_what_a_tool_says_is_read_and_counts_for_nothing_else(made: Path, tmp_path: Path) -> None:
+    run, rollouts = called(made, tmp_path)
+    assert rollouts.own_BT is not None and rollouts.turn_BT is not None
+    texts = sources.decode(rollouts, run.student[1])
+    said = [(row, place) for row, place in (~rollouts.own_BT).nonzero().tolist() if place < rollouts.length_B[row]]
+    assert said and int(rollouts.turn_BT.max()) > 0
+    for row, text in enumerate(texts):
+        words = text.split()
+        for place in range(1, len(words)):
+            if words[place - 1] == tool.CALL:
+                answer = tool.respond("", " ".join(words[:place]))
+                assert answer and answer.split()[0] == words[place] and not rollouts.own_BT[row, place]
+    token_N, row_N, position_N = batches.packed(rollouts, torch.arange(len(texts)))
+    assert len(token_N) == int(rollouts.n_own_B.sum()) == int(rollouts.length_B.sum()) - len(said)
+    assert not {*zip(row_N.tolist(), position_N.tolist(), strict=True)} & {*said}
+    assert train.accumulate(run, rollouts, 1).n_tokens == len(token_N)
+
+
+def test_no_gradient_comes_from_what_a_tool_says(made: Path, tmp_path: Path) -> None:
+    """The gradient of a response is that of its own tokens alone, each with everything before it as context."""
+    run, rollouts = called(made, tmp_path)
+    assert rollouts.own_BT is not None
+    row = int((rollouts.length_B - rollouts.n_own_B).argmax())
+    likelihood = replace(run.method, value=lambda scores, params: -scores.student_logp_N, advantages=None)
+    objective = replace(run.objective, method=likelihood)
+    scaled, *_ = objective(run.student[0], run.teacher[0], rollouts, torch.tensor([row]))  # type: ignore[index]
+    scaled.backward()
+    streamed_W = gradient(run)
+    run.student[0].zero_grad()
+    prompt, length = list(rollouts.prompts[row].token_ids), int(rollouts.length_B[row])
+    whole = torch.tensor([[*prompt, *rollouts.response_BT[row, :length].tolist()]])
+    logp_T = run.student[0](whole).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    picked_T = logp_T.gather(1, whole[0, len(prompt) :, None])[:, 0]
+    (-picked_T[rollouts.own_BT[row, :length]].sum()).backward()
+    torch.testing.assert_close(streamed_W, gradient(run), rtol=1e-4, atol=1e-6)
+
+
+def test_the_limit_counts_what_the_tool_says_and_numbers_belong_to_places(made: Path, tmp_path: Path) -> None:
+    run, rollouts = called(made, tmp_path)
+    uniform_BT = torch.rand((8, 40), generator=torch.Generator().manual_seed(3))
+    long, short = (run.sample(*run.student, rollouts.prompts, uniform_BT[:, :n], 1.0, 1.0) for n in (40, 9))
+    assert int(short.length_B.max()) == 9 and int(long.length_B.max()) > 9
+    for row, n in enumerate(short.length_B.tolist()):
+        assert short.response_BT[row, :n].equal(long.response_BT[row, :n])
+    last = run.sample(*run.student, rollouts.prompts[-1:], uniform_BT[-1:], 1.0, 1.0)
+    assert last.response_BT[0].equal(long.response_BT[-1, : last.response_BT.shape[1]])
+    setup.check(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

@@ -61,17 +61,23 @@ def context(rollouts: Rollouts) -> Tensor:
 
 
 def packed(rollouts: Rollouts, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens of these rows' responses one after the other (N): their ids, rows and positions."""
-    length_B = rollouts.length_B[rows]
-    token_N = torch.cat([rollouts.response_BT[row, : rollouts.length_B[row]] for row in rows.tolist()])
-    return token_N, rows.repeat_interleave(length_B), torch.cat([torch.arange(n) for n in length_B.tolist()])
+    """The student's own tokens of these rows' responses one after the other (N): their ids, rows and positions."""
+    own = [own_positions(rollouts, row) for row in rows.tolist()]
+    token_N = torch.cat([rollouts.response_BT[row, place_N] for row, place_N in zip(rows.tolist(), own, strict=True)])
+    return token_N, rows.repeat_interleave(torch.tensor([len(place_N) for place_N in own])), torch.cat(own)
+
+
+def own_positions(rollouts: Rollouts, row: int) -> Tensor:
+    """Where in a response the student's own tokens stand."""
+    length = int(rollouts.length_B[row])
+    return torch.arange(length) if rollouts.own_BT is None else rollouts.own_BT[row, :length].nonzero()[:, 0]
 
 
 def places(rollouts: Rollouts, rows: Tensor) -> Tensor:
     """Where the packed tokens (N) of these rows stand among those of all responses in row order."""
-    end_B = rollouts.length_B.cumsum(0)
-    _, row_N, position_N = packed(rollouts, rows)
-    return (end_B - rollouts.length_B)[row_N] + position_N
+    count_B = rollouts.n_own_B
+    begin_B = count_B.cumsum(0) - count_B
+    return torch.cat([torch.arange(int(count_B[row])) + begin_B[row] for row in rows.tolist()])
 
 
 def with_head(
@@ -87,8 +93,8 @@ def with_head(
     pad = model.config.pad_token_id or 0
     token_BL = models.pad_right([p + r for p, r in zip(prompts, responses, strict=True)], pad).to(device)
     predicts_BL = torch.zeros(token_BL.shape, dtype=torch.bool)
-    for index, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        predicts_BL[index, len(prompt) - 1 : len(prompt) + len(response) - 1] = True
+    for index, prompt in enumerate(prompts):
+        predicts_BL[index, len(prompt) - 1 + own_positions(rollouts, int(rows[index]))] = True
     forward = getattr(model, "with_head", partial(models.with_head, model))
     result: models.Result = forward(token_BL, predicts_BL.to(device), use)
     return result

@@ -37,7 +37,7 @@ class Note:
         self.is_measured = self.is_kept or step == params.train.steps or not thinned
         self.tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, setup.n_positions(run))
         chosen_B = torch.ones_like(rollouts.finished_B) if credit.selected_B is None else credit.selected_B
-        self.n_tokens = total(float(rollouts.length_B[chosen_B].sum()))
+        self.n_tokens = total(float(rollouts.n_own_B[chosen_B].sum()))
         self._loss_sum, self._gap, self._gap_sum = 0.0, 0.0, 0.0
         self._signals = dict.fromkeys(sorted(run.method.reads(run.options).signals), (0.0, 0.0))
         self._examples: list[Row] = []

@@ -41,11 +41,10 @@ def loss(
     seen = scores(student_NV, heard[""], heard, rollouts, method.reads(options))
     looked = view.of(rollouts, group, diagnostics.signals(seen, method.reads(options).signals))
     credit = view.judged(method, options, looked if uniform_B is None else replace(looked, uniform_B=uniform_B))
-    advantage_N = None if credit.advantage_B is None else credit.advantage_B[seen.row_N]
     value_N = torch.zeros_like(student_NV[:, 0])
     for name, share_N in (credit.shares or {"": torch.ones_like(value_N)}).items():
         taught = scores(student_NV, heard[name], heard, rollouts, method.reads(options))
-        value_N = value_N + share_N * method.value(replace(taught, advantage_N=advantage_N), options)
+        value_N = value_N + share_N * method.value(replace(taught, advantage_N=credit.advantage_N), options)
     if credit.weight_N is not None:
         value_N = credit.weight_N * value_N
     if credit.selected_B is not None:
@@ -83,7 +82,8 @@ def scores(
 def logits(model: PreTrainedModel, rollouts: Rollouts, prompts: tuple[Prompt, ...]) -> Tensor:
     """Logits (N, V) from which each token of the responses was drawn, one response after the other."""
     rows = []
-    for prompt, response_T, length in zip(prompts, rollouts.response_BT, rollouts.length_B.tolist(), strict=True):
-        token_L = torch.tensor([*prompt.token_ids, *response_T[:length].tolist()])
-        rows.append(model(token_L[None]).logits[0, len(prompt.token_ids) - 1 : -1])
+    for row, prompt in enumerate(prompts):
+        response = rollouts.response_BT[row, : rollouts.length_B[row]].tolist()
+        token_L = torch.tensor([*prompt.token_ids, *response])
+        rows.append(model(token_L[None]).logits[0, len(prompt.token_ids) - 1 + batches.own_positions(rollouts, row)])
     return torch.cat(rows)

@@ -130,7 +130,6 @@ def streamed(
     """These rows' tokens, to be scored. `credit` is that of all responses."""
     device = head.hidden_NH.device
     token_N, row_N, position_N = (tensor.to(device) for tensor in batches.packed(rollouts, rows))
-    advantage_B = credit.advantage_B if credit else None
     mine = credit.of(rollouts, rows) if credit else None
     return Stream(
         student=head,
@@ -138,7 +137,7 @@ def streamed(
         token_N=token_N,
         row_N=row_N,
         position_N=position_N,
-        advantage_N=None if advantage_B is None else advantage_B.to(device)[row_N],
+        advantage_N=None if mine is None or mine.advantage_N is None else mine.advantage_N.to(device),
         weight_N=None if mine is None or mine.weight_N is None else mine.weight_N.to(device),
         shares={name: share_N.to(device) for name, share_N in mine.shares.items()} if mine else {},
         k=k,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib import methods
+from opd_lib import methods, tasks
 from opd_lib.engine import (
     batches,
     changes,
@@ -27,6 +27,7 @@ from opd_lib.engine import (
     sharding,
     sources,
     stored,
+    turns,
     view,
 )
 from opd_lib.engine import teacher as teachers
@@ -162,7 +163,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         other=other,
         optimizer=optimizer(student[0], params.train),
         writer=writer,
-        sample=sampler(spec, student[0]),
+        sample=with_tools(spec, sampler(spec, student[0])),
         shelf=shelf(spec),
     )
     run.branches = tuple(changes.branches(run))
@@ -196,6 +197,12 @@ def optimizer(student: PreTrainedModel, train: Train) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         student.parameters(), lr=train.lr, betas=(train.beta1, train.beta2), weight_decay=train.weight_decay
     )
+
+
+def with_tools(spec: RunSpec, sample: rollout.Sample) -> rollout.Sample:
+    """The sampler, whose responses call the task's tool if it has one."""
+    task = tasks.load(spec.params.task.name)
+    return turns.with_tool(sample, task.respond, task.call) if task.respond else sample
 
 
 def sampler(spec: RunSpec, student: PreTrainedModel) -> rollout.Sample:

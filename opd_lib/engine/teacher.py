@@ -47,7 +47,11 @@ def ask(teacher: Teacher, rollouts: Rollouts, rows: Tensor, k: int) -> Said:
         lengths = rollouts.length_B[rows].tolist()
         responses = [rollouts.response_BT[row, :n].tolist() for row, n in zip(rows.tolist(), lengths, strict=True)]
         prompts = [given.prompts[row].token_ids for row in rows.tolist()]
-        return teacher.score([[*p, *r] for p, r in zip(prompts, responses, strict=True)], lengths, k)
+        said = teacher.score([[*p, *r] for p, r in zip(prompts, responses, strict=True)], lengths, k)
+        begins = [sum(lengths[:i]) for i in range(len(lengths))]
+        own = [begin + batches.own_positions(rollouts, row) for begin, row in zip(begins, rows.tolist(), strict=True)]
+        own_N = torch.cat(own).to(said[0].device)
+        return said[0][own_N], said[1][own_N], said[2][own_N]
     if isinstance(teacher, Several):
         return Chorus({name: heard(model, given, rows) for name, model in teacher.models.items()}, teacher.taught)
     return None if teacher is None else heard(teacher, given, rows)

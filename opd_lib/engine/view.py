@@ -34,7 +34,7 @@ class Credit:
     Tokens (N) are those of all responses in row order.
     """
 
-    advantage_B: Tensor | None = None
+    advantage_N: Tensor | None = None
     weight_N: Tensor | None = None
     selected_B: Tensor | None = None
     shares: Mapping[str, Tensor] = field(default_factory=dict)
@@ -43,8 +43,12 @@ class Credit:
     def of(self, rollouts: Rollouts, rows: Tensor) -> Credit:
         """The same with the tokens (N) of these rows alone."""
         index_N = batches.places(rollouts, rows)
-        weight_N = None if self.weight_N is None else self.weight_N[index_N]
-        return replace(self, weight_N=weight_N, shares={name: s_N[index_N] for name, s_N in self.shares.items()})
+        return replace(
+            self,
+            advantage_N=None if self.advantage_N is None else self.advantage_N[index_N],
+            weight_N=None if self.weight_N is None else self.weight_N[index_N],
+            shares={name: share_N[index_N] for name, share_N in self.shares.items()},
+        )
 
 
 Hear = Callable[[Rollouts, "Tensor"], teachers.Said]
@@ -63,10 +67,11 @@ def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) ->
 
 def judged(method: Method, options: Any, view: View) -> Credit:
     """What a method makes of a view. Raises ValueError where it breaks its contract."""
-    advantage_B = method.advantages(view, options) if method.advantages else None
-    if advantage_B is not None:
-        require(method, "advantages", advantage_B, view.reward_B)
-        view = replace(view, advantage_N=advantage_B[view.row_N])
+    if method.advantages:
+        advantage_X = method.advantages(view, options)
+        by_token = advantage_X.shape == view.token_N.shape
+        require(method, "advantages", advantage_X, view.token_N if by_token else view.reward_B)
+        view = replace(view, advantage_N=advantage_X if by_token else advantage_X[view.row_N])
     weight_N = method.weights(view, options) if method.weights else None
     selected_B = method.select(view, options) if method.select else None
     shares = method.shares(view, options) if method.shares else {}
@@ -77,7 +82,7 @@ def judged(method: Method, options: Any, view: View) -> Credit:
     if selected_B is not None:
         require(method, "select", selected_B, view.reward_B)
     return Credit(
-        advantage_B=advantage_B,
+        advantage_N=view.advantage_N,
         weight_N=weight_N,
         selected_B=selected_B,
         shares=shares,
@@ -100,6 +105,7 @@ def of(rollouts: Rollouts, group: int, signal: Mapping[str, Tensor]) -> View:
         token_N=token_N,
         row_N=row_N,
         position_N=position_N,
+        turn_N=torch.zeros_like(token_N) if rollouts.turn_BT is None else rollouts.turn_BT[row_N, position_N],
         reward_PG=rollouts.reward_B.view(-1, group),
         reward_B=rollouts.reward_B,
         length_B=rollouts.length_B,
@@ -117,7 +123,7 @@ def signals(run: Run, rollouts: Rollouts, hear: Hear | None = None) -> dict[str,
     names = run.method.reads(run.options).signals
     if not names:
         return {}
-    found = {name: torch.full((int(rollouts.length_B.sum()),), torch.nan) for name in names}
+    found = {name: torch.full((int(rollouts.n_own_B.sum()),), torch.nan) for name in names}
     groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens)
     for rows, _ in batches.lock_step(groups):
         k = score.length(names)

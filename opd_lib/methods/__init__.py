@@ -18,7 +18,7 @@ and, where they apply,
 What is seen of a step before anything is trained (types.View: all responses of this process), without gradient and
 called in this order:
 
-    advantages(view, params) -> Tensor (B,)         becomes scores.advantage_N of the response's tokens
+    advantages(view, params) -> Tensor (B,) or (N,) becomes scores.advantage_N, of all tokens of a response or of each
     weights(view, params) -> Tensor (N,)            ≥ 0: multiplies each token's value
     select(view, params) -> Tensor (B,) bool        which responses are trained on
     shares(view, params) -> {name: Tensor (N,)}     ≥ 0: the value is taken against each named teacher, and added

@@ -85,8 +85,7 @@ def select(view: View, params: Params) -> Tensor:
     if params.part == "student":
         return torch.ones_like(view.finished_B)
     overlap_N = view.signal[f"overlap_k{params.similar_k}"]
-    overlap_B = torch.zeros_like(view.reward_B).index_add(0, view.row_N, overlap_N) / view.length_B
-    similar_PG = overlap_B.view_as(view.reward_PG)
+    similar_PG = view.mean(overlap_N).view_as(view.reward_PG)
     right_PG, n = view.reward_PG > 0.5, params.candidates
     best_P = similar_PG[:, :n].masked_fill(~right_PG[:, :n], -1.0).argmax(1)  # the first of equals
     nearest_P = similar_PG[:, :n].argmax(1)

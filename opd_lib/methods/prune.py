@@ -59,10 +59,11 @@ def reads(params: Params) -> Reads:
 
 def decayed(view: View, params: Params) -> Tensor:
     """w (N) without the base: non-increasing within a response, in [0, 1]."""
-    bad_N = (view.signal[f"overlap_k{params.overlap_k}"] < params.threshold).double()
-    total_N = bad_N.cumsum(0)
-    before_N = (total_N - bad_N)[view.position_N == 0].repeat_interleave(view.length_B)  # those of earlier responses
-    return (1.0 - params.drop * (total_N - before_N)).clamp(min=0.0).to(view.signal[f"overlap_k{params.overlap_k}"])
+    overlap_N = view.signal[f"overlap_k{params.overlap_k}"]
+    bad_N = (overlap_N < params.threshold).double()
+    bad_B = torch.zeros(len(view.reward_B), dtype=torch.float64).index_add(0, view.row_N, bad_N)
+    before_B = bad_B.cumsum(0) - bad_B  # those of earlier responses
+    return (1.0 - params.drop * (bad_N.cumsum(0) - before_B[view.row_N])).clamp(min=0.0).to(overlap_N)
 
 
 def weights(view: View, params: Params) -> Tensor:

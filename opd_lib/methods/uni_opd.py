@@ -59,8 +59,7 @@ def advantages(view: View, params: Params) -> Tensor:
     if params.margin is None:
         return torch.zeros_like(view.reward_B)
     ratio_N = log_ratio(view, params)
-    mean_B = torch.zeros_like(view.reward_B).index_add(0, view.row_N, ratio_N) / view.length_B
-    mean_PG = mean_B.view_as(view.reward_PG)
+    mean_PG = view.mean(ratio_N).view_as(view.reward_PG)
     right_PG = view.reward_PG > 0.5
     n_right_P1, n_wrong_P1 = right_PG.sum(1, keepdim=True), (~right_PG).sum(1, keepdim=True)
     right_P1 = (mean_PG * right_PG).sum(1, keepdim=True) / n_right_P1.clamp(min=1)

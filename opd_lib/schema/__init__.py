@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag
 from opd_lib.schema.base import Count, Integers, Positive, Strict
 from opd_lib.schema.probes import ContinuationProbe, GradientProbe, Probe, RewardProbe, RolloutsProbe, TeachersProbe
 from opd_lib.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored
-from opd_lib.tasks import chain, math
+from opd_lib.tasks import chain, math, tool
 
 __all__ = [
     "FILE_KEYS",
@@ -43,7 +43,7 @@ __all__ = [
 
 SELF = "self"  # the teacher that is the student as it stands
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
-Task = chain.Params | math.Params
+Task = chain.Params | math.Params | tool.Params
 
 
 class NewModel(Strict):

@@ -9,6 +9,8 @@ A task module states its `Params`, the keys of `task:` in a params file, and
     domain(params, question) -> str                       the content that a training question was drawn from
     extract_answer(response) -> str | None                the answer a response states
     grade(responses, prompts) -> list[float]              1.0 for a right answer, 0.0 otherwise
+    respond(question, text) -> str | None                 optional, with CALL: what a tool answers to a response that
+                                                          ends with that word
     check(params)                                         refuse names the task does not have (ValueError)
 
 A question has `text` (what is asked, without instructions), `answer` and `id`. Whatever a task draws depends on
@@ -24,7 +26,7 @@ from typing import Any, Protocol
 
 from opd_lib.types import Prompt
 
-NAMES = ("chain", "math")
+NAMES = ("chain", "math", "tool")
 
 
 class Question(Protocol):
@@ -51,6 +53,8 @@ class Task:
     extract_answer: Callable[[str], str | None]
     grade: Callable[[Sequence[str], Sequence[Prompt]], list[float]]
     check: Callable[[Any], None]
+    respond: Callable[[str, str], str | None] | None
+    call: str
 
 
 def load(name: str) -> Task:
@@ -59,4 +63,9 @@ def load(name: str) -> Task:
         raise ValueError(f"task.name: {name!r} is unknown; choose from {', '.join(NAMES)}")
     module = import_module(f"{__name__}.{name}")
     parts = ("training", "test", "messages", "chat_options", "domain", "extract_answer", "grade", "check")
-    return Task(name=name, **{part: getattr(module, part) for part in parts})
+    return Task(
+        name=name,
+        respond=getattr(module, "respond", None),
+        call=getattr(module, "CALL", ""),
+        **{part: getattr(module, part) for part in parts},
+    )
