@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from opd_lib import methods, tasks
-from opd_lib.schema import Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task
+from opd_lib.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task
 from opd_lib.tasks import chain
 
 
@@ -19,6 +19,7 @@ def check(params: RunParams, method: methods.Method | None, options: Sequence[Ba
     check_task(params)
     if isinstance(params.student, NewModel):
         require_context(params, "student", params.student.context, "student.context")
+    check_teachers(params, method)
     if method:
         check_method(params, method, options)
         if params.machine.teacher_url and params.teacher:
@@ -52,7 +53,7 @@ def check_task(params: RunParams) -> None:
     steps = [entry.step for entry in getattr(params.source, "schedule", ())]
     if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
         raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
-    vocabulary = len(chain.VOCABULARY) if params.task.name == "chain" else None
+    vocabulary = len(chain.VOCABULARY) if params.task.name != "math" else None
     for k in params.diagnose.ks:
         if k < 1 or (vocabulary and k > vocabulary):
             raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
@@ -92,7 +93,7 @@ def prompt_tokens(task: Task) -> tuple[int, int]:
 
     Of mathematics' test prompts it is known that they have some.
     """
-    if task.name != "chain":
+    if task.name == "math":
         return task.max_prompt_tokens, 1
     contents = [task.content, *([task.other_content] if task.other_share else [])]
     tested = [int(test_set.removeprefix("chain-")) for test_set in task.test_sets]
@@ -140,9 +141,31 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
-    if method.check is not None and params.task.name == "chain":  # elsewhere the vocabulary is known once it is loaded
+    if method.check is not None and params.task.name != "math":  # elsewhere the vocabulary is known once it is loaded
         for each in options:
             method.check(each, len(chain.VOCABULARY), params.teacher is not None)
+
+
+def check_teachers(params: RunParams, method: methods.Method | None) -> None:
+    """Refuse teachers that a run or a method cannot have: the live student, several by name, copies that move."""
+    if params.teacher == SELF or params.named_teachers:
+        who = "self" if params.teacher == SELF else "several by name"
+        if params.machine.teacher_url:
+            raise ValueError(f"teacher: {who}, but machine.teacher_url names a server of one; use teacher_url: null")
+        if params.source.kind == "teacher":
+            raise ValueError(f"teacher: {who}, but source.kind: teacher lets one other model write; name it alone")
+        if params.probe is not None:
+            raise ValueError(f"teacher: {who}, but a probe compares two checkpoints; name one teacher")
+    if method is None:
+        return
+    if params.named_teachers and not (method.shares or method.taught or "teachers" in method.needs):
+        raise ValueError(f"teacher: several by name, but method {method.name} knows one teacher; name one")
+    if method.shown is not None and params.teacher is None:
+        raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
+    if method.after_step is not None and params.machine.shard:
+        raise ValueError(
+            f"machine.shard: true, but method {method.name} mixes whole weights between steps; use shard: false"
+        )
 
 
 def check_served(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:

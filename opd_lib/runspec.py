@@ -28,7 +28,7 @@ class RunSpec:
     """One run to be found or computed: an arm of an experiment at a seed.
 
     `identity` is what a record must carry to be this run's. `folders` are the places a finished record may stand, the
-    last one being where it is written. `parents` maps "student", "teacher" and a probe's "other" to the runs that make
+    last one being where it is written. `parents` maps roles (`RunParams.references`) to the runs that make
     them (absent for new, local or hub models). `origin` is the experiment as loaded: what a process of its own needs
     to find this run again. `shown_as` is the experiment and arm under which it was asked for: not its own where another
     notebook shares it.
@@ -81,7 +81,7 @@ class RunSpec:
         return f"{self.experiment}/{self.arm}/seed{self.seed}"
 
     def checkpoint(self, role: str) -> str | None:
-        """Where "student", "teacher" or "other" is loaded from: a folder or a hub name; None for a new model."""
+        """Where the model of a role (`RunParams.references`) is loaded from: folder or hub name; None for a new one."""
         if role in self.parents:
             parent = self.parents[role]
             return str(parent.weights or parent.model_folder)
@@ -89,8 +89,11 @@ class RunSpec:
 
 
 def determining(params: RunParams) -> dict[str, Any]:
-    """The parameters that determine a run: not the machine, nor where a task's data lies on it."""
-    return params.model_dump(mode="json", exclude={"machine": True, "task": {"data"}})
+    """What is said of a run, without the machine and where a task's data lies on it."""
+    said = params.said()
+    del said["machine"]
+    said["task"].pop("data", None)
+    return said
 
 
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:

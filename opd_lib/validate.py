@@ -22,7 +22,7 @@ from opd_lib.schema import FILE_KEYS, RunParams
 from opd_lib.yaml_files import plain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
-STUDENTS = ("checkpoint", "new model", "new text model")  # pydantic's names for the kinds of student
+STUDENTS = ("checkpoint", "new model", "new text model", "merged")  # pydantic's names for the kinds of student
 SHAPES = {str: "text", list: "list with at least one entry", dict: "mapping with at least one entry"}
 
 
@@ -201,10 +201,13 @@ def _line(raw: Any, arm: str, location: list[str]) -> int:
 
 
 def replace_at(tree: Any, path: str, value: Any, where: str) -> None:
-    """Put `value` at a dotted path that must exist."""
+    """Put `value` at a dotted path: one that is there, or a key of the schema that the file leaves out."""
     *parents, last = path.split(".")
     node = tree
     for key in (*parents, last):
+        if key == last and isinstance(node, dict) and last in _known_keys(parents):
+            node[last] = copy.deepcopy(value)
+            return
         if not isinstance(node, dict) or key not in node:
             nearest = difflib.get_close_matches(path, flatten(tree), n=1)
             raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")

@@ -43,9 +43,9 @@ def browser() -> Iterator[Any]:
 
 def logits(model: Any, rollouts: Any, rows: Any) -> Any:
     """Logits (N, V) from which the tokens of these rows were drawn, with their gradient."""
-    from opd_lib.engine import score
+    from opd_lib.engine import batches
 
-    return score.with_head(model, rollouts, rows, lambda head: head.leaves[0] @ head.leaves[1].T)
+    return batches.with_head(model, rollouts, rows, lambda head: head.leaves[0] @ head.leaves[1].T)
 
 
 RUN: dict[str, Any] = {

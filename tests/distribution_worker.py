@@ -22,10 +22,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from opd_lib.engine import checkpoint, distributed, models, score, setup, sharding, sources, train
+from opd_lib.engine import batches, checkpoint, distributed, models, score, setup, sharding, sources, train
 from opd_lib.engine.setup import Run
 from opd_lib.params import RunSpec
-from opd_lib.types import Loss, TokenScores
+from opd_lib.types import TokenScores
 
 UNEVEN = {"train.micro_tokens": 60, "source.prompts_per_step": 5}
 """Few rows per micro-batch and prompts that cannot be shared equally: unequal numbers of micro-batches."""
@@ -82,7 +82,7 @@ def gradients(world: Path, processes: int, changes: dict[str, Any], heavy: bool 
     assert run.teacher is not None and sharding.is_sharded(run.teacher[0]) == heavy
     run.optimizer = kept = Kept(run.student[0])  # type: ignore[assignment]
     rollouts = sources.draw(spec.params, 0, 1, ranks, run.student, run.teacher, run.sample)
-    groups = score.micro_batches(rollouts, spec.params.train.micro_tokens)
+    groups = batches.micro_batches(rollouts, spec.params.train.micro_tokens)
     counts = distributed.by_rank(len(groups))
     assert processes == 1 or len(set(counts)) > 1, f"the test needs unequal numbers of micro-batches, not {counts}"
     setup.check(run, rollouts)
@@ -144,9 +144,9 @@ def whole_runs(world: Path, processes: int) -> None:
     train.train(spec_of(world, "sharded", processes, **SHARDED))
     sharding.gathered = gathered
     check, train.check = train.check, lambda *_: None  # or the gates would see it first
-    score.Objective.loss = poisoned
+    score.Objective.value = poisoned
     refused(spec_of(world, "poisoned", processes, **SHARDED), "loss nan at step 1; the batch is in")
-    score.Objective.loss, train.check = LOSS, check
+    score.Objective.value, train.check = VALUE, check
     write_shares = checkpoint.write_shares
     checkpoint.write_shares = lambda run, step: without_room(run, step, write_shares)
     refused(spec_of(world, "full", processes, **SHARDED), "cannot save the checkpoint of step 4 (process 1: ")
@@ -160,13 +160,13 @@ def whole_runs(world: Path, processes: int) -> None:
     refused(corrupt, "00000002: corrupt checkpoint (process ")
 
 
-def poisoned(self: score.Objective, scores: TokenScores) -> Loss:
-    """A loss that is not finite in the second process."""
-    loss = LOSS(self, scores)
-    return replace(loss, total=loss.total * float("nan")) if torch.distributed.get_rank() == 1 else loss
+def poisoned(self: score.Objective, scores: TokenScores) -> torch.Tensor:
+    """Values that are not finite in the second process."""
+    value_N = VALUE(self, scores)
+    return value_N * float("nan") if torch.distributed.get_rank() == 1 else value_N
 
 
-LOSS = score.Objective.loss
+VALUE = score.Objective.value
 
 
 def main(task: str, folder: str, meeting: str) -> None:

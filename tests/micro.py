@@ -31,7 +31,7 @@ def write_record(spec: RunSpec, status: str = "finished", identity: str | None =
         "seed": spec.seed,
         "status": status,
         "identity": identity or spec.identity,
-        "params": spec.params.model_dump(mode="json"),
+        "params": spec.params.said(),
         "parents": {role: parent.identity for role, parent in spec.parents.items()},
         "seconds": {"score": 3.0},
         "error": error,

@@ -178,6 +178,8 @@ def test_recomputation_keeps_the_inputs_of_layers() -> None:
 # --- what must grow with what
 
 SETTING = footprint.Setting(
+    scorers=2,
+    remembered=0,
     student=R1_DISTILL_1_5B, frozen=((R1_DISTILL_7B, False),), processes=8, shard=True, number=2, trained=True,
     moments=True, tokens=8192, chunk=8192, k=32, recompute=False, writer=R1_DISTILL_1_5B, engine=True, sleeps=True,
     compiled=False,

@@ -54,7 +54,7 @@ def test_what_was_sampled_is_scored_where_the_model_is(
     objective = score.Objective(method=method, options=method.Params(**OBJECTIVES[name]), k=K, chunk=3)
     student = head(16, elsewhere)
     stream = objective.streamed(student, head(24, elsewhere), rollouts, ROWS, measured=measured)
-    scaled, _, scores = stream.loss(objective.loss, 0.1)
+    scaled, _, scores = stream.loss(objective.value, 0.1)
     scaled.backward()
     assert {str(leaf.grad.device) for leaf in student.leaves if leaf.grad is not None} == {elsewhere}
     assert str(gates.sampler_gaps(rollouts, scores).device) == str(scores.token_N.device) == elsewhere

@@ -21,14 +21,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from opd_lib.engine import __main__ as entry
-from opd_lib.engine import checkpoint, distributed, models, score, sharding, train
+from opd_lib.engine import batches, checkpoint, distributed, models, sharding, train
 from opd_lib.engine.distributed import ALONE
 from opd_lib.engine.setup import Run
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
 from opd_lib.report import record
 from opd_lib.schema import Machine, NewModel
-from opd_lib.types import Loss, Reads
+from opd_lib.types import Reads
 
 HERE = Path(__file__).parent
 SHAPE = NewModel(layers=2, hidden=24, heads=2, context=128, rope_theta=100.0, initializer_range=0.1)
@@ -50,7 +50,7 @@ def likelihood_of_5(head: Head) -> Tensor:
         student=head, teacher=None, token_N=token_N, row_N=token_N, position_N=token_N, advantage_N=None,
         k=0, reads=Reads(), measured=True, chunk=None,
     )  # fmt: skip
-    return stream.loss(lambda scores: Loss(total=scores.student_logp_N.sum(), n_tokens=len(token_N)), 1.0)[0]
+    return stream.loss(lambda scores: scores.student_logp_N, 1.0)[0]
 
 
 def moved(model: Qwen3ForCausalLM, dtype: torch.dtype) -> float:
@@ -111,7 +111,7 @@ def test_the_entry_point_for_launchers_says_what_is_wrong_in_one_line(
 
 def test_one_process_has_the_micro_batches_it_has() -> None:
     groups = [torch.tensor([0, 2]), torch.tensor([1])]
-    assert score.lock_step(groups) == [(groups[0], 1.0), (groups[1], 1.0)]
+    assert batches.lock_step(groups) == [(groups[0], 1.0), (groups[1], 1.0)]
 
 
 @pytest.fixture(scope="module")

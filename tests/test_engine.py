@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import evaluate, gates, models, rollout, score, sources
+from opd_lib.engine import batches, evaluate, gates, models, rollout, score, sources
 from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import sampling
 from opd_lib.schema import Evaluate, Limit, NewModel, Sampled
@@ -213,7 +213,7 @@ def test_sampling_stops_at_the_end_token_and_says_what_was_cut(student: sources.
 
 def test_sampler_and_trainer_see_the_same_log_probabilities_at_the_same_positions(student: sources.Model) -> None:
     rollouts = sampled(student)
-    for rows in score.micro_batches(rollouts, max_tokens=60):
+    for rows in batches.micro_batches(rollouts, max_tokens=60):
         scores = score.score(student[0], None, rollouts, rows, k=0)
         assert gates.sampler_gap(rollouts, scores) < 1e-5  # the sampler's record is float32
         assert scores.token_N.tolist() == [
@@ -233,7 +233,7 @@ def test_an_accuracy_wants_an_answer_to_every_question(student: sources.Model, m
 def test_micro_batches_hold_every_row_once_within_the_budget(student: sources.Model) -> None:
     rollouts = sampled(student)
     for budget in (1, 40, 60, 1000):
-        groups = score.micro_batches(rollouts, budget)
+        groups = batches.micro_batches(rollouts, budget)
         assert sorted(row for group in groups for row in group.tolist()) == list(range(6))
         for group in groups:
             longest = max(len(rollouts.prompts[r].token_ids) + int(rollouts.length_B[r]) for r in group.tolist())
@@ -245,7 +245,7 @@ def gradient(student: sources.Model, teacher: sources.Model, rollouts: Rollouts,
     options = method.Params(**OPD)
     student[0].zero_grad()
     objective = score.Objective(method=method, options=options, k=8, chunk=11)
-    for rows in score.micro_batches(rollouts, budget):
+    for rows in batches.micro_batches(rollouts, budget):
         scaled, _, _ = objective(student[0], teacher[0], rollouts, rows, scale=1 / float(rollouts.length_B.sum()))
         scaled.backward()
     return torch.cat([p.grad.flatten() for p in student[0].parameters() if p.grad is not None])
@@ -350,7 +350,7 @@ def test_a_responses_advantage_reaches_each_of_its_tokens_unrounded(student: sou
 @pytest.mark.parametrize("max_tokens", [10, 14, 10_000])
 def test_beginnings_score_like_the_same_tokens_of_whole_responses(student: sources.Model, max_tokens: int) -> None:
     whole = sampled(student)
-    cut = score.beginnings(whole, max_tokens)
+    cut = batches.beginnings(whole, max_tokens)
     lengths = [len(prompt.token_ids) for prompt in whole.prompts]
     assert cut.length_B.tolist() == [
         max(1, min(n, max_tokens - prompt)) for n, prompt in zip(whole.length_B.tolist(), lengths, strict=True)

@@ -85,7 +85,7 @@ def outcome(
     leaf_NV = student_NV.clone().requires_grad_()
     reads = opd.reads(params)
     k = min(student_NV.shape[-1], reads.k + extra)
-    total = opd.loss(score(leaf_NV, teacher_NV, token_N, k, reads.distributions), params).total
+    total = opd.value(score(leaf_NV, teacher_NV, token_N, k, reads.distributions), params).sum()
     return total.detach(), torch.autograd.grad(total, leaf_NV)[0]
 
 
@@ -306,7 +306,7 @@ def test_positions_without_support_count_but_neither_weigh_nor_poison() -> None:
             assert float(value) == 0.0
             assert not gradient_NV.any()
     scores = score(student_NV, teacher_NV, token_N, 2)
-    assert opd.loss(scores, options(k=2, support="intersection")).n_tokens == len(token_N)
+    assert opd.value(scores, options(k=2, support="intersection")).shape == token_N.shape
 
 
 def test_sums_add_over_micro_batches() -> None:
@@ -329,13 +329,13 @@ def test_float32_stays_finite_when_the_models_are_certain(params: opd.Params) ->
 def test_scores_that_cannot_serve_the_objective_are_refused() -> None:
     student_NV, teacher_NV, token_N = draw()
     with pytest.raises(ValueError, match="lists of 2 tokens, but the objective reads 3"):
-        opd.loss(score(student_NV, teacher_NV, token_N, 2), options())
+        opd.value(score(student_NV, teacher_NV, token_N, 2), options())
     with pytest.raises(ValueError, match="its lists or distributions"):
-        opd.loss(score(student_NV, teacher_NV, token_N, 4), options(estimator="full"))
+        opd.value(score(student_NV, teacher_NV, token_N, 4), options(estimator="full"))
     bare = logprobs.score(student_NV, None, token_N, token_N, token_N, 4)
     for estimator in ("sampled", "topk", "full"):
         with pytest.raises(ValueError, match="scores without a teacher"):
-            opd.loss(bare, options(estimator=estimator))
+            opd.value(bare, options(estimator=estimator))
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------
@@ -422,12 +422,11 @@ def test_sft_is_cross_entropy() -> None:
     student_NV, _, token_N = draw()
     leaf_NV = student_NV.clone().requires_grad_()
     scores = logprobs.score(leaf_NV, None, token_N, token_N, token_N, 0)
-    result = sft.loss(scores, sft.Params())
+    result = sft.value(scores, sft.Params()).sum()
     value, gradient_NV = sft.oracle(student_NV, None, token_N, sft.Params())
-    assert result.n_tokens == len(token_N)
-    close(result.total, torch.nn.functional.cross_entropy(student_NV, token_N, reduction="sum"))
-    close(result.total, value)
-    close(torch.autograd.grad(result.total, leaf_NV)[0], gradient_NV)
+    close(result, torch.nn.functional.cross_entropy(student_NV, token_N, reduction="sum"))
+    close(result, value)
+    close(torch.autograd.grad(result, leaf_NV)[0], gradient_NV)
 
 
 @pytest.mark.parametrize("group", [2, 3, 5])
@@ -441,9 +440,9 @@ def test_grpo_expects_the_policy_gradient_times_the_share_that_centring_leaves(g
         token_N = torch.tensor(outcome_G)
         leaf_V = logits_V.clone().requires_grad_()
         scores = logprobs.score(leaf_V.expand(group, -1), None, token_N, torch.arange(group), token_N * 0, 0)
-        advantage_N = grpo.advantages(reward_V[token_N].view(1, -1), params)[0]
-        result = grpo.loss(replace(scores, advantage_N=advantage_N), params)
-        (gradient_V,) = torch.autograd.grad(result.total / result.n_tokens, leaf_V)
+        advantage_N = grpo.centred(reward_V[token_N].view(1, -1), params)[0]
+        result = grpo.value(replace(scores, advantage_N=advantage_N), params)
+        (gradient_V,) = torch.autograd.grad(result.mean(), leaf_V)
         expected_V += logits_V.softmax(-1)[token_N].prod() * gradient_V
     true_V = gradient(lambda p_V: p_V * reward_V, logits_V)
     close(expected_V, -true_V * (group - 1) / group)
@@ -451,18 +450,18 @@ def test_grpo_expects_the_policy_gradient_times_the_share_that_centring_leaves(g
 
 def test_grpo_advantages() -> None:
     reward_PG = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.1, 0.1, 0.1]])
-    centred_PG = grpo.advantages(reward_PG, grpo.Params(normalize_std=False, epsilon=1e-6))
+    centred_PG = grpo.centred(reward_PG, grpo.Params(normalize_std=False, epsilon=1e-6))
     assert centred_PG.tolist() == [[0.75, -0.25, -0.25, -0.25], [0.0] * 4, [0.0] * 4]
-    scaled_PG = grpo.advantages(reward_PG, grpo.Params(normalize_std=True, epsilon=1e-9))
+    scaled_PG = grpo.centred(reward_PG, grpo.Params(normalize_std=True, epsilon=1e-9))
     torch.testing.assert_close(scaled_PG[0], torch.tensor([3.0, -1.0, -1.0, -1.0]) / 3**0.5)
     assert not scaled_PG[1:].any()
     with pytest.raises(ValueError, match="a group of one has nothing to be compared with; use 2 or more"):
-        grpo.advantages(reward_PG[:, :1], grpo.Params(normalize_std=True, epsilon=1e-9))
+        grpo.centred(reward_PG[:, :1], grpo.Params(normalize_std=True, epsilon=1e-9))
     for bad in (torch.nan, torch.inf):
         spoilt_PG = reward_PG.clone()
         spoilt_PG[1, 2] = bad
         with pytest.raises(ValueError, match=f"rewards: {bad} of response 2 to prompt 1; .* use a task whose answers"):
-            grpo.advantages(spoilt_PG, grpo.Params(normalize_std=True, epsilon=1e-9))
+            grpo.centred(spoilt_PG, grpo.Params(normalize_std=True, epsilon=1e-9))
     student_NV, _, token_N = draw()
     with pytest.raises(ValueError, match="scores without advantages"):
-        grpo.loss(logprobs.score(student_NV, None, token_N, token_N, token_N, 0), None)  # type: ignore[arg-type]
+        grpo.value(logprobs.score(student_NV, None, token_N, token_N, token_N, 0), None)  # type: ignore[arg-type]

@@ -37,18 +37,23 @@ def section(text: str = CELL, k: int = 16, **options: float) -> dict[str, Any]:
     return {"name": "own", "source": text.rstrip() + "\n", "k": k, "options": options}
 
 
-def loss_of(expression: str, n_tokens: str = "len(scores.token_N)") -> str:
-    """A function whose value at a token is this expression of the candidates `c`."""
+def value_of(expression: str) -> str:
+    """A function whose values (N) are this expression of the candidates `c`."""
+    return f"def value(scores, params):\n    c = scores.candidates\n    return {expression}\n"
+
+
+def older(expression: str, n_tokens: str = "len(scores.token_N)") -> str:
+    """A function that returns the sum of these values and their number, as texts did before there was `value`."""
     return (
         "def loss(scores, params):\n    from opd_lib.types import Loss\n    c = scores.candidates\n"
-        f"    return Loss(total=({expression}), n_tokens={n_tokens})\n"
+        f"    return Loss(total=({expression}).sum(), n_tokens={n_tokens})\n"
     )
 
 
-BLIND = "c.student_logp_NC.exp().masked_fill(c.student_rank_NC >= params.k, 0.0).sum()"
+BLIND = "c.student_logp_NC.exp().masked_fill(c.student_rank_NC >= params.k, 0.0).sum(-1)"
 LOG_RATIO = "(scores.student_logp_N - scores.teacher_logp_N).detach()"
-CENTRED = f"(({LOG_RATIO} - {LOG_RATIO}.mean()) * (1 + scores.student_logp_N - scores.student_logp_N.detach())).sum()"
-FULL = "(c.student_logp_NC.exp() * (c.student_logp_NC - c.teacher_logp_NC)).sum()"
+CENTRED = f"({LOG_RATIO} - {LOG_RATIO}.mean()) * (1 + scores.student_logp_N - scores.student_logp_N.detach())"
+FULL = "(c.student_logp_NC.exp() * (c.student_logp_NC - c.teacher_logp_NC)).sum(-1)"
 
 
 # --- the objective ---------------------------------------------------------------------------------------------------
@@ -72,44 +77,61 @@ def test_value_and_gradient_of_the_notebooks_cell_are_those_of_its_equation(powe
     leaf_NV = student_NV.clone().requires_grad_()
     method = methods.load("own")
     options = method.Params(source=CELL, k=k, options={"power": power})
-    found = method.loss(score(leaf_NV, teacher_NV, token_N, k + extra), options)
-    close(found.total.detach(), value)
-    close(torch.autograd.grad(found.total, leaf_NV)[0], torch.tensor(rows, dtype=torch.float64))
-    assert found.n_tokens == len(token_N)
+    found_N = method.value(score(leaf_NV, teacher_NV, token_N, k + extra), options)
+    close(found_N.sum().detach(), value)
+    close(torch.autograd.grad(found_N.sum(), leaf_NV)[0], torch.tensor(rows, dtype=torch.float64))
+    assert found_N.shape == token_N.shape
 
 
 def test_a_batch_may_be_scored_in_parts_also_of_one_token() -> None:
     student_NV, teacher_NV, token_N = draw(n=5)
-    options = own.Params(source=CELL, k=3, options={"power": 1})
-    whole = own.loss(score(student_NV.requires_grad_(), teacher_NV, token_N, 3), options)
-    parts = [
-        own.loss(score(student_NV[part], teacher_NV[part], token_N[part], 3), options).total
-        for part in (slice(0, 1), slice(1, 5))
-    ]
-    close(whole.total.detach(), float(sum(part.item() for part in parts)))
+    for text in (CELL, older(FULL), value_of(FULL)):
+        options = own.Params(source=text, k=3, options={"power": 1})
+        whole_N = own.value(score(student_NV.requires_grad_(), teacher_NV, token_N, 3), options)
+        parts = [
+            own.value(score(student_NV[part], teacher_NV[part], token_N[part], 3), options).sum()
+            for part in (slice(0, 1), slice(1, 5))
+        ]
+        close(whole_N.sum().detach(), float(sum(part.item() for part in parts)))
+
+
+def test_a_text_that_returns_a_sum_has_the_value_and_the_gradient_of_one_that_returns_values() -> None:
+    student_NV, teacher_NV, token_N = draw(n=5)
+    found = []
+    for text in (older(FULL), value_of(FULL)):
+        leaf_NV = student_NV.clone().requires_grad_()
+        options = own.Params(source=text, k=3, options={})
+        total = own.value(score(leaf_NV, teacher_NV, token_N, 3), options).sum()
+        found.append((total.detach(), torch.autograd.grad(total, leaf_NV)[0]))
+    close(found[0][0], found[1][0])
+    close(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (loss_of("math.log(2) * " + FULL), r"NameError: name 'math' is not defined; a run knows .* import inside it"),
-        (loss_of("c.student_logits_NC.sum()"), r"AttributeError: .*student_logits_NC.*read what .*TokenScores"),
-        (loss_of("params.options['tau'] * " + FULL), r"KeyError: 'tau'; .*method\.options"),
-        (loss_of(FULL.replace(".sum()", ".mean()")), r"of its two halves; a token's value must depend on that token"),
-        (loss_of(FULL + " / c.student_logp_NC.exp().max().detach()"), r"two halves"),
-        (loss_of(CENTRED), r"another gradient at a token of a batch than at the same token of half the batch"),
-        (loss_of(FULL.replace(".sum()", ".sum(-1)")), r"loss returned Loss\(.*write Loss\(total=A SUM"),
-        (loss_of(FULL, "7"), r"counts 7 tokens of 4; count every one"),
-        (loss_of("c.teacher_logp_NC.sum()"), r"does not depend on the student's log-probabilities"),
-        ("def loss(scores, params):\n    return 0.5\n", r"loss returned 0\.5"),
-        (loss_of("(c.student_logp_NC @ c.student_logp_NC).sum()"), r"RuntimeError: .*read what .*TokenScores"),
-        (loss_of("c.student_logp_NC[:, 99].sum()"), r"IndexError: "),
-        (loss_of("1 / 0 * " + FULL), r"ZeroDivisionError: "),
-        (loss_of("__import__('nowhere').x * " + FULL), r"ModuleNotFoundError: "),
-        ("x = 1 / 0\n" + loss_of(FULL), r"ZeroDivisionError: "),
-        (loss_of(FULL) + "del loss\n", r"KeyError: 'loss'"),
+        (value_of("math.log(2) * " + FULL), r"NameError: name 'math' is not defined; a run knows .* import inside it"),
+        (value_of("c.student_logits_NC.sum(-1)"), r"AttributeError: .*student_logits_NC.*read what .*TokenScores"),
+        (value_of("params.options['tau'] * " + FULL), r"KeyError: 'tau'; .*method\.options"),
+        (older(FULL + ".mean()"), r"its two halves; a token's value must depend on that token alone"),
+        (value_of(FULL + " / len(scores.token_N)"), r"its two halves"),
+        (value_of(f"{FULL} - {FULL}.mean().detach()"), r"its two halves"),
+        (value_of(FULL + " / c.student_logp_NC.exp().max().detach()"), r"two halves"),
+        (older(CENTRED), r"another gradient at a token of a batch than at the same token of half the batch"),
+        (value_of(FULL + ".sum()"), r"value returned a tensor of shape \(\) for 4 tokens; return one number per token"),
+        (value_of(FULL + "[None]"), r"value returned a tensor of shape \(1, 4\) for 4 tokens"),
+        (older(FULL).replace(".sum()", ""), r"loss returned Loss\(.*return a tensor of one number per token"),
+        (older(FULL, "7"), r"counts 7 tokens of 4; count every one"),
+        (value_of("c.teacher_logp_NC.sum(-1)"), r"do not depend on the student's log-probabilities"),
+        ("def value(scores, params):\n    return 0.5\n", r"value returned 0\.5"),
+        (value_of("(c.student_logp_NC @ c.student_logp_NC).sum(-1)"), r"RuntimeError: .*read what .*TokenScores"),
+        (value_of("c.student_logp_NC[:, 99]"), r"IndexError: "),
+        (value_of("1 / 0 * " + FULL), r"ZeroDivisionError: "),
+        (value_of("__import__('nowhere').x * " + FULL), r"ModuleNotFoundError: "),
+        ("x = 1 / 0\n" + value_of(FULL), r"ZeroDivisionError: "),
+        (value_of(FULL) + "del value\n", r"KeyError: 'loss'"),
         (
-            "import nowhere\ndef loss(scores, params):\n    return 0\n",
+            "import nowhere\ndef value(scores, params):\n    return 0\n",
             r"ModuleNotFoundError: No module named 'nowhere'",
         ),
     ],
@@ -118,16 +140,15 @@ def test_a_loss_that_breaks_the_contract_is_one_error(text: str, message: str) -
     student_NV, teacher_NV, token_N = draw()
     scores = score(student_NV.requires_grad_(), teacher_NV, token_N, 3)
     with pytest.raises(ValueError, match=rf"(?s)^method\.source: .*{message}"):
-        own.loss(scores, own.Params(source=text, k=3, options={}))
+        own.value(scores, own.Params(source=text, k=3, options={}))
 
 
 def test_halves_that_cancel_are_rounded_as_large_sums_are() -> None:
-    large = torch.tensor(1e4)
-    own.require_sum(torch.tensor(0.004), [large, -large])
-    own.require_sum(torch.tensor(math.inf), [torch.tensor(math.inf), large])
-    for whole, halves in ((0.004, (0.002, -0.002)), (1e4, (1e4, 1e4)), (1.0, (math.nan, 1.0))):
-        with pytest.raises(ValueError, match="of its two halves"):
-            own.require_sum(torch.tensor(whole), [torch.tensor(half) for half in halves])
+    own.require_alone(torch.tensor(0.004), torch.tensor(0.0), 2e4)
+    own.require_alone(torch.tensor([math.inf, 1e4]), torch.tensor([math.inf, 1e4]), math.inf)
+    for whole, halves in ((0.004, 0.0), (1e4, 2e4), (1.0, math.nan)):
+        with pytest.raises(ValueError, match="its two halves"):
+            own.require_alone(torch.tensor(whole), torch.tensor(halves), abs(halves))
 
 
 def test_a_few_tokens_may_have_nothing_to_train_with() -> None:
@@ -139,25 +160,25 @@ def test_a_few_tokens_may_have_nothing_to_train_with() -> None:
     )
     student_NV, teacher_NV, token_N = draw(n=5)
     leaf_NV = student_NV.clone().requires_grad_()
-    found = own.loss(score(leaf_NV, teacher_NV, token_N, 2), own.Params(source=text, k=2, options={}))
-    (gradient_NV,) = torch.autograd.grad(found.total, leaf_NV)
-    assert found.n_tokens == 5 and gradient_NV.any(1).tolist() == [False] * 3 + [True] * 2
+    found_N = own.value(score(leaf_NV, teacher_NV, token_N, 2), own.Params(source=text, k=2, options={}))
+    (gradient_NV,) = torch.autograd.grad(found_N.sum(), leaf_NV)
+    assert found_N.shape == (5,) and gradient_NV.any(1).tolist() == [False] * 3 + [True] * 2
 
 
 def test_a_lack_of_memory_is_not_blamed_on_the_text() -> None:
     student_NV, teacher_NV, token_N = draw()
-    text = "def loss(scores, params):\n    import torch\n    raise torch.OutOfMemoryError('full')\n"
+    text = "def value(scores, params):\n    import torch\n    raise torch.OutOfMemoryError('full')\n"
     with pytest.raises(torch.OutOfMemoryError):
-        own.loss(score(student_NV, teacher_NV, token_N, 3), own.Params(source=text, k=3, options={}))
+        own.value(score(student_NV, teacher_NV, token_N, 3), own.Params(source=text, k=3, options={}))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": "def loss(scores, params)\n    return 0\n"}, r"method\.source, line 1: expected ':'"),
-        ({"source": loss_of(FULL) + "return 3\n"}, r"method\.source, line 5: 'return' outside function: 'return 3'"),
-        ({"source": "def lose(scores, params):\n    return 0\n"}, r"defines no function loss"),
-        ({"source": "def loss(scores):\n    return 0\n"}, r"loss takes 1 arguments; take \(scores, params\)"),
+        ({"source": "def value(scores, params)\n    return 0\n"}, r"method\.source, line 1: expected ':'"),
+        ({"source": value_of(FULL) + "return 3\n"}, r"method\.source, line 4: 'return' outside function: 'return 3'"),
+        ({"source": "def lose(scores, params):\n    return 0\n"}, r"defines no function value"),
+        ({"source": "def value(scores):\n    return 0\n"}, r"value takes 1 arguments; take \(scores, params\)"),
         ({"k": 129}, r"method\.k: 129: the vocabulary has 128 tokens"),
         ({"k": 0}, r"method\.k: 0: .*greater than or equal to 1"),
         ({"sorce": ""}, r"method\.sorce: unknown key; did you mean source"),
@@ -169,13 +190,13 @@ def test_a_text_that_is_no_objective_is_refused_before_anything_runs(changes: di
 
 
 def test_the_text_of_a_function_is_taken_where_it_stands() -> None:
-    def loss(scores: Any, params: Any) -> Any:
+    def value(scores: Any, params: Any) -> Any:
         return scores
 
-    found = own.method(loss, k=4, tau=0.5)
-    assert found["source"] == "def loss(scores: Any, params: Any) -> Any:\n    return scores\n"
+    found = own.method(value, k=4, tau=0.5)
+    assert found["source"] == "def value(scores: Any, params: Any) -> Any:\n    return scores\n"
     assert (found["k"], found["options"]) == (4, {"tau": 0.5})
-    with pytest.raises(ValueError, match="close: the function of an objective is called loss"):
+    with pytest.raises(ValueError, match="close: the function of an objective is called value"):
         own.method(close, k=4)
     namespace: dict[str, Any] = {}
     exec("def loss(scores, params):\n    return scores\n", namespace)
@@ -239,7 +260,7 @@ def test_a_run_trains_on_a_text_and_passes_the_gates(world: Path) -> None:
     done = train.train(micro.load(world, micro.OPD, overrides=good).spec("mine", 0))
     assert done.status == "finished" and done.gates["teacher_dependence"] > 0.01
     assert done.params["method"]["source"] == CELL.rstrip() + "\n"
-    blind = {"arms.blind": {"method": section(loss_of(BLIND), k=4)}}
+    blind = {"arms.blind": {"method": section(value_of(BLIND), k=4)}}
     with pytest.raises(ValueError, match="the gradient does not depend on the teacher"):
         train.train(micro.load(world, micro.OPD, overrides=blind).spec("blind", 0))
 

@@ -203,7 +203,7 @@ def head_gradients(run: Any, rollouts: Rollouts) -> Tensor:
         t, zero = slice(n, n + 1), torch.zeros(1, dtype=torch.long)
         whole = run.options.estimator == "full"
         scores = logprobs.score(student_NV[t], teacher_NV[t], token_N[t], zero, zero, k=run.k, whole=whole)
-        loss = run.method.loss(scores, run.options).total
+        loss = run.method.value(scores, run.options).sum()
         found.append(torch.autograd.grad(loss, weight, retain_graph=True)[0].flatten())
     return torch.stack(found)
 

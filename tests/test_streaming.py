@@ -19,7 +19,7 @@ from opd_lib.maths import footprint, logprobs, streaming
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
 from opd_lib.methods import grpo, opd, sft
-from opd_lib.types import Loss, Reads, TokenScores
+from opd_lib.types import Reads, TokenScores
 
 N, H, V = 5, 6, 9
 EQ5 = options(normalize="both", k=2)
@@ -112,11 +112,10 @@ def require_oracle(params: opd.Params, chunk: int | None, k: int, measured: bool
     tensors = student_NH, student_VH, teacher_NH, teacher_VH, token_N = leaves()
     logits_NV, teacher_NV = student_NH @ student_VH.T, teacher_NH @ teacher_VH.T
     value, delta_NV = opd.oracle(logits_NV, teacher_NV, token_N, params)
-    loss_of = lambda scores: opd.loss(scores, params)
+    loss_of = lambda scores: opd.value(scores, params)
     scaled, loss, _ = stream(tensors, params, chunk, k, measured).loss(loss_of, scale=0.25)
-    close(loss.total, torch.tensor(value, dtype=torch.float64))
-    close(scaled.detach(), 0.25 * loss.total)
-    assert loss.n_tokens == N
+    close(loss, torch.tensor(value, dtype=torch.float64))
+    close(scaled.detach(), 0.25 * loss)
     hidden_gradient_NH, head_gradient_VH = torch.autograd.grad(3.0 * scaled, [student_NH, student_VH])
     close(hidden_gradient_NH, 0.75 * delta_NV @ student_VH.detach())
     close(head_gradient_VH, 0.75 * delta_NV.T @ student_NH.detach())
@@ -149,7 +148,7 @@ def test_objectives_that_read_the_partition_function_are_never_sparse() -> None:
     for params in (PUBLISHED, FULL, options(estimator="sampled")):
         streamed = stream(tensors, params, chunk=2)
         assert not streamed.is_sparse
-        scaled, *_ = streamed.loss(lambda scores, params=params: opd.loss(scores, params), 1.0)
+        scaled, *_ = streamed.loss(lambda scores, params=params: opd.value(scores, params), 1.0)
         assert (torch.autograd.grad(scaled, student_VH)[0] != 0).all()
 
 
@@ -170,7 +169,7 @@ def test_scores_that_come_with_a_loss_are_those_without() -> None:
     for measured in (True, False):
         alone = stream(leaves(), PUBLISHED, 2, k=4, measured=measured).scores()
         _, _, beside = stream(leaves(), PUBLISHED, 2, k=4, measured=measured).loss(
-            lambda scores: opd.loss(scores, PUBLISHED), 1.0
+            lambda scores: opd.value(scores, PUBLISHED), 1.0
         )
         for (name, one), (_, other) in zip(everything(alone), everything(beside), strict=True):
             assert torch.equal(one, other) and not other.requires_grad, name
@@ -181,14 +180,14 @@ def test_scores_that_come_with_a_loss_are_those_without() -> None:
 def test_where_little_is_read_the_teacher_makes_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     streamed = stream(leaves(), EQ5, chunk=2, measured=False)
     monkeypatch.setattr(streamed.teacher, "logits", None)
-    _, _, scores = streamed.loss(lambda scores: opd.loss(scores, EQ5), 1.0)
+    _, _, scores = streamed.loss(lambda scores: opd.value(scores, EQ5), 1.0)
     student_NH, student_VH, *_, token_N = leaves()
     logp_NV = (student_NH @ student_VH.T).log_softmax(-1)
     close(scores.student_logp_N, logp_NV.detach().gather(1, token_N[:, None])[:, 0])  # the sampler is checked by these
     with_diagnostics = stream(leaves(), EQ5, chunk=2, measured=True)
     monkeypatch.setattr(with_diagnostics.teacher, "logits", None)
     with pytest.raises(TypeError):
-        with_diagnostics.loss(lambda scores: opd.loss(scores, EQ5), 1.0)
+        with_diagnostics.loss(lambda scores: opd.value(scores, EQ5), 1.0)
 
 
 @pytest.mark.parametrize("params", [PUBLISHED, EQ5, FULL, options(estimator="sampled")], ids=str)
@@ -197,7 +196,7 @@ def test_no_tensor_holds_the_vocabulary_for_more_tokens_than_a_chunk(params: opd
     n, h, v, chunk = 64, 4, 400, 3
     tensors = leaves(n, h, v, torch.float32)
     with Created() as created:
-        scaled, *_ = stream(tensors, params, chunk, measured=measured).loss(lambda s: opd.loss(s, params), 1.0)
+        scaled, *_ = stream(tensors, params, chunk, measured=measured).loss(lambda s: opd.value(s, params), 1.0)
         scaled.backward()
     assert created.largest <= max(chunk * v, (h + 2) * v) < n * v / 8
 
@@ -210,7 +209,7 @@ def test_logits_take_the_stated_memory_however_many_tokens_there_are(params: opd
     for n in (24, 96):
         tensors = leaves(n, h, v, torch.float32)
         with Created() as created:
-            stream(tensors, params, chunk, measured=measured).loss(lambda s: opd.loss(s, params), 1.0)
+            stream(tensors, params, chunk, measured=measured).loss(lambda s: opd.value(s, params), 1.0)
         peaks.append(created.peak)
         head_gradient = 2 * 4 * h * v  # the sum, and a product on its way into it
         assert created.peak - head_gradient <= footprint.logits(v, chunk, models=2, k=2 * params.k) + 2000 * n
@@ -241,8 +240,8 @@ def test_bfloat16_passes_sum_the_heads_gradient_in_float32() -> None:
     assert float((found - exact).norm() / exact.norm()) < 0.01
 
 
-def _likelihood(scores: TokenScores) -> Loss:
-    return sft.loss(scores, sft.Params())
+def _likelihood(scores: TokenScores) -> Tensor:
+    return sft.value(scores, sft.Params())
 
 
 def test_advantages_belong_to_their_tokens_in_every_chunk() -> None:
@@ -251,7 +250,7 @@ def test_advantages_belong_to_their_tokens_in_every_chunk() -> None:
     from dataclasses import replace
 
     streamed = replace(stream(tensors, None, chunk=2), advantage_N=advantage_N, teacher=None, k=0)
-    scaled, *_ = streamed.loss(lambda scores: grpo.loss(scores, None), 1.0)  # type: ignore[arg-type]
+    scaled, *_ = streamed.loss(lambda scores: grpo.value(scores, None), 1.0)  # type: ignore[arg-type]
     logp_N = (student_NH @ student_VH.T).log_softmax(-1).gather(1, token_N[:, None])[:, 0]
     wanted = torch.autograd.grad(-(advantage_N * logp_N).sum(), [student_NH, student_VH])
     for found, expected in zip(torch.autograd.grad(scaled, [student_NH, student_VH]), wanted, strict=True):
@@ -261,14 +260,14 @@ def test_advantages_belong_to_their_tokens_in_every_chunk() -> None:
 def test_the_gradient_at_the_logits_can_be_watched() -> None:
     tensors = student_NH, student_VH, teacher_NH, teacher_VH, token_N = leaves()
     seen: list[tuple[slice, Tensor]] = []
-    stream(tensors, EQ5, chunk=2).loss(lambda s: opd.loss(s, EQ5), 2.0, watch=lambda *what: seen.append(what))
+    stream(tensors, EQ5, chunk=2).loss(lambda s: opd.value(s, EQ5), 2.0, watch=lambda *what: seen.append(what))
     _, delta_NV = opd.oracle(student_NH @ student_VH.T, teacher_NH @ teacher_VH.T, token_N, EQ5)
     assert list(chain(*(range(N)[part] for part, _ in seen))) == list(range(N))
     close(torch.cat([delta for _, delta in seen]), 2.0 * delta_NV)
 
 
 def test_a_second_differentiation_is_refused() -> None:
-    scaled, *_ = stream(leaves(), PUBLISHED, chunk=2).loss(lambda s: opd.loss(s, PUBLISHED), 1.0)
+    scaled, *_ = stream(leaves(), PUBLISHED, chunk=2).loss(lambda s: opd.value(s, PUBLISHED), 1.0)
     scaled.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="can be differentiated once; score the tokens again"):
         scaled.backward()
@@ -277,8 +276,8 @@ def test_a_second_differentiation_is_refused() -> None:
 def test_no_tokens_are_no_error() -> None:
     student_NH, student_VH, teacher_NH, teacher_VH, token_N = leaves(n=0)
     scaled, loss, scores = stream((student_NH, student_VH, teacher_NH, teacher_VH, token_N), PUBLISHED, 2).loss(
-        lambda s: opd.loss(s, PUBLISHED), 1.0
+        lambda s: opd.value(s, PUBLISHED), 1.0
     )
     scaled.backward()
-    assert loss.n_tokens == 0 and len(scores.token_N) == 0
+    assert float(loss) == 0.0 and len(scores.token_N) == 0
     assert student_VH.grad is not None and not student_VH.grad.any()

@@ -7,8 +7,8 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import micro
 import pandas as pd
@@ -22,7 +22,7 @@ from opd_lib.report import record, sealing
 from opd_lib.report.writer import RunWriter
 from opd_lib.run import plan, status
 from opd_lib.tasks import chain
-from opd_lib.types import Loss, Prompt, TokenScores
+from opd_lib.types import Prompt, TokenScores
 
 FILES = ("steps.csv", "evals.csv", "depth.csv", "problems.csv", "rollouts.jsonl")
 
@@ -233,16 +233,15 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = distil(trained)
-    original = score.Objective.loss
+    original = score.Objective.value
 
-    def poisoned(self: score.Objective, scores: TokenScores) -> Loss:
-        loss = original(self, scores)
-        return replace(loss, total=loss.total * float("nan"))
+    def poisoned(self: score.Objective, scores: TokenScores) -> Any:
+        return original(self, scores) * float("nan")
 
     sampled = distil(trained, "sampled_results", arm="sampled")
     with monkeypatch.context() as patch:
         patch.setattr(train, "check", lambda *_: None)
-        patch.setattr(score.Objective, "loss", poisoned)
+        patch.setattr(score.Objective, "value", poisoned)
         with pytest.raises(ValueError, match=r"loss nan at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
             train.train(sampled)
     batch = json.loads((sampled.folder / "nonfinite_step1_rank0.json").read_text())

@@ -26,7 +26,7 @@ from opd_lib import methods
 from opd_lib.bench import peers, worker
 from opd_lib.bench.case import SAMPLING, Case, config, floor
 from opd_lib.bench.workload import as_rollouts, word_tokenizer
-from opd_lib.engine import checkpoint, distributed, grouped, memory, models, rollout, score, setup, sharding, train
+from opd_lib.engine import batches, checkpoint, distributed, grouped, memory, models, rollout, setup, sharding, train
 from opd_lib.maths import footprint, sampling
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
@@ -136,7 +136,7 @@ def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
         begin(run)
         prompt_BP = torch.tensor([prompt.token_ids for prompt in rollouts.prompts])
         token_BL = torch.cat([prompt_BP, rollouts.response_BT], 1).to(machine.device)
-        for group in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
+        for group in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
             with run.timed("score"), autocast:
                 inputs = peers.stable_form(token_BL[group], case.prompt, sequences * response)
                 loss = found.compute_loss(student, inputs)

@@ -14,6 +14,7 @@ import pickle
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +88,8 @@ def write_file(run: Run, step: int) -> None:
     model, optimizer = run.student[0].state_dict(), run.optimizer.state_dict()
     state = {"step": step, "seconds": dict(run.seconds), "record": json.dumps(recorded(run))}
     with temporary.open("wb") as file:  # given a name, torch would hide why it could not write
-        torch.save(state | {"model": model, "optimizer": optimizer}, file)
+        weights = {"model": model, "optimizer": optimizer}
+        torch.save(state | weights | ({"world": run.world.saved()} if run.world else {}), file)
     durable.replace(temporary, run.spec.folder / FILE)
 
 
@@ -158,6 +160,8 @@ def read_file(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, An
     state = torch.load(path, map_location="cpu", weights_only=True)
     run.student[0].load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
+    if run.world:
+        run.world.load(state["world"], int(state["step"]))
     return int(state["step"]), dict(state["seconds"]), dict(json.loads(state.get("record", "{}")))
 
 
@@ -191,12 +195,16 @@ def progress(folder: Path, step: int, steps: int, seconds: dict[str, float]) -> 
     durable.write_json(folder / PROGRESS, {"step": step, "steps": steps, "seconds": seconds}, lasting=False)
 
 
-def provenance(student: Model, teacher: Model | None, other: Model | None, device: str) -> dict[str, Any]:
+def provenance(student: Model, others: Mapping[str, Model], device: str) -> dict[str, Any]:
     """Code, versions, machine and weights this run starts from: shown when they differ, not part of its identity.
 
-    Of a served teacher the name it has there stands for its weights, which nobody here has seen.
+    `others`: role → model that the run does not train. Of a served teacher the name it has there stands for its
+    weights, which nobody here has seen.
     """
-    t = teacher[0] if teacher else None
+    weights: dict[str, str | None] = {"teacher_weights": None, "other_weights": None}
+    for role, (model, _) in others.items():
+        served_as = model.name if isinstance(model, served.Teacher) else None
+        weights[f"{role}_weights"] = served_as or models.weights_digest(model)
     return {
         "commit": commit(),
         "python": platform.python_version(),
@@ -205,8 +213,7 @@ def provenance(student: Model, teacher: Model | None, other: Model | None, devic
         "device": device_name(device),
         "lock": models.digest((paths.ROOT / "requirements" / "cpu.lock").read_bytes()),
         "student_weights": models.weights_digest(student[0]),
-        "teacher_weights": (t.name if isinstance(t, served.Teacher) else models.weights_digest(t)) if t else None,
-        "other_weights": models.weights_digest(other[0]) if other else None,
+        **weights,
     }
 
 

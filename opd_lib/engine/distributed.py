@@ -141,6 +141,13 @@ def sum_over_ranks(tensors: Iterable[torch.Tensor]) -> None:
             dist.all_reduce(tensor)
 
 
+def total(value: float) -> float:
+    """A number added over all processes."""
+    tensor = torch.tensor(value, dtype=torch.float64)
+    sum_over_ranks([tensor])
+    return float(tensor)
+
+
 def max_over_ranks(value: float) -> float:
     """The largest value any process holds."""
     tensor = torch.tensor(value, dtype=torch.float64)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, score, served, sources
+from opd_lib.engine import models, score, sources
+from opd_lib.engine import teacher as teachers
 from opd_lib.maths import logprobs
-from opd_lib.maths.head import Head
+from opd_lib.maths.head import Chorus, Head, Voice
 from opd_lib.maths.streaming import Served
 from opd_lib.types import OUTSIDE, Rollouts, TokenScores
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from opd_lib.engine.view import Credit
     from opd_lib.schema import RunParams
 
 DEPENDENCE = 1e-6  # relative change of the gradient under another teacher
@@ -138,23 +140,30 @@ def teacher_speaks(scores: TokenScores, vocabulary: int) -> dict[str, Any]:
 def gradient_sees_teacher(
     objective: score.Objective,
     student: PreTrainedModel,
-    teacher: PreTrainedModel | served.Teacher,
+    teacher: teachers.Teacher,
     rollouts: Rollouts,
+    credits: tuple[Credit, Credit] | None = None,
 ) -> dict[str, Any]:
-    """The gradient at the logits must change when the teacher's distribution is replaced by another."""
+    """The gradient at the logits must change when the teacher's distribution is replaced by another.
+
+    `credits`: what the method makes of its view of the responses under the teacher, and under `another`: a method may
+    see its teacher through weights alone.
+    """
     rows = torch.arange(min(4, len(rollouts.prompts)))
-    head, said = score.heard(student, rollouts, rows), score.ask(teacher, rollouts, rows, objective.k)
+    head = teachers.heard(student, rollouts, rows)
+    said = teachers.ask(teacher, rollouts, rows, objective.k)
     assert said is not None
     part = slice(0, objective.chunk)  # of the tokens
     student_NV = head.logits(part)
 
-    def gradient(said: score.Said) -> Tensor:
+    def gradient(said: teachers.Said, credit: Credit | None) -> Tensor:
         logits_NV = student_NV.clone().requires_grad_()
-        scores = objective.streamed(head, said, rollouts, rows).score(logits_NV, part)
-        (result,) = torch.autograd.grad(objective.loss(scores).total, logits_NV)
+        stream = objective.streamed(head, said, rollouts, rows, credit)
+        (result,) = torch.autograd.grad(stream.weighted(objective.value, logits_NV, part)[0], logits_NV)
         return result
 
-    true_NV, other_NV = gradient(said), gradient(another(said, len(student_NV[0])))
+    mine, others = credits or (None, None)
+    true_NV, other_NV = gradient(said, mine), gradient(another(said, len(student_NV[0])), others)
     if not (true_NV.isfinite().all() and other_NV.isfinite().all()):
         raise ValueError(
             "method: the objective's gradient at the logits is not finite (NaN or infinite) on the first batch; look "
@@ -169,9 +178,17 @@ def gradient_sees_teacher(
     return {"teacher_dependence": change}
 
 
-def another(said: Head | Served, vocabulary: int) -> score.Said:
+def another(said: teachers.Said, vocabulary: int) -> Voice | Served:
     """What a teacher would say whose every token is the next one; the tokens drawn are e times less likely to it."""
     if isinstance(said, tuple):
         teacher_logp_N, top_id_NK, top_logp_NK = said
         return teacher_logp_N - 1.0, (top_id_NK + 1) % vocabulary, top_logp_NK
+    if isinstance(said, Chorus):
+        return Chorus({name: rolled(voice) for name, voice in said.voices.items()}, said.taught)
+    return rolled(said)
+
+
+def rolled(said: Voice | None) -> Head:
+    """Every token is the one before."""
+    assert isinstance(said, Head)
     return Head(said.hidden_NH, said.weight_VH.roll(1, 0))

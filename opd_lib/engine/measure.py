@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opd_lib.engine import evaluate, gates, intake, memory, score, sources, train
+from opd_lib.engine import batches, evaluate, gates, intake, memory, note, score, sources
 from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import diagnostics
 from opd_lib.report import prognosis
@@ -55,13 +55,13 @@ def first_step(
     """`prognosis.START` on these responses of the student: token means, and means over responses."""
     tally = diagnostics.Tally([K], params.diagnose.depth_bucket, rollouts.response_BT.shape[1])
     chunk = memory.chunk(params.machine, len(student[1]))
-    for number, rows in enumerate(score.micro_batches(rollouts, params.train.micro_tokens)):
+    for number, rows in enumerate(batches.micro_batches(rollouts, params.train.micro_tokens)):
         scores = score.score(student[0], teacher[0], rollouts, rows, K, chunk)
         if number == 0:
             gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
             gates.teacher_speaks(scores, len(teacher[1]))
         tally.add(scores)
-    row = train.batch_row(rollouts) | tally.means()
+    row = note.batch_row(rollouts) | tally.means()
     return {name: row[name] for name in prognosis.START}
 
 

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from opd_lib import methods
 from opd_lib.engine import hub
 from opd_lib.maths import catalogue, cost, footprint
 from opd_lib.maths.cost import Shape
-from opd_lib.schema import NewModel, NewTextModel, Sampled
+from opd_lib.schema import SELF, NewModel, NewTextModel, Sampled
 from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 USABLE = 0.9
 """The share of a device's memory that may be planned with."""
 CHAIN_PROMPT = 40  # tokens, at most: a chain of 14 operations with its template
+REMEMBERED = 3
+"""Sets of weights beside student and teachers that a method keeps which mixes weights: the start and two of its own."""
 FLOAT64_ENTRIES = 9
 """float64 numbers per token and entry of the vocabulary that comparing three models' distributions holds at a time."""
 
@@ -58,7 +61,7 @@ def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recom
     """A run's parameters as `maths/footprint` asks for them."""
     machine, student = params.machine, shapes["student"]
     number = cost.BFLOAT16 if machine.precision == "bfloat16" else cost.FLOAT32
-    held = [role for role in shapes if role == "other" or (role == "teacher" and machine.teacher_url is None)]
+    held = [role for role in shapes if role != "student" and (role != "teacher" or machine.teacher_url is None)]
     frozen = tuple((shapes[role], is_spread(shapes[role], machine, device)) for role in held)
     engine = machine.sampler == "vllm"  # a corpus is not sampled, but its evaluations are
     writers = [student, shapes["teacher"]] if params.source.kind == "teacher" else [student]
@@ -67,6 +70,8 @@ def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recom
     return footprint.Setting(
         student=student,
         frozen=frozen,
+        scorers=1 + len(frozen) + (params.teacher == SELF),
+        remembered=REMEMBERED if methods.load(str(params.method["name"])).after_step else 0,
         processes=machine.processes,
         shard=machine.shard,
         number=number,
@@ -131,10 +136,13 @@ def own_cache(params: RunParams, model: Shape, number: int) -> float:
 def shapes(spec: RunSpec) -> dict[str, Shape]:
     """role → shape of each model of a run, from the config.json of its checkpoint, read here or from the hub."""
     found = {}
-    for role in ("student", "teacher", "other"):
+    for role in spec.params.references:
         place = spec.checkpoint(role)
-        if place is not None:
+        if place is not None and role != "rollouts":
             found[role] = catalogue.shape_in(hub.fetch(place, weights=False) / "config.json")
+    parts = [role for role in found if role.startswith("student.")]
+    merged = {"student": found[parts[0]]} if parts else {}
+    found = merged | {role: shape for role, shape in found.items() if role not in parts}
     return found if "student" in found else {"student": new_shape(spec.params.student), **found}
 
 

@@ -137,6 +137,25 @@ def require_rows(tokenizer: PreTrainedTokenizerFast, rows: int, path: str | Path
         )
 
 
+def merged(
+    parts: Sequence[tuple[float, tuple[PreTrainedModel, PreTrainedTokenizerFast]]],
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Σ weight · model, element by element in float32, with the first one's tokenizer.
+
+    Raises ValueError unless all have the same tensors and the same vocabulary.
+    """
+    (_, (model, tokenizer)), *others = parts
+    states = [(weight, dict(each.state_dict())) for weight, (each, _) in parts]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for _, state in states]
+    if any(shape != shapes[0] for shape in shapes) or any(
+        each.get_vocab() != tokenizer.get_vocab() for _, (_, each) in others
+    ):
+        raise ValueError("student.merge: the checkpoints differ in shape or vocabulary; merge those of one start")
+    summed = {name: sum(weight * state[name].float() for weight, state in states) for name in shapes[0]}
+    model.load_state_dict({name: tensor.to(states[0][1][name].dtype) for name, tensor in summed.items()})
+    return model, tokenizer
+
+
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     """The tokens that end a response: the tokenizer's end token and those of the checkpoint's generation settings."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib import methods, refusals
+from opd_lib import methods, refusals, tasks
 from opd_lib.engine import (
+    batches,
+    changes,
     checkpoint,
     distributed,
     fresh,
@@ -26,12 +28,17 @@ from opd_lib.engine import (
     sharding,
     sources,
     stored,
+    turns,
+    view,
 )
+from opd_lib.engine import teacher as teachers
+from opd_lib.engine.world import RunWorld
 from opd_lib.report.record import RunRecord
 from opd_lib.report.writer import RunWriter
-from opd_lib.schema import Sampled
+from opd_lib.schema import Merged, Sampled
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from opd_lib.params import RunSpec
@@ -41,7 +48,11 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Run:
-    """What a run holds while it goes on. `writer` is None in the processes that write no files."""
+    """What a run holds while it goes on. `writer` is None in the processes that write no files.
+
+    A branch (`coef`, run) is a run that shares models and optimiser and has parameters, method and a `name` of its own.
+    `world` is there where the method acts between steps.
+    """
 
     spec: RunSpec
     ranks: distributed.Ranks
@@ -54,6 +65,9 @@ class Run:
     writer: RunWriter | None
     sample: rollout.Sample = rollout.sample
     shelf: stored.Stored | None = None
+    world: RunWorld | None = None
+    branches: tuple[tuple[float, Run], ...] = ()
+    name: str = ""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
@@ -70,6 +84,17 @@ class Run:
     def objective(self) -> score.Objective:
         """What is taken of each micro-batch."""
         return score.Objective(method=self.method, options=self.options, k=self.k, chunk=self.chunk)
+
+    def ask(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.Said:
+        """What the teacher says about the tokens of these rows."""
+        return teachers.ask(self.teacher and self.teacher[0], rollouts, rows, k)
+
+    def change(self, key: str, value: float) -> None:
+        """Another value of source.max_new_tokens, train.lr or an option of the method, from now on.
+
+        Raises ValueError for another key, and for a value that the key cannot have.
+        """
+        self.spec, self.options = changes.changed(self.spec, self.method, key, value)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -109,12 +134,9 @@ def shelf(spec: RunSpec) -> stored.Stored | None:
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
     """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
     params, machine = spec.params, spec.params.machine
-    if isinstance(params.student, str):
-        student = models.load(str(spec.checkpoint("student")))
-    else:
-        student = fresh.make(params.student, params.task, spec.seed)
+    student = make_student(spec)
     dtype = sharding.compute_dtype(machine)
-    places = {role: spec.checkpoint(role) for role in ("teacher", "other")}
+    places = {role: spec.checkpoint(role) for role in params.references if is_frozen(role)}
     elsewhere = places.pop("teacher") if machine.teacher_url else None
     frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
     checked: dict[str, Any] = {}
@@ -127,20 +149,21 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         checked |= gates.same_vocabulary(student, (model, tokenizer))
         checked |= gates.same_prompt(params, student, (model, tokenizer))
         checked |= gates.same_end(student, (model, tokenizer))
-    teacher, other = frozen.get("teacher"), frozen.get("other")
+    method = methods.load(params.method["name"])
+    options = method.Params(**params.method_options)
+    teacher, other = teachers.of(params, student, frozen, method, options), frozen.get("other")
     if elsewhere:
         teacher = connect(params, elsewhere)
         intake.require_prompting(teacher[1], "teacher")
         checked = gates.same_vocabulary(student, teacher) | gates.same_prompt(params, student, teacher)
         checked |= gates.same_end(student, teacher, models.stated_stop_ids(elsewhere, teacher[1]))
-    method = methods.load(params.method["name"])
-    options = method.Params(**params.method_options)
     against = getattr(params.probe, "against", {})  # what a probe compares the objective with
     if method.check is not None:
         for each in (options, method.Params(**params.method_options | against)):
             method.check(each, student[0].config.vocab_size, teacher is not None)
     if writer:
-        writer.update(provenance=checkpoint.provenance(student, teacher, other, machine.device), gates=checked)
+        loaded = frozen if teacher is None or not elsewhere else frozen | {"teacher": teacher}
+        writer.update(provenance=checkpoint.provenance(student, loaded, machine.device), gates=checked)
     sharding.place(student[0], machine, ranks, spread=machine.shard, needs_recompute=recompute)
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
@@ -155,9 +178,11 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         other=other,
         optimizer=optimizer(student[0], params.train),
         writer=writer,
-        sample=sampler(spec, student[0]),
+        sample=with_tools(spec, sampler(spec, student[0])),
         shelf=shelf(spec),
     )
+    run.branches = tuple(changes.branches(run))
+    run.world = RunWorld(run) if method.after_step else None
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
         found = teacher[0].self_test(teacher[1], prompt, first_k(run))
@@ -166,11 +191,33 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     return run
 
 
+def make_student(spec: RunSpec) -> sources.Model:
+    """The student: new, loaded, or several checkpoints' weighted sum, in the order of their names."""
+    student = spec.params.student
+    if isinstance(student, str):
+        return models.load(str(spec.checkpoint("student")))
+    if isinstance(student, Merged):
+        places = {name: str(spec.checkpoint(f"student.{name}")) for name in sorted(student.merge)}
+        return models.merged([(student.merge[name], models.load(place)) for name, place in places.items()])
+    return fresh.make(student, spec.params.task, spec.seed)
+
+
+def is_frozen(role: str) -> bool:
+    """Whether a role is that of a model which this run does not train."""
+    return role in ("teacher", "other") or role.startswith("teacher.")
+
+
 def optimizer(student: PreTrainedModel, train: Train) -> torch.optim.Optimizer:
     """AdamW over a student's weights."""
     return torch.optim.AdamW(
         student.parameters(), lr=train.lr, betas=(train.beta1, train.beta2), weight_decay=train.weight_decay
     )
+
+
+def with_tools(spec: RunSpec, sample: rollout.Sample) -> rollout.Sample:
+    """The sampler, whose responses call the task's tool if it has one."""
+    task = tasks.load(spec.params.task.name)
+    return turns.with_tool(sample, task.respond, task.call) if task.respond else sample
 
 
 def sampler(spec: RunSpec, student: PreTrainedModel) -> rollout.Sample:
@@ -213,18 +260,28 @@ def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
     """
     params, model = run.spec.params, run.student[0]
     found: dict[str, Any] = {}
-    rollouts = score.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
+    rollouts = batches.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
     with torch.no_grad():
-        rows = score.micro_batches(rollouts, params.train.micro_tokens)[0]
+        rows = batches.micro_batches(rollouts, params.train.micro_tokens)[0]
         scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run), run.chunk)
     if run.teacher:
         found |= gates.teacher_speaks(scores, len(run.student[1]))
         if "teacher" in run.method.needs:
-            found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts)
+            found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts, credits(run, rollouts))
     if params.source.kind == "student":
         found |= gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
     if run.writer and recorded:
         run.writer.update(gates=run.writer.record.gates | found)
+
+
+def credits(run: Run, rollouts: Rollouts) -> tuple[view.Credit, view.Credit]:
+    """What the method makes of these responses under its teacher, and under another."""
+    vocabulary = len(run.student[1])
+
+    def another(read: Rollouts, rows: Tensor) -> teachers.Said:
+        return gates.another(run.ask(read, rows, first_k(run)), vocabulary)
+
+    return view.credit(run, rollouts, 1), view.credit(run, rollouts, 1, another)
 
 
 def new_record(spec: RunSpec) -> RunRecord:
@@ -237,7 +294,7 @@ def new_record(spec: RunSpec) -> RunRecord:
         seed=spec.seed,
         status="running",
         identity=spec.identity,
-        params=spec.params.model_dump(mode="json"),
+        params=spec.params.said(),
         parents={role: parent.identity for role, parent in spec.parents.items()},
     )
 

@@ -7,7 +7,7 @@ groups at a time, so the batch of a step is the same however many processes shar
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,16 @@ from opd_lib.engine import intake, models, rollout, stored
 from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import sampling
 from opd_lib.tasks import chain
-from opd_lib.types import Prompt, Rollouts
+from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.schema import Answers, Corpus, RunParams, Sampled, Task
+    from opd_lib.schema import Answers, Corpus, RunParams, Sampled, Source, Task
 
 Model = tuple["PreTrainedModel", "PreTrainedTokenizerFast"]
+Told = Callable[[Sequence[Prompt]], Sequence[Prompt]]
+"""The prompts that an author is given in the place of these."""
 
 
 def draw(
@@ -37,8 +39,13 @@ def draw(
     teacher: Model | None,
     sample: rollout.Sample = rollout.sample,
     shelf: stored.Stored | None = None,
+    purpose: str = "rollout",
+    told: Told | None = None,
 ) -> Rollouts:
-    """This process's share of the responses of a step, graded."""
+    """This process's share of the responses of a step, graded. `purpose`: what their random numbers are for.
+
+    `told` makes of the prompts (B) those that the author of sampled responses is given; they stay behind the others.
+    """
     source = params.source
     if source.kind == "stored":
         assert shelf is not None  # the run that wrote them is this run's parent
@@ -49,18 +56,26 @@ def draw(
         return from_answers(source, params.task, student[1], seed, step, ranks)
     if source.kind == "corpus":
         return from_corpus(source, params.task, student[1], seed, step, ranks)
-    return from_model(source, params, author(source, student, teacher), seed, step, ranks, sample)
+    return from_model(source, params, author(source, student, teacher), seed, step, ranks, sample, purpose, told)
 
 
 def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
     """The model that writes the responses."""
     model = student if source.kind == "student" else teacher
-    assert model is not None  # params refuses a teacher source without a teacher
+    assert model is not None  # params refuses a teacher source without a teacher, and with several
     return model
 
 
 def from_model(
-    source: Sampled, params: RunParams, model: Model, seed: int, step: int, ranks: Ranks, sample: rollout.Sample
+    source: Sampled,
+    params: RunParams,
+    model: Model,
+    seed: int,
+    step: int,
+    ranks: Ranks,
+    sample: rollout.Sample,
+    purpose: str = "rollout",
+    told: Told | None = None,
 ) -> Rollouts:
     """P prompts × G responses sampled from a model, each prompt's group together."""
     task = params.task
@@ -74,11 +89,13 @@ def from_model(
             "has no prompt that short; raise it"
         )
     size = (source.prompts_per_step, source.per_prompt, source.limit(step))
-    uniform_PGT = sampling.uniform(size, models.generator(seed, "rollout", step))
+    uniform_PGT = sampling.uniform(size, models.generator(seed, purpose, step))
     repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
     uniform_BT = uniform_PGT[asked].flatten(0, 1)
-    rollouts = sample(*model, repeated, uniform_BT, source.temperature, source.top_p)
-    return grade(task, rollouts, model[1])
+    given = told(repeated) if told else repeated
+    rollouts = replace(sample(*model, given, uniform_BT, source.temperature, source.top_p), prompts=tuple(repeated))
+    number_PG = torch.tensor(asked)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
+    return replace(grade(task, rollouts, model[1]), number_B=number_PG.flatten())
 
 
 def from_answers(
@@ -120,7 +137,7 @@ def require_ends(rollouts: Rollouts, model: Model, where: str) -> Rollouts:
 
 def fits(task: Task, prompt: Prompt) -> bool:
     """False for prompts that are longer than the task allows; the tiny world has no such limit."""
-    return task.name == "chain" or len(prompt.token_ids) <= task.max_prompt_tokens
+    return task.name != "math" or len(prompt.token_ids) <= task.max_prompt_tokens
 
 
 def from_corpus(
@@ -152,12 +169,9 @@ def make_prompts(
 ) -> list[Prompt]:
     """Questions, each in its template, rendered with the tokenizer's own chat template, ready to be answered."""
     kind = tasks.load(task.name)
-    options = {"tokenize": False, "add_generation_prompt": True} | kind.chat_options(task)
-    chats = [kind.messages(question, template) for question, template in zip(questions, templates, strict=True)]
-    name = f"the tokenizer of {tokenizer.name_or_path}" if tokenizer.name_or_path else "the tokenizer"
-    with intake.Reading(f"{name}: its chat template cannot put a question of this task", intake.TEMPLATE):
-        rendered = [tokenizer.apply_chat_template(chat, **options) for chat in chats]
-    token_ids = tokenizer(rendered, add_special_tokens=False).input_ids
+    written = [kind.messages(question, template) for question, template in zip(questions, templates, strict=True)]
+    chats = [tuple((message["role"], message["content"]) for message in messages) for messages in written]
+    rendered, token_ids = render(tokenizer, task, chats)
     return [
         Prompt(
             id=f"{source}/{template}/{question.id}",
@@ -166,9 +180,27 @@ def make_prompts(
             rendered=text,
             token_ids=tuple(ids),
             answer=question.answer,
+            chat=chat,
+            solution=getattr(question, "solution", ""),
+            domain=kind.domain(task, question),
         )
-        for question, template, text, ids in zip(questions, templates, rendered, token_ids, strict=True)
+        for question, template, chat, text, ids in zip(questions, templates, chats, rendered, token_ids, strict=True)
     ]
+
+
+def render(tokenizer: PreTrainedTokenizerFast, task: Task, chats: Sequence[Chat]) -> tuple[list[str], list[list[int]]]:
+    """Chats as texts and token ids, by the tokenizer's own template with the task's options, ready to be answered."""
+    options = {"tokenize": False, "add_generation_prompt": True} | tasks.load(task.name).chat_options(task)
+    messages = [[{"role": role, "content": content} for role, content in chat] for chat in chats]
+    name = f"the tokenizer of {tokenizer.name_or_path}" if tokenizer.name_or_path else "the tokenizer"
+    with intake.Reading(f"{name}: its chat template cannot put a question of this task", intake.TEMPLATE):
+        rendered = [tokenizer.apply_chat_template(chat, **options) for chat in messages]
+    return rendered, tokenizer(rendered, add_special_tokens=False).input_ids
+
+
+def group_size(source: Source) -> int:
+    """How many responses in a row answer one prompt."""
+    return source.per_prompt if source.kind in ("student", "teacher") else 1
 
 
 def decode(rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, score, served, setup, sources
+from opd_lib.engine import batches, models, score, served, setup, sources
 from opd_lib.maths import diagnostics, sampling
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None)
     assert run.teacher is not None
     words = setup.words(run)
     k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(words)))
-    read = score.beginnings(rollouts, run.spec.params.train.micro_tokens)
+    read = batches.beginnings(rollouts, run.spec.params.train.micro_tokens)
     found: dict[int, Row] = {}
     chosen = torch.tensor(range(len(read.prompts)) if wanted is None else wanted)
-    groups = score.micro_batches(read, run.spec.params.train.micro_tokens)
+    groups = batches.micro_batches(read, run.spec.params.train.micro_tokens)
     for rows in filter(len, (group[torch.isin(group, chosen)] for group in groups)):
         scores = score.score(run.student[0], run.teacher[0], read, rows, k, run.chunk)
         columns = per_token(scores, min(k, OVERLAP_K))

@@ -1,9 +1,9 @@
 """The training loop. Pre-training, SFT, GRPO and on-policy distillation are this loop with another source and method.
 
-    responses ← source          scores ← student, teacher          loss ← method          one optimiser step
+    responses ← source          scores ← student, teacher          values ← method          one optimiser step
 
 One optimiser step per batch of responses, so the policy that is trained is the policy that sampled: no second pass for
-old log-probabilities, no importance ratio. The loss is a sum divided once by the token count of the whole batch, so
+old log-probabilities, no importance ratio. The loss is a sum of values divided once by the token count of the batch, so
 micro-batches, processes and padding do not change the gradient. Nothing here knows which method it runs.
 """
 
@@ -13,12 +13,24 @@ import math
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from opd_lib.engine import checkpoint, distributed, evaluate, gates, models, probes, score, sharding, sources, tokens
-from opd_lib.engine.setup import Run, check, n_positions, needs_recompute, new_record, start, words
-from opd_lib.maths import diagnostics
+from opd_lib.engine import (
+    batches,
+    checkpoint,
+    distributed,
+    evaluate,
+    gates,
+    models,
+    probes,
+    sharding,
+    shown,
+    sources,
+    tokens,
+    view,
+)
+from opd_lib.engine.note import Note
+from opd_lib.engine.setup import Run, check, needs_recompute, new_record, start
 from opd_lib.report import leftovers
 from opd_lib.report.record import RunRecord, write_json
 from opd_lib.report.writer import RunWriter
@@ -68,14 +80,14 @@ def loop(run: Run) -> None:
     if writer:
         go_back(writer, state)
     if state.step is None:
+        between(run, {"step": 0})
         assess(run, step=0)
     first = (state.step or 0) + 1
     for step in range(first, params.train.steps + 1):
-        with run.timed("rollout"):
-            rollouts = sources.draw(params, spec.seed, step, run.ranks, run.student, run.teacher, run.sample, run.shelf)
+        rollouts = draw(run, step)
         if step == first:
             check(run, rollouts, recorded=state.gates is None)
-        update(run, rollouts, step)
+        between(run, update(run, rollouts, step))
         if step % params.evaluate.every == 0 or step == params.train.steps:
             assess(run, step)
         if step % params.train.checkpoint_every == 0:
@@ -94,61 +106,65 @@ def go_back(writer: RunWriter, state: checkpoint.State) -> None:
         writer.truncate(-1 if state.step is None else state.step, counted="steps")
 
 
+def draw(run: Run, step: int) -> Rollouts:
+    """This process's responses of a step, and what the teacher is shown in front of them."""
+    params, purpose = run.spec.params, f"rollout/{run.name}" if run.name else "rollout"
+    with run.timed("rollout"):
+        rollouts = sources.draw(
+            params,
+            run.spec.seed,
+            step,
+            run.ranks,
+            run.student,
+            run.teacher,
+            run.sample,
+            run.shelf,
+            purpose,
+            shown.to_author(run, step),
+        )
+        return shown.show(run, rollouts, step)
+
+
 def update(run: Run, rollouts: Rollouts, step: int) -> Row:
     """One optimiser step on a batch of responses, and its rows in the record; the row of `steps` is returned."""
-    params, model = run.spec.params, run.student[0]
-    advantage_B = sequence_advantages(run, rollouts)
-    tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, n_positions(run))
-    n_tokens = total(float(rollouts.length_B.sum()))
-    loss_sum, gap, gap_sum, counted = 0.0, 0.0, 0.0, 0
-    examples: list[Row] = []
-    keep = step == 1 or step % params.evaluate.every == 0
-    measured = keep or step == params.train.steps or step % params.machine.diagnose_every == 0
-    model.train()
-    groups = score.micro_batches(rollouts, params.train.micro_tokens)
-    for rows, weight in score.lock_step(groups):
-        with run.timed("score"):
-            scaled, loss, scores = run.objective(
-                model, run.teacher and run.teacher[0], rollouts, rows, advantage_B, weight / n_tokens, measured
-            )
-        require_finite(run, "loss", loss.total, rollouts, step)
-        with run.timed("backward"):
-            torch.autograd.backward(scaled)
-        if not weight:
-            continue
-        with run.timed("diagnose"), torch.no_grad():
-            loss_sum += loss.total.item()
-            counted += loss.n_tokens
-            gaps_N = gates.sampler_gaps(rollouts, scores)
-            gap = np.maximum(gap, float(gaps_N.max()))  # unlike max, keeps a NaN
-            gap_sum += float(gaps_N.sum())
-            if measured:
-                tally.add(scores)
-            if keep and not examples:
-                examples = score.examples(step, rollouts, scores, words(run), params.diagnose.examples)
-    assert counted == int(rollouts.length_B.sum()), "a method must count every response token"
-    if params.source.kind == "student":
-        gates.require_agreement(total(gap_sum) / n_tokens, params.machine.max_sampler_gap)
+    note = accumulate(run, rollouts, step)
+    others = {branch.name: accumulate(branch, draw(branch, step), step, coef) for coef, branch in run.branches}
     with run.timed("optimize"):
         norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
-        if measured:
-            distributed.sum_over_ranks([tally.sums_MD, tally.weights_MD])
-        row: Row = {
-            "step": step,
-            "loss": total(loss_sum) / n_tokens,
-            "grad_norm": norm,
-            "n_tokens": int(n_tokens),
-            **batch_row(rollouts),
-            "sampler_gap": distributed.max_over_ranks(float(gap)),
-            **(tally.means() if measured else {}),
-        }
-        if run.writer:
-            run.writer.append("steps", [row])
-            if measured and (step == 1 or step % params.diagnose.depth_every == 0):
-                run.writer.append("depth", [{"step": step, **bucket} for bucket in tally.by_depth()])
-            run.writer.append_lines("rollouts", examples)
-    return row
+        return note.written(norm, others)
+
+
+def accumulate(run: Run, rollouts: Rollouts, step: int, coef: float = 1.0) -> Note:
+    """Add `coef` times the gradient of engine/plain: Σ weight · value, divided by the number of tokens trained on."""
+    model, teacher = run.student[0], run.teacher and run.teacher[0]
+    with run.timed("score"):
+        credit = view.credit(run, rollouts, step)
+    note = Note(run, rollouts, credit, step)
+    model.train()
+    groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens, credit.selected_B)
+    for rows, counts in batches.lock_step(groups):
+        with run.timed("score"):
+            scale = coef * counts / max(note.n_tokens, 1)
+            scaled, value_sum, scores = run.objective(model, teacher, rollouts, rows, credit, scale, note.is_measured)
+        require_finite(run, "loss", value_sum, rollouts, step)
+        with run.timed("backward"):
+            torch.autograd.backward(scaled)
+        with run.timed("diagnose"), torch.no_grad():
+            note.add(counts * value_sum, scores if counts else scores.part(slice(0)))
+    if run.spec.params.source.kind == "student":
+        gates.require_agreement(note.mean_gap, run.spec.params.machine.max_sampler_gap)
+    return note
+
+
+def between(run: Run, row: Row) -> None:
+    """Let the method act between two steps, if it does."""
+    world = run.world
+    if world is None or run.method.after_step is None:
+        return
+    with run.timed("between"):
+        world.step = int(row["step"])
+        world.state = dict(run.method.after_step(world, row, world.state, run.options))
 
 
 def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:
@@ -173,20 +189,6 @@ def learning_rate(train: Train, step: int) -> float:
     up = step / train.warmup if train.warmup else 1.0
     down = (train.steps - step + 1) / train.decay if train.decay else 1.0
     return train.lr * min(1.0, up, down)
-
-
-def sequence_advantages(run: Run, rollouts: Rollouts) -> Tensor | None:
-    """The method's advantage of each response (B), from the rewards of its group; None if the method has none.
-
-    Raises ValueError if a response has no reward.
-    """
-    if run.method.advantages is None:
-        return None
-    source = run.spec.params.source
-    sources.require_rewards(rollouts, "task.content", f"method {run.method.name}")
-    assert source.kind == "student"  # params refuses rewards of responses that are not the student's own
-    advantage_PG: Tensor = run.method.advantages(rollouts.reward_B.view(-1, source.per_prompt), run.options)
-    return advantage_PG.flatten()
 
 
 def assess(run: Run, step: int) -> None:
@@ -219,21 +221,3 @@ def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step:
         batch = [{"prompt": p.rendered, "response": t} for p, t in zip(rollouts.prompts, texts, strict=True)]
         write_json(paths[bad.index(run.ranks.rank)], batch)
     raise ValueError(f"{run.spec.name}: {name} {values[bad[0]]} at step {step}; the batch is in {paths[0]}")
-
-
-def batch_row(rollouts: Rollouts) -> Row:
-    """Length, truncation and correctness of the batch, over all processes."""
-    n = total(len(rollouts.prompts))
-    columns = {
-        "response_length": rollouts.length_B,
-        "truncated_share": ~rollouts.finished_B,
-        "reward": rollouts.reward_B,
-    }
-    return {name: total(float(values.sum())) / n for name, values in columns.items()}
-
-
-def total(value: float) -> float:
-    """A number added over all processes."""
-    tensor = torch.tensor(value, dtype=torch.float64)
-    distributed.sum_over_ranks([tensor])
-    return float(tensor)

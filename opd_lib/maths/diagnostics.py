@@ -7,7 +7,7 @@ depth buckets and processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +48,35 @@ UNITS = {
     "delta_p": ("probability", "p − q at the student's top-k token of largest |advantage| (Fig 19)"),
 }
 """Column of steps.csv (a trailing _k16 left out) → (unit, meaning)."""
+
+
+def signals(scores: TokenScores, names: Collection[str]) -> dict[str, Tensor]:
+    """The named metrics (N each) of these tokens, NaN where one is undefined: `reverse_kl`, `overlap_k16`, …
+
+    `sampled_reverse_kl@NAME` is that under one of several teachers.
+
+    Raises ValueError for a name that there is not.
+    """
+    if not names:
+        return {}
+    metrics = per_token(scores, sorted({length(name) for name in names} - {0}))
+    one_N = torch.ones_like(scores.student_logp_N)
+    for teacher, logp_N in (scores.named_logp_N or {}).items():
+        metrics[f"sampled_reverse_kl@{teacher}"] = (scores.student_logp_N.detach() - logp_N, one_N)
+    unknown = sorted(set(names) - set(metrics))
+    if unknown:
+        raise ValueError(f"signal {unknown[0]!r} is unknown; there are {', '.join(sorted(metrics))}")
+    return {name: metrics[name][0] / metrics[name][1].to(metrics[name][0]) for name in sorted(names)}
+
+
+def length(name: str) -> int:
+    """How long the lists must be for a metric: the k at the end of its name; 0 if it needs none.
+
+    >>> length("overlap_k16"), length("reverse_kl")
+    (16, 0)
+    """
+    digits = name.rpartition("_k")[2]
+    return int(digits) if "_k" in name and digits.isdecimal() else 0
 
 
 def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:

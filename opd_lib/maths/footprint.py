@@ -32,15 +32,18 @@ teacher of up to 10e9 weights in bfloat16.
 class Setting:
     """What decides how much one process holds.
 
-    `frozen`: the models that score, each with True if it is spread over the processes. `number`: bytes of a number in
-    the passes. `trained`: it has gradients; `moments`: and an optimiser. `tokens`: of the largest micro-batch; `chunk`:
-    how many of them have their logits at the same time (None: all). `k`: candidates per token. `writer`: the largest
-    model that samples; `engine`: in an engine of its own, which `sleeps` in between or does not; or `compiled`, with a
-    cache that stays. `cache`: bytes of the key-value cache.
+    `frozen`: the models that score beside the student, each with True if it is spread over the processes; `scorers`:
+    how many models' logits exist at a time; `remembered`: sets of the student's weights that are kept besides.
+    `number`: bytes of a number in the passes. `trained`: it has gradients; `moments`: and an optimiser. `tokens`: of
+    the largest micro-batch; `chunk`: how many of them have their logits at the same time (None: all). `k`: candidates
+    per token. `writer`: the largest model that samples; `engine`: in an engine of its own, which `sleeps` in between or
+    does not; or `compiled`, with a cache that stays. `cache`: bytes of the key-value cache.
     """
 
     student: Shape
     frozen: tuple[tuple[Shape, bool], ...]
+    scorers: int
+    remembered: int
     processes: int
     shard: bool
     number: int
@@ -142,13 +145,13 @@ def memory(setting: Setting) -> Memory:
     chunk = min(s.tokens, s.chunk or s.tokens)
     autocast = s.number != FLOAT32 and not s.shard
     return Memory(
-        weights=own,
+        weights=own * (1 + s.remembered),
         optimizer=2 * own if s.moments else 0.0,
         frozen=sum(s.number * model.parameters / (s.processes if spread else 1) for model, spread in s.frozen),
         gradients=own if s.trained else 0.0,
         copies=copies(s.student, s.number, s.shard),
         activations=activations(s.student, s.tokens, s.number, s.recompute, autocast) if s.trained else 0.0,
-        logits=logits(s.student.vocabulary, chunk, 1 + len(s.frozen), s.k),
+        logits=logits(s.student.vocabulary, chunk, s.scorers, s.k),
         sampler=float(s.number * s.writer.parameters) if own_copy else 0.0,
         cache=s.cache,
         together=s.compiled or (s.engine and not s.sleeps),

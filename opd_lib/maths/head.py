@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from opd_lib.maths import logprobs
+
+
+class Voice(Protocol):
+    """What a teacher says of N tokens, a few at a time."""
+
+    def logits(self, part: slice) -> Tensor:
+        """Logits (n, V) of some tokens."""
+
+    def logits_of(self, part: slice, id_NC: Tensor) -> Tensor:
+        """Logits (n, C) of some tokens, for the given ids of the vocabulary alone."""
 
 
 class Head:
@@ -30,6 +43,35 @@ class Head:
     def logits_of(self, part: slice, id_NC: Tensor) -> Tensor:
         """Logits (n, C) of some tokens, for the given ids of the vocabulary alone."""
         return torch.einsum("nh,nch->nc", self.hidden_NH[part], self.weight_VH[id_NC])
+
+
+class Chorus:
+    """Several teachers by name. What they say together is what `taught` makes of their log-probabilities (n, V).
+
+    Without it the first speaks for all.
+    """
+
+    def __init__(
+        self, voices: Mapping[str, Voice], taught: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    ) -> None:
+        self.voices, self.taught = voices, taught
+
+    def logits(self, part: slice) -> Tensor:
+        """Logits (n, V) of some tokens."""
+        if self.taught is None:
+            return next(iter(self.voices.values())).logits(part)
+        return self.taught({name: logprobs.log_softmax(voice.logits(part)) for name, voice in self.voices.items()})
+
+    def logits_of(self, part: slice, id_NC: Tensor) -> Tensor:
+        """Logits (n, C) of some tokens, gathered from all."""
+        return self.logits(part).gather(1, id_NC)
+
+    def named(self, token_N: Tensor, part: slice) -> dict[str, Tensor]:
+        """Each teacher's log-probability (n, nats) of the given tokens."""
+        return {
+            name: logprobs.at(logprobs.log_softmax(voice.logits(part)), token_N[:, None])[:, 0]
+            for name, voice in self.voices.items()
+        }
 
 
 class Gradient:

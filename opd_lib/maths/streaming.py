@@ -1,11 +1,11 @@
 """The head, a few tokens at a time: no (N, V) tensor of all tokens is ever made, forward or backward.
 
-    hidden states → logits of a chunk → TokenScores → Loss → gradient at the logits → gradients of states and head
+    hidden states → logits of a chunk → TokenScores → values → gradient at the logits → gradients of states and head
 
-A loss is a sum over tokens, so it can be taken and differentiated chunk by chunk, while the chunk's logits are there:
-nothing is computed again in the backward pass, whatever the objective. With n tokens in a chunk the logits, their
-log-probabilities and gradients need `footprint.logits` bytes, however many tokens there are. Products of matrices, in
-units of 2·N·V·H: student 3, teacher 1.
+A loss is a weighted sum of values of tokens, so it can be taken and differentiated chunk by chunk, while the chunk's
+logits are there: nothing is computed again in the backward pass, whatever the objective. With n tokens in a chunk the
+logits, their log-probabilities and gradients need `footprint.logits` bytes, however many tokens there are. Products of
+matrices, in units of 2·N·V·H: student 3, teacher 1.
 
 A loss that reads only differences of log-probabilities within its support (`Reads.partition` False: Eq. 5 of arXiv
 2604.13016 as printed) has no gradient through the partition function. Its backward pass touches the C rows of the head
@@ -15,19 +15,21 @@ alone if nobody reads more of it. That pays where C is small beside V (SPARSE).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from opd_lib.maths import logprobs
-from opd_lib.maths.head import Gradient, Head
-from opd_lib.types import OUTSIDE, Candidates, Loss, Reads, TokenScores
+from opd_lib.maths.head import Chorus, Gradient, Head, Voice
+from opd_lib.types import OUTSIDE, Candidates, Reads, TokenScores
 
 SPARSE = 8
 """A row of the head taken by itself costs about as much as this many rows in a product of matrices."""
+Objective = Callable[[TokenScores], Tensor]
+"""A method's value of each token (N, nats), differentiable."""
 Served = tuple[Tensor, Tensor, Tensor]
 """What a served teacher says of N tokens: their log-probabilities, ids and log-probabilities of its top-k lists."""
 
@@ -36,15 +38,19 @@ Served = tuple[Tensor, Tensor, Tensor]
 class Stream:
     """N tokens to be scored, `chunk` at a time (None: all at once). The teacher: in process, served, or none.
 
-    `k`: length of the top-k lists; `reads`: what the loss reads; `measured`: diagnostics are wanted as well.
+    `k`: length of the top-k lists; `reads`: what the objective reads; `measured`: diagnostics are wanted as well.
+    `weight_N` multiplies each token's value (None: 1). With `shares` (N each) the value is taken against each of the
+    named teachers that has a share of any token, and added.
     """
 
     student: Head
-    teacher: Head | Served | None
+    teacher: Voice | Served | None
     token_N: Tensor
     row_N: Tensor
     position_N: Tensor
-    advantage_N: Tensor | None
+    advantage_N: Tensor | None = None
+    weight_N: Tensor | None = None
+    shares: Mapping[str, Tensor] = field(default_factory=dict)
     k: int
     reads: Reads
     measured: bool
@@ -61,35 +67,34 @@ class Stream:
 
     def loss(
         self,
-        objective: Callable[[TokenScores], Loss],
+        objective: Objective,
         scale: float,
         watch: Callable[[slice, Tensor], None] | None = None,
-    ) -> tuple[Tensor, Loss, TokenScores]:
-        """The loss times `scale`, a scalar that can be differentiated once; the loss and the scores, both constant.
+    ) -> tuple[Tensor, Tensor, TokenScores]:
+        """The values' weighted sum (nats) times `scale`, to be differentiated once; the sum and the scores, constants.
 
-        `watch` is shown, for each chunk, the gradient (n, V) of the scaled loss at its logits.
+        `watch` is shown, for each chunk, the gradient (n, V) of the scaled sum at its logits.
         """
-        gradient, parts, whole, n_tokens = Gradient(self.student), list(self.parts), None, 0
+        gradient, parts, whole = Gradient(self.student), list(self.parts), None
         precise = torch.promote_types(self.student.dtype, torch.float32)
         totals = torch.empty(len(parts), dtype=precise, device=self.token_N.device)
         with torch.autocast(self.token_N.device.type, enabled=False):
             for i, part in enumerate(parts):
-                loss, scores = self._chunk(part, objective, scale, gradient, watch)
-                totals[i], n_tokens = loss.total, n_tokens + loss.n_tokens
+                totals[i], scores = self._chunk(part, objective, scale, gradient, watch)
                 whole = self._stored(whole, scores, part)
         assert whole is not None
         total = totals.sum()
-        return gradient.attached(total * scale), Loss(total=total, n_tokens=n_tokens), whole
+        return gradient.attached(total * scale), total, whole
 
     def _chunk(
         self,
         part: slice,
-        objective: Callable[[TokenScores], Loss],
+        objective: Objective,
         scale: float,
         gradient: Gradient,
         watch: Callable[[slice, Tensor], None] | None,
-    ) -> tuple[Loss, TokenScores]:
-        """Loss and scores of some tokens, their gradient counted in; what is large goes when this returns."""
+    ) -> tuple[Tensor, TokenScores]:
+        """Weighted sum and scores of some tokens, their gradient counted in; what is large goes when this returns."""
         with torch.no_grad():
             logits_NV = self.student.logits(part)
             constant = self._score_support(logits_NV, part) if self.is_sparse and watch is None else None
@@ -98,12 +103,31 @@ class Stream:
         with torch.enable_grad():
             leaf_NX.requires_grad_()
             scores = self.score(leaf_NX, part) if constant is None else _through(leaf_NX, constant)
-            loss = objective(scores)
-            (delta_NX,) = torch.autograd.grad(loss.total * scale, leaf_NX)
+            total = self._sum(objective, scores, leaf_NX, part)
+            (delta_NX,) = torch.autograd.grad(total * scale, leaf_NX)
         if watch:
             watch(part, delta_NX)
         gradient.add(part, delta_NX, id_NC)
-        return Loss(total=loss.total.detach(), n_tokens=loss.n_tokens), _kept(scores)
+        return total.detach(), _kept(scores)
+
+    def weighted(self, objective: Objective, logits_NV: Tensor, part: slice) -> tuple[Tensor, TokenScores]:
+        """The weighted sum of the values (nats) at these logits of some tokens, differentiable, and the scores."""
+        scores = self.score(logits_NV, part)
+        return self._sum(objective, scores, logits_NV, part), scores
+
+    def _sum(self, objective: Objective, scores: TokenScores, logits_NV: Tensor, part: slice) -> Tensor:
+        value_N = self._shared(objective, logits_NV, part) if self.shares else objective(scores)
+        return value_N.sum() if self.weight_N is None else (value_N * self.weight_N[part]).sum()
+
+    def _shared(self, objective: Objective, logits_NV: Tensor, part: slice) -> Tensor:
+        """The value against each named teacher, times its share of the token, added (n)."""
+        assert isinstance(self.teacher, Chorus)
+        total_N = torch.zeros_like(logits_NV[:, 0])
+        for name, share_N in self.shares.items():
+            if share_N[part].any():
+                scores = self.score(logits_NV, part, self.teacher.voices[name])
+                total_N = total_N + share_N[part] * objective(scores)
+        return total_N
 
     def _stored(self, whole: TokenScores | None, scores: TokenScores, part: slice) -> TokenScores:
         """The scores of all tokens, with those of a chunk put in.
@@ -129,27 +153,33 @@ class Stream:
     def is_sparse(self) -> bool:
         """Whether the loss is differentiated through the head's rows of its support alone."""
         n_slots = self.k if self._asks_little else 2 * self.k
-        of_a_head = isinstance(self.teacher, Head)
-        return of_a_head and not self.reads.partition and SPARSE * n_slots <= len(self.student.weight_VH)
+        return (
+            isinstance(self.teacher, Head)
+            and not self.reads.partition
+            and SPARSE * n_slots <= len(self.student.weight_VH)
+        )
 
     @property
     def _asks_little(self) -> bool:
         """Whether the student's list alone says what the teacher is asked for."""
         return not self.measured and self.reads.lists == {"student"}
 
-    def score(self, student_logits_NV: Tensor, part: slice) -> TokenScores:
-        """Everything that is read of these tokens."""
+    def score(self, student_logits_NV: Tensor, part: slice, voice: Voice | None = None) -> TokenScores:
+        """Everything that is read of these tokens; `voice` is a teacher that stands in for the run's."""
         places = (self.token_N[part], self.row_N[part], self.position_N[part])
-        if isinstance(self.teacher, tuple):
-            logp_N, top_id_NK, top_logp_NK = (tensor[part] for tensor in self.teacher)
+        teacher = voice or self.teacher
+        if isinstance(teacher, tuple):
+            logp_N, top_id_NK, top_logp_NK = (tensor[part] for tensor in teacher)
             scores = logprobs.score_served(
                 student_logits_NV, logp_N, top_id_NK, top_logp_NK, *places, self.k, self.reads.distributions
             )
         else:
-            teacher_logits_NV = None if self.teacher is None else self.teacher.logits(part)
+            teacher_logits_NV = None if teacher is None else teacher.logits(part)
             scores = logprobs.score(
                 student_logits_NV, teacher_logits_NV, *places, self.k, self.measured, self.reads.distributions
             )
+        if isinstance(self.teacher, Chorus):
+            scores = replace(scores, named_logp_N=self.teacher.named(self.token_N[part], part))
         return scores if self.advantage_N is None else replace(scores, advantage_N=self.advantage_N[part])
 
     def _score_support(self, student_logits_NV: Tensor, part: slice) -> TokenScores:
@@ -201,6 +231,8 @@ def _map(join: Callable[[list[Tensor]], Tensor], pieces: Sequence[Any]) -> Any:
     first = pieces[0]
     if first is None:
         return None
+    if isinstance(first, Mapping):
+        return {name: _map(join, [piece[name] for piece in pieces]) for name in first}
     if isinstance(first, TokenScores | Candidates):
         return replace(first, **{f.name: _map(join, [getattr(p, f.name) for p in pieces]) for f in fields(first)})
     return join(list(pieces))

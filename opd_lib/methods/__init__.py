@@ -1,37 +1,67 @@
 """One file per method; the folder listing is the catalogue.
 
-A method module states its paper and equation, its frozen `Params`, what it NEEDS and its `loss`:
+A method module states its paper and equation, its frozen `Params`, what it NEEDS and its `value`:
 
     class Params(BaseModel)                         every key required, none added
-    NEEDS: frozenset[str]                           of {"teacher", "reward"}
-    loss(scores, params) -> Loss                    a SUM over tokens and their count
+    NEEDS: frozenset[str]                           of {"teacher", "teachers" (by name), "reward"}
+    value(scores, params) -> Tensor (N,)            nats per token, differentiable; of each token's own scores alone
 
 and, where they apply,
 
     reads(params) -> Reads                          what it reads of the scores (else the sampled tokens alone)
-    advantages(reward_PG, params) -> Tensor (P, G)  sequence-level advantages from the rewards of a group
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
     check_others(params, kind)                      refuse responses of another author than the student (source.kind)
     oracle(student_logits_NV, teacher_logits_NV, token_N, params) -> (float, Tensor (N, V))
-                                                    the loss and its exact gradient at the logits, written independently
+                                                    the summed value and its exact gradient at the logits, written
+                                                    independently
 
-A file whose name begins with _ is part of a method, none itself. A method never sees a model, a tokenizer or a file.
+What is seen of a step before anything is trained (types.View: all responses of this process), without gradient and
+called in this order:
+
+    advantages(view, params) -> Tensor (B,) or (N,) becomes scores.advantage_N, of all tokens of a response or of each
+    weights(view, params) -> Tensor (N,)            ≥ 0: multiplies each token's value
+    select(view, params) -> Tensor (B,) bool        which responses are trained on
+    shares(view, params) -> {name: Tensor (N,)}     ≥ 0: the value is taken against each named teacher, and added
+    notes(view, params) -> {column: (value, weight)}  columns of steps.csv, Σ value / Σ weight over processes
+
+Who teaches, and what the teacher is shown:
+
+    shown(prompts, groups, params, say) -> Shown    the teacher's chats instead of the student's, one per response;
+                                                    `groups` are the responses to each prompt, `say` lets a model write
+    taught(logp, params) -> Tensor                  {name: (n, V) log-probabilities} of named teachers → one (n, V)
+
+The step, and what lies between steps:
+
+    branches(params) -> tuple[Branch, ...]          further parts of a step, each with a divisor of its own
+    after_step(world, row, state, params) -> State  the only function that may change anything (types.World): called
+                                                    before step 1 with {"step": 0}, then after each update
+
+The loop multiplies `value` by the weights, sums, and divides once: by the number of tokens of the selected responses,
+over all micro-batches and processes. Weights never enter the divisor.
+
+Reuse is an import, and takes along what guards a function (`NEEDS, reads, check, check_served` beside `value`). A file
+whose name begins with _ is part of a method, none itself. A method never sees a model, a tokenizer or a file.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from opd_lib.types import Reads
+from opd_lib.types import Branch, Group, Prompt, Reads, Say, Shown, State, TokenScores, View, World
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS = frozenset({"teacher", "teachers", "reward"})
+"""What a method may need: a teacher, several by name, rewards."""
 BROKEN = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError,
@@ -46,13 +76,26 @@ class Method:
     name: str
     Params: type[BaseModel]
     needs: frozenset[str]
-    loss: Callable[..., Any]
+    value: Callable[[TokenScores, Any], Tensor]
     reads: Callable[[Any], Reads]
-    advantages: Callable[..., Any] | None
+    advantages: Callable[[View, Any], Tensor] | None
+    weights: Callable[[View, Any], Tensor] | None
+    select: Callable[[View, Any], Tensor] | None
+    shares: Callable[[View, Any], Mapping[str, Tensor]] | None
+    notes: Callable[[View, Any], Mapping[str, tuple[float, float]]] | None
+    shown: Callable[[Sequence[Prompt], Sequence[Group], Any, Say], Shown] | None
+    taught: Callable[..., Tensor] | None
+    branches: Callable[[Any], Sequence[Branch]] | None
+    after_step: Callable[[World, Mapping[str, float], State, Any], State] | None
     check: Callable[[Any, int, bool], None] | None
     check_served: Callable[[Any], None] | None
     check_others: Callable[[Any, str], None] | None
     oracle: Callable[..., Any] | None
+
+    @property
+    def views(self) -> bool:
+        """Whether it looks at a step's responses before anything is trained."""
+        return any((self.advantages, self.weights, self.select, self.shares, self.notes))
 
 
 def names() -> tuple[str, ...]:
@@ -69,17 +112,18 @@ def load(name: str) -> Method:
     if name not in names():
         raise ValueError(f"method.name: {name!r} is unknown; choose from {', '.join(names())}")
     module = _imported(name)
-    missing = [part for part in ("Params", "NEEDS", "loss") if not hasattr(module, part)]
+    missing = [part for part in ("Params", "NEEDS", "value") if not hasattr(module, part)]
     if missing:
         raise ValueError(f"method.name: {name}: {file(name)} defines no {', '.join(missing)}; see {Path(__file__)}")
-    if not isinstance(module.NEEDS, frozenset) or not {"teacher", "reward"} >= module.NEEDS:
-        raise ValueError(f"method.name: {name}: {file(name)}: NEEDS: write a frozenset of teacher, reward or nothing")
+    if not isinstance(module.NEEDS, frozenset) or not KINDS >= module.NEEDS:
+        known = ", ".join(sorted(KINDS))
+        raise ValueError(f"method.name: {name}: {file(name)}: NEEDS: write a frozenset of {known} or nothing")
     if not isinstance(module.Params, type) or not issubclass(module.Params, BaseModel):
         raise ValueError(f"method.name: {name}: {file(name)}: Params: write a frozen class of pydantic's BaseModel")
-    optional = ("advantages", "check", "check_served", "check_others", "oracle")
-    offered = {part: getattr(module, part, None) for part in optional}
+    required = ("name", "Params", "needs", "value", "reads")
+    offered = {part.name: getattr(module, part.name, None) for part in fields(Method) if part.name not in required}
     reads = getattr(module, "reads", lambda params: Reads())
-    return Method(name=name, Params=module.Params, needs=module.NEEDS, loss=module.loss, reads=reads, **offered)
+    return Method(name=name, Params=module.Params, needs=module.NEEDS, value=module.value, reads=reads, **offered)
 
 
 def file(name: str) -> Path:

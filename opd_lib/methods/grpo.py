@@ -1,7 +1,7 @@
 """GRPO: policy gradient with rewards centred on the group of responses to one prompt.
 
     A_i = r_i − mean(r_1 … r_G)     (divided by the group's standard deviation if `normalize_std`)
-    loss = − Σ_i A_i Σ_t log p(y_it)
+    value = − A_i log p(y_it)
 
 It makes the tiny world's post-RL teachers, as Table 1 of arXiv 2604.13016 makes Qwen3-4B-Base-GRPO.
 Differs: no ratio and no clipping: with one optimiser step per batch of rollouts the ratio is 1 and clipping never acts.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opd_lib.types import Loss, TokenScores
+from opd_lib.types import TokenScores, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,12 @@ class Params(BaseModel):
 NEEDS: frozenset[str] = frozenset({"reward"})
 
 
-def advantages(reward_PG: Tensor, params: Params) -> Tensor:
+def advantages(view: View, params: Params) -> Tensor:
+    """Each response's advantage (B), of its group's rewards."""
+    return centred(view.reward_PG, params).flatten()
+
+
+def centred(reward_PG: Tensor, params: Params) -> Tensor:
     """Advantages (P, G): exactly zero for a group whose rewards are all equal.
 
     Without `normalize_std` the expected gradient is (G − 1)/G times that of the expected reward.
@@ -52,8 +57,8 @@ def advantages(reward_PG: Tensor, params: Params) -> Tensor:
     return centred_PG / (reward_PG.std(1, keepdim=True, correction=0) + params.epsilon)
 
 
-def loss(scores: TokenScores, params: Params) -> Loss:
-    """Policy-gradient loss (nats), summed over tokens."""
+def value(scores: TokenScores, params: Params) -> Tensor:
+    """Policy-gradient loss (N, nats). Raises ValueError for scores without advantages."""
     if scores.advantage_N is None:
-        raise ValueError("scores without advantages: pass advantages(rewards, params) to score")
-    return Loss(total=-(scores.advantage_N * scores.student_logp_N).sum(), n_tokens=len(scores.token_N))
+        raise ValueError("scores without advantages: score with those that `advantages` makes of a view")
+    return -(scores.advantage_N * scores.student_logp_N)

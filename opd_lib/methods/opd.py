@@ -47,7 +47,7 @@ from opd_lib.methods._opd_oracle import oracle as oracle
 from opd_lib.methods._opd_refusals import check as check
 from opd_lib.methods._opd_refusals import check_others as check_others
 from opd_lib.methods._opd_refusals import check_served as check_served
-from opd_lib.types import Candidates, Loss, Reads, TokenScores
+from opd_lib.types import Candidates, Reads, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
 
@@ -95,24 +95,22 @@ def reads(params: Params) -> Reads:
     )
 
 
-def loss(scores: TokenScores, params: Params) -> Loss:
-    """The objective (nats), summed over tokens. Positions with an empty support contribute 0 and are counted.
+def value(scores: TokenScores, params: Params) -> Tensor:
+    """The objective (N, nats). Positions with an empty support have value 0.
 
     Raises ValueError if the scores lack the teacher, or the lists or distributions this objective reads.
     """
     if params.estimator == "sampled" and scores.teacher_logp_N is not None:
         ratio_N = (scores.student_logp_N - scores.teacher_logp_N).detach()
-        value_N = score_function(ratio_N, scores.student_logp_N)
-    elif params.estimator == "topk" and scores.candidates is not None:
-        value_N = on_support(scores.candidates, params, scores.distributions)
-    elif params.estimator == "full" and scores.distributions is not None:
+        return score_function(ratio_N, scores.student_logp_N)
+    if params.estimator == "topk" and scores.candidates is not None:
+        return on_support(scores.candidates, params, scores.distributions)
+    if params.estimator == "full" and scores.distributions is not None:
         logp_NV, logq_NV = scores.distributions
         all_11 = torch.ones(1, 1, dtype=torch.bool, device=logp_NV.device)
         mask_NV = SUPPORTS[params.support](all_11, all_11).expand_as(logp_NV)
-        value_N = divergence(logp_NV, logq_NV, mask_NV, params)
-    else:
-        raise ValueError(LACKING)
-    return Loss(total=value_N.sum(), n_tokens=len(scores.token_N))
+        return divergence(logp_NV, logq_NV, mask_NV, params)
+    raise ValueError(LACKING)
 
 
 def on_support(candidates: Candidates, params: Params, distributions: tuple[Tensor, Tensor] | None = None) -> Tensor:

@@ -1,6 +1,6 @@
-"""An objective of your own, given as text: one Python function `loss(scores, params)`, as a notebook cell defines it.
+"""An objective of your own, given as text: one Python function `value(scores, params)`, as a notebook cell defines it.
 
-    loss(scores, params) -> Loss      the SUM over the tokens of a value per token, and how many tokens there are
+    value(scores, params) -> Tensor (N,)      nats per token, differentiable
 
 `scores` (opd_lib/types.TokenScores) has at every position the student's and the teacher's `k` most likely tokens with
 both models' log-probabilities: `scores.candidates`. `params` has `k` and `options`, numbers of your own by name.
@@ -11,6 +11,7 @@ nobody's text whom you would not let run code here.
 
 A token's value must depend on that token's scores alone: a batch is scored a few tokens at a time, and a mean over
 those at hand is not one over the batch. What has no paper and is worth keeping becomes a file of this folder.
+Older texts define `loss(scores, params) -> Loss`, a sum over the tokens with their number; they are read as well.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
-FUNCTION = "loss"
+FUNCTION = "value"
+OLDER = "loss"  # the function of a text that returns types.Loss
 KEY = "method.source"
 MISTAKES = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, RuntimeError, SyntaxError,
@@ -52,24 +54,26 @@ class Params(BaseModel):
     """The objective's text and what it may read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    source: str = Field(description="Python that defines loss(scores, params)")
+    source: str = Field(description="Python that defines value(scores, params)")
     k: Annotated[int, Field(ge=1, le=10**6, description="length of both models' lists of most likely tokens")]
     options: Annotated[dict[str, float | int | bool | str], BeforeValidator(_finite)] = Field(
         description="numbers of your own: params.options['name']"
     )
 
 
-def method(function: Callable[[TokenScores, Params], Loss], k: int, **options: float | bool | str) -> dict[str, Any]:
+def method(function: Callable[[TokenScores, Params], Any], k: int, **options: float | bool | str) -> dict[str, Any]:
     """The section `method` of a params file for a function as a notebook cell has defined it.
 
-    Raises ValueError if the function is not called `loss` or its text is not to be had.
+    Raises ValueError if the function is not called `value` (older ones: `loss`) or its text is not to be had.
     """
-    if function.__name__ != FUNCTION:
+    if function.__name__ not in (FUNCTION, OLDER):
         raise ValueError(f"{function.__name__}: the function of an objective is called {FUNCTION}; rename it")
     try:
         source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError) as error:
-        raise ValueError(f"{FUNCTION}: its text is not to be had ({error}); define it in a cell or a file") from None
+        raise ValueError(
+            f"{function.__name__}: its text is not to be had ({error}); define it in a cell or a file"
+        ) from None
     return {"name": "own", "source": source.rstrip() + "\n", "k": k, "options": options}
 
 
@@ -78,23 +82,28 @@ def reads(params: Params) -> Reads:
     return Reads(k=params.k, lists=frozenset({"student", "teacher"}))
 
 
-def loss(scores: TokenScores, params: Params) -> Loss:
-    """What the text makes of the scores.
+def value(scores: TokenScores, params: Params) -> Tensor:
+    """What the text makes of the scores (N, nats).
 
-    Raises ValueError for a name that the text does not define, for a result that is no loss of these tokens, and for
-    one that is not the sum of what its halves have, or whose gradient is not theirs.
+    Raises ValueError for a name that the text does not define, for a result that is no value per token, and for one
+    that is another, or has another gradient, in half of the batch.
     """
+    import torch
+
     n = len(scores.token_N)
-    found = require_loss(evaluated(scores, params), n)
-    halves = [trial(part(scores, rows), params) for rows in (slice(n // 2), slice(n // 2, n))]
-    require_sum(found.total.detach(), [total for total, _ in halves])
-    if found.total.requires_grad:
-        require_gradients(gradients(found.total, scores), [parts for _, parts in halves])
-    return found
+    found_N = require_values(evaluated(scores, params), n)
+    halves = [trial(scores.part(rows), params) for rows in (slice(n // 2), slice(n // 2, n))]
+    whole_X, halves_X = found_N.detach(), torch.cat([values_N for values_N, _ in halves])
+    if function(params.source).__name__ == OLDER:
+        whole_X, halves_X = whole_X.sum(), halves_X.sum()
+    require_alone(whole_X, halves_X, float(halves_X.abs().sum()))
+    if found_N.requires_grad:
+        require_gradients(gradients(found_N.sum(), scores), [parts for _, parts in halves])
+    return found_N
 
 
 def trial(scores: TokenScores, params: Params) -> tuple[Tensor, list[Tensor]]:
-    """The loss of constants like these scores, and its gradient at each of the student's log-probabilities."""
+    """The values of constants like these scores, and their sum's gradient at the student's log-probabilities."""
     import torch
 
     own_N, lists = scores.student_logp_N.detach().requires_grad_(), scores.candidates
@@ -104,8 +113,10 @@ def trial(scores: TokenScores, params: Params) -> tuple[Tensor, list[Tensor]]:
     with torch.enable_grad():
         found = evaluated(scores, params)
     with torch.no_grad():  # a few tokens may have nothing to train with
-        total = require_loss(found, len(own_N)).total
-    return total.detach(), gradients(total, scores)
+        require_values(found, len(own_N))
+    with torch.enable_grad():
+        value_N = as_values(found, len(own_N))
+        return value_N.detach(), gradients(value_N.sum(), scores)
 
 
 def gradients(total: Tensor, scores: TokenScores) -> list[Tensor]:
@@ -122,9 +133,9 @@ def evaluated(scores: TokenScores, params: Params) -> object:
     """What the function returns. Raises ValueError for MISTAKES in it, but for a lack of memory."""
     import torch
 
-    defined = function(params.source)
+    own = function(params.source)
     try:
-        return defined(scores, params)
+        return own(scores, params)
     except torch.OutOfMemoryError:
         raise
     except MISTAKES as error:
@@ -134,29 +145,46 @@ def evaluated(scores: TokenScores, params: Params) -> object:
         ) from error
 
 
-def require_loss(found: object, n_tokens: int) -> Loss:
-    """What was found, if it is a sum over this many tokens. Raises ValueError otherwise."""
+def require_values(found: object, n_tokens: int) -> Tensor:
+    """What was found, if it is a value for each of this many tokens. Raises ValueError otherwise."""
     import torch
 
-    if not isinstance(found, Loss) or not isinstance(found.total, torch.Tensor) or found.total.shape != ():
-        raise ValueError(f"{KEY}: {FUNCTION} returned {found!r}; write Loss(total=A SUM, n_tokens=len(scores.token_N))")
-    if found.n_tokens != n_tokens:
-        raise ValueError(f"{KEY}: {FUNCTION} counts {found.n_tokens} tokens of {n_tokens}; count every one, also at 0")
-    if torch.is_grad_enabled() and not found.total.requires_grad:
-        raise ValueError(f"{KEY}: {FUNCTION} does not depend on the student's log-probabilities: nothing to train with")
+    if isinstance(found, Loss):
+        if not isinstance(found.total, torch.Tensor) or found.total.shape != ():
+            raise ValueError(f"{KEY}: {OLDER} returned {found!r}; return a tensor of one number per token")
+        if found.n_tokens != n_tokens:
+            raise ValueError(f"{KEY}: {OLDER} counts {found.n_tokens} tokens of {n_tokens}; count every one, also at 0")
+        found = as_values(found, n_tokens)
+    if not isinstance(found, torch.Tensor) or found.shape != (n_tokens,):
+        shape = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(found)
+        raise ValueError(f"{KEY}: {FUNCTION} returned {shape} for {n_tokens} tokens; return one number per token (N,)")
+    if torch.is_grad_enabled() and not found.requires_grad:
+        raise ValueError(f"{KEY}: the values do not depend on the student's log-probabilities: nothing to train with")
     return found
 
 
-def require_sum(whole: Tensor, halves: Sequence[Tensor]) -> None:
-    """Raise ValueError unless the tokens' values add up: a batch is scored in parts, whose sums are added."""
+def as_values(found: Any, n_tokens: int) -> Tensor:
+    """Values; the sum of an older text stands at the first token: only the sum over the tokens counts."""
     import torch
 
-    size = float(halves[0].abs() + halves[1].abs())  # what rounding goes with, also where the halves cancel
+    if isinstance(found, Loss):
+        return torch.nn.functional.pad(found.total[None], (0, n_tokens - 1))
+    values_N: Tensor = found
+    return values_N
+
+
+def require_alone(whole_X: Tensor, halves_X: Tensor, size: float) -> None:
+    """Raise ValueError unless a token's value is the same in half of the batch: a batch is scored in parts.
+
+    `size` is what rounding goes with, also where values cancel.
+    """
+    import torch
+
     allowed = 1e-4 + (1e-3 * size if math.isfinite(size) else 0.0)
-    if not torch.isclose(whole, halves[0] + halves[1], rtol=0.0, atol=allowed, equal_nan=True):
+    if not torch.allclose(whole_X, halves_X, rtol=0.0, atol=allowed, equal_nan=True):
         raise ValueError(
-            f"{KEY}: {FUNCTION} is {float(whole):.6g} of a batch and {float(halves[0] + halves[1]):.6g} of its two "
-            "halves; a token's value must depend on that token alone: take no mean or maximum over tokens, return a sum"
+            f"{KEY}: the values sum to {float(whole_X.sum()):.6g} over a batch and to {float(halves_X.sum()):.6g} over "
+            "its two halves; a token's value must depend on that token alone: take no mean or maximum over tokens"
         )
 
 
@@ -173,22 +201,13 @@ def require_gradients(whole: Sequence[Tensor], halves: Sequence[Sequence[Tensor]
         allowed = allowed if math.isfinite(allowed) else 0.0
         if not torch.isclose(among_all, apart, rtol=1e-3, atol=allowed, equal_nan=True).all():
             raise ValueError(
-                f"{KEY}: {FUNCTION} has another gradient at a token of a batch than at the same token of half the "
-                "batch; a token's value must depend on that token alone: take no mean or maximum over tokens"
+                f"{KEY}: another gradient at a token of a batch than at the same token of half the batch; a token's "
+                "value must depend on that token alone: take no mean or maximum over tokens"
             )
 
 
-def part(scores: TokenScores, rows: slice) -> TokenScores:
-    """Some of the tokens."""
-    lists, both = scores.candidates, scores.distributions
-    cut = {f.name: value[rows] for f in fields(scores) if hasattr(value := getattr(scores, f.name), "shape")}
-    if lists is not None:
-        cut["candidates"] = replace(lists, **{f.name: getattr(lists, f.name)[rows] for f in fields(lists)})
-    return replace(scores, **cut, distributions=both and (both[0][rows], both[1][rows]))
-
-
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
-    """Refuse a text that is no Python or defines no function `loss(scores, params)`, and lists that cannot be.
+    """Refuse a text that is no Python or defines no function `value(scores, params)`, and lists that cannot be.
 
     Raises ValueError naming key, reason and remedy.
     """
@@ -202,11 +221,12 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     except SyntaxError as error:
         line = params.source.splitlines()[error.lineno - 1] if error.lineno else ""
         raise ValueError(f"{KEY}, line {error.lineno}: {error.msg}: {line.strip()!r}") from None
-    defined = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == FUNCTION]
-    if not defined:
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    own = functions.get(FUNCTION) or functions.get(OLDER)
+    if own is None:
         raise ValueError(f"{KEY}: defines no function {FUNCTION}; write def {FUNCTION}(scores, params): …")
-    if len(defined[-1].args.args) != 2:
-        raise ValueError(f"{KEY}: {FUNCTION} takes {len(defined[-1].args.args)} arguments; take (scores, params)")
+    if len(own.args.args) != 2:
+        raise ValueError(f"{KEY}: {own.name} takes {len(own.args.args)} arguments; take (scores, params)")
 
 
 @functools.lru_cache(maxsize=8)
@@ -215,7 +235,8 @@ def function(source: str) -> Callable[[TokenScores, Params], object]:
     namespace: dict[str, Any] = {"__name__": "own"}
     try:
         exec(compile(source, KEY, "exec"), namespace)
-        found: Callable[[TokenScores, Params], object] = namespace[FUNCTION]
+        name = FUNCTION if FUNCTION in namespace else OLDER
+        found: Callable[[TokenScores, Params], object] = namespace[name]
     except MISTAKES as error:
         raise ValueError(f"{KEY}: {type(error).__name__}: {error}") from error
     return found

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: cross-entropy on given tokens (pre-training on the corpus, cold start on teacher rollouts).
 
-    loss = − Σ_t log p(y_t)
+    value = − log p(y_t)
 
 Source: arXiv 2604.13016 §5.1 and Table 3 (the cold start).
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from opd_lib.types import Loss, TokenScores
+from opd_lib.types import TokenScores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,18 +27,18 @@ class Params(BaseModel):
 NEEDS: frozenset[str] = frozenset()
 
 
-def loss(scores: TokenScores, params: Params) -> Loss:
-    """Negative log-likelihood (nats), summed over tokens."""
-    return Loss(total=-scores.student_logp_N.sum(), n_tokens=len(scores.token_N))
+def value(scores: TokenScores, params: Params) -> Tensor:
+    """Negative log-likelihood (N, nats)."""
+    return -scores.student_logp_N
 
 
 def oracle(
     student_logits_NV: Tensor, teacher_logits_NV: Tensor | None, token_N: Tensor, params: Params
 ) -> tuple[float, Tensor]:
-    """The loss and its exact gradient at the logits (N, V): softmax minus one-hot. The teacher is not read."""
+    """The summed value and its exact gradient at the logits (N, V): softmax minus one-hot. The teacher is not read."""
     gradient_NV = student_logits_NV.detach().double().softmax(-1)
-    value = 0.0
+    total = 0.0
     for n, token in enumerate(token_N.tolist()):
-        value -= log(float(gradient_NV[n, token]))
+        total -= log(float(gradient_NV[n, token]))
         gradient_NV[n, token] -= 1.0
-    return value, gradient_NV
+    return total, gradient_NV

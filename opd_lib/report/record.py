@@ -214,12 +214,16 @@ def _without_machine(params: Mapping[str, Any]) -> dict[str, Any]:
     return said | {"task": {key: value for key, value in (said.get("task") or {}).items() if key != "data"}}
 
 
-def made_by_run(reference: str | None) -> str:
+def made_by_run(reference: str | Mapping[str, str] | None) -> str:
     """The name of the checkpoint that a `run:NOTEBOOK/ARM` reference means; empty for any other checkpoint, or none.
+
+    Several that have names are named one after the other.
 
     >>> made_by_run("run:00_models/justrl-small"), made_by_run("a/hub-name"), made_by_run(None)
     ('justrl-small', '', '')
     """
+    if isinstance(reference, Mapping):
+        return " + ".join(filter(None, map(made_by_run, reference.values())))
     return reference.partition("/")[2].partition("@")[0] if reference and reference.startswith(RUN_PREFIX) else ""
 
 

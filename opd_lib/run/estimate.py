@@ -59,7 +59,7 @@ def estimate(spec: RunSpec, assumed: Assumptions) -> Estimate:
     room = memory.USABLE * device
     recompute = memory.needed(params, found, device, recompute=False).total > room
     needed = memory.needed(params, found, device, recompute)
-    timed = params.machine.device == "cuda" and params.task.name != "chain"
+    timed = params.machine.device == "cuda" and params.task.name == "math"
     per_hour = assumed.efficiency * HOUR / params.machine.processes
     return Estimate(
         spec=spec,

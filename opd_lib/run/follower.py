@@ -142,7 +142,7 @@ def settings(tracker: str, spec: RunSpec, folder: Path) -> dict[str, Any]:
     if tracker == "tensorboard":
         return {}
     _, name = names(spec)
-    config = record.flatten(spec.params.model_dump(mode="json")) | {"seed": spec.seed, "identity": spec.identity}
+    config = record.flatten(spec.params.said()) | {"seed": spec.seed, "identity": spec.identity}
     shared = {"name": name, "group": spec.shown_as[1], "config": config, "resume": "allow"}
     if tracker == "wandb":
         return shared | {"id": name, "dir": str(folder), "mode": "offline", "reinit": "create_new"}

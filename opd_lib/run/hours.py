@@ -34,14 +34,14 @@ class Assumptions:
 
     def mean(self, params: RunParams, limit: float) -> float:
         """Mean tokens of a response under a limit; in the tiny world, the limit."""
-        if params.task.name == "chain":
+        if params.task.name != "math":
             return limit
         scale = -MEASURED_AT / log(self.cut_thinking if params.task.thinking else self.cut_spoken)
         return scale * (1.0 - exp(-limit / scale))
 
     def beyond(self, params: RunParams, depth: float) -> float:
         """The share of responses longer than `depth` tokens."""
-        if params.task.name == "chain":
+        if params.task.name != "math":
             return 1.0
         return float((self.cut_thinking if params.task.thinking else self.cut_spoken) ** (depth / MEASURED_AT))
 

@@ -72,7 +72,7 @@ def require_same(present: RunRecord, spec: RunSpec) -> None:
 def changes(present: RunRecord, spec: RunSpec) -> list[str]:
     """Which parameters or parents of a record are not those of the run, as `key: recorded → asked`."""
     parents = {role: parent.identity for role, parent in spec.parents.items()}
-    return record.differences(present, spec.params.model_dump(mode="json"), parents)
+    return record.differences(present, spec.params.said(), parents)
 
 
 def missing(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:

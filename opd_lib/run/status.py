@@ -180,7 +180,7 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
 
     Committed records of these parameters count, too, wherever this run's own folder is.
     """
-    found, asked = [], spec.params.model_dump(mode="json")
+    found, asked = [], spec.params.said()
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
     for folder in (place for own in {*spec.folders, committed} for place in sorted(own.parent.glob("seed*"))):
         try:

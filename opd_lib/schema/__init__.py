@@ -1,4 +1,8 @@
-"""The schema of a params file: one frozen, strict record per section. Every key is required, none may be added."""
+"""The schema of a params file: one frozen, strict record per section. No key may be added.
+
+Every key is required, but for those that have a neutral default: a file that leaves one out says what it said before
+the key was there, and its runs are the same runs.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,11 @@ from opd_lib.schema.base import (
 )
 from opd_lib.schema.probes import ContinuationProbe, GradientProbe, Probe, RewardProbe, RolloutsProbe, TeachersProbe
 from opd_lib.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored
-from opd_lib.tasks import chain, math
+from opd_lib.tasks import chain, math, tool
 
 __all__ = [
     "FILE_KEYS",
+    "SELF",
     "Answers",
     "ContinuationProbe",
     "Corpus",
@@ -35,6 +40,7 @@ __all__ = [
     "GradientProbe",
     "Limit",
     "Machine",
+    "Merged",
     "NewModel",
     "NewTextModel",
     "Probe",
@@ -49,8 +55,9 @@ __all__ = [
     "Train",
 ]
 
+SELF = "self"  # the teacher that is the student as it stands
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
-Task = chain.Params | math.Params
+Task = chain.Params | math.Params | tool.Params
 
 
 class NewModel(Strict):
@@ -77,6 +84,12 @@ class NewTextModel(NewModel):
     """
 
     vocabulary: Annotated[int, Field(ge=512, le=10**6)]
+
+
+class Merged(Strict):
+    """A student made of checkpoints (run: references, folders or hub names): Σ weight · checkpoint, in float32."""
+
+    merge: Annotated[dict[str, float], Field(min_length=2)]
 
 
 class Train(Strict):
@@ -161,13 +174,16 @@ class Machine(Strict):
 def _kind_of_student(value: object) -> str:
     if isinstance(value, NewTextModel) or (isinstance(value, dict) and "vocabulary" in value):
         return "new text model"
+    if isinstance(value, Merged) or (isinstance(value, dict) and "merge" in value):
+        return "merged"
     return "new model" if isinstance(value, dict | NewModel) else "checkpoint"
 
 
 Student = Annotated[
     Annotated[Checkpoint, Tag("checkpoint")]
     | Annotated[NewModel, Tag("new model")]
-    | Annotated[NewTextModel, Tag("new text model")],
+    | Annotated[NewTextModel, Tag("new text model")]
+    | Annotated[Merged, Tag("merged")],
     Discriminator(_kind_of_student),
 ]
 
@@ -175,12 +191,13 @@ Student = Annotated[
 class RunParams(Strict):
     """Everything that determines a run but its seed and its parents' weights.
 
-    A run with a `probe` measures student and teacher as they are and trains nothing.
+    A run with a `probe` measures student and teacher as they are and trains nothing. `teacher: self` is the student as
+    it stands at each step; a mapping gives several teachers names.
     """
 
     task: Annotated[Task, Field(discriminator="name")]
     student: Student
-    teacher: Checkpoint | None
+    teacher: Checkpoint | Annotated[dict[str, Checkpoint], Field(min_length=1)] | None
     source: Source
     method: Annotated[dict[str, Any], Field(min_length=1)]
     train: Train
@@ -191,17 +208,30 @@ class RunParams(Strict):
 
     @property
     def references(self) -> dict[str, str]:
-        """role → the checkpoint, hub name or `run:` reference that stands for it; a new model has none.
+        """role → the checkpoint, hub name or `run:` reference that stands for it; a new model has none, nor has self.
 
-        Roles are student, teacher, a probe's other and the run whose stored rollouts are the source.
+        Roles are student, teacher, a probe's other and the run whose stored rollouts are the source; `teacher.NAME`
+        where teachers have names, `student.REFERENCE` where a student is merged.
         """
+        parts = sorted(self.student.merge) if isinstance(self.student, Merged) else []
         named = {
             "student": self.student,
-            "teacher": self.teacher,
+            **{f"student.{reference}": reference for reference in parts},
+            "teacher": None if self.teacher == SELF else self.teacher,
+            **{f"teacher.{name}": self.named_teachers[name] for name in sorted(self.named_teachers)},
             "other": getattr(self.probe, "other", None),
             "rollouts": getattr(self.source, "rollouts", None),
         }
         return {role: reference for role, reference in named.items() if isinstance(reference, str)}
+
+    @property
+    def named_teachers(self) -> dict[str, str]:
+        """Name → reference of each teacher; empty if there is one without a name, or none."""
+        return self.teacher if isinstance(self.teacher, dict) else {}
+
+    def said(self) -> dict[str, Any]:
+        """What the file says, as plain values: keys that are at their neutral default are left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
     def only_evaluates(self) -> bool:

@@ -6,8 +6,11 @@ A task module states its `Params`, the keys of `task:` in a params file, and
     test(params, test_set, n) -> list[Question]           the first n questions of a test set, fewer if it has fewer
     messages(question, template) -> list[dict]            the chat a question is put as
     chat_options(params) -> dict                          further arguments for the tokenizer's chat template
+    domain(params, question) -> str                       the content that a training question was drawn from
     extract_answer(response) -> str | None                the answer a response states
     grade(responses, prompts) -> list[float]              1.0 for a right answer, 0.0 otherwise
+    respond(question, text) -> str | None                 optional, with CALL: what a tool answers to a response that
+                                                          ends with that word
     check(params)                                         refuse names the task does not have (ValueError)
 
 A question has `text` (what is asked, without instructions), `answer` and `id`. Whatever a task draws depends on
@@ -23,7 +26,7 @@ from typing import Any, Protocol
 
 from opd_lib.types import Prompt
 
-NAMES = ("chain", "math")
+NAMES = ("chain", "math", "tool")
 
 
 class Question(Protocol):
@@ -46,9 +49,12 @@ class Task:
     test: Callable[[Any, str, int], Sequence[Question]]
     messages: Callable[[Any, str], list[dict[str, str]]]
     chat_options: Callable[[Any], dict[str, Any]]
+    domain: Callable[[Any, Any], str]
     extract_answer: Callable[[str], str | None]
     grade: Callable[[Sequence[str], Sequence[Prompt]], list[float]]
     check: Callable[[Any], None]
+    respond: Callable[[str, str], str | None] | None
+    call: str
 
 
 def load(name: str) -> Task:
@@ -56,5 +62,10 @@ def load(name: str) -> Task:
     if name not in NAMES:
         raise ValueError(f"task.name: {name!r} is unknown; choose from {', '.join(NAMES)}")
     module = import_module(f"{__name__}.{name}")
-    parts = ("training", "test", "messages", "chat_options", "extract_answer", "grade", "check")
-    return Task(name=name, **{part: getattr(module, part) for part in parts})
+    parts = ("training", "test", "messages", "chat_options", "domain", "extract_answer", "grade", "check")
+    return Task(
+        name=name,
+        respond=getattr(module, "respond", None),
+        call=getattr(module, "CALL", ""),
+        **{part: getattr(module, part) for part in parts},
+    )

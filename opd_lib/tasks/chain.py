@@ -112,6 +112,16 @@ class Question:
         return str(value)
 
     @property
+    def solution(self) -> str:
+        """The steps without a slip in pattern A, and the answer."""
+        words, value = [], self.start
+        for operator, digit in self.steps:
+            result = apply(operator, value, digit)
+            words += step_words("A", operator, value, digit, result)
+            value = result
+        return " ".join([*words, "<ans>", str(value)])
+
+    @property
     def part(self) -> int:
         """Where the hash deals this question: the same on every machine, whatever the seed."""
         return hashlib.blake2b(self.text.encode(), digest_size=4).digest()[0] % N_PARTS
@@ -179,6 +189,11 @@ def messages(question: Question, template: str) -> list[dict[str, str]]:
 def chat_options(params: Params) -> dict[str, Any]:
     """The tiny world's chat template takes no options."""
     return {}
+
+
+def domain(params: Params, question: Question) -> str:
+    """The content that a training question was drawn from: the hash of a question tells which has it."""
+    return params.content if question.part in CONTENTS[params.content].parts else params.other_content
 
 
 def filler_weights(pattern: str) -> list[float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 from math import nan
 from typing import Annotated, Any, Literal
 
@@ -71,6 +72,17 @@ def messages(question: Question, template: str) -> list[dict[str, str]]:
 def chat_options(params: Params) -> dict[str, Any]:
     """Qwen3's chat template thinks unless told not to; templates that do not know the option ignore it."""
     return {"enable_thinking": params.thinking}
+
+
+def domain(params: Params, question: Question) -> str:
+    """The set that a training question was drawn from."""
+    is_other = params.other_share > 0 and question.text in _texts(params.other_content, params.data)
+    return params.other_content if is_other else params.content
+
+
+@lru_cache(maxsize=2)
+def _texts(name: str, data: str | None) -> frozenset[str]:
+    return frozenset(question.text for question in math_sets.load(name, data))
 
 
 def extract_answer(response: str) -> str | None:

@@ -26,6 +26,7 @@ if find_spec("vllm") is None:
 
 from opd_lib import methods
 from opd_lib.engine import gates, models, rollout, score, served, sources, train
+from opd_lib.engine import teacher as teachers
 from opd_lib.engine.served import Teacher
 from opd_lib.engine.sources import Model
 from opd_lib.params import RunSpec
@@ -133,7 +134,7 @@ def batch(world: Path, student: Model) -> Rollouts:
 
 def test_every_log_probability_and_list_is_the_models(client: Teacher, teacher: Model, batch: Rollouts) -> None:
     rows = torch.arange(12)
-    said = score.ask(client, batch, rows, 16)
+    said = teachers.ask(client, batch, rows, 16)
     assert isinstance(said, tuple) and len(said[0]) == int(batch.length_B.sum()) > 100
     logp_NV = conftest.logits(teacher[0], batch, rows).detach().log_softmax(-1)
     token_N = torch.cat([batch.response_BT[row, :n] for row, n in enumerate(batch.length_B.tolist())])
@@ -158,10 +159,10 @@ def test_loss_and_gradient_are_those_of_the_teacher_in_process(
     for each in (teacher[0], client):
         student[0].zero_grad()
         objective = score.Objective(method=method, options=options, k=8)
-        scaled, loss, _ = objective(student[0], each, batch, torch.arange(12), scale=1 / int(batch.length_B.sum()))
+        scaled, loss, scores = objective(student[0], each, batch, torch.arange(12), scale=1 / int(batch.length_B.sum()))
         scaled.backward()
         gradient_W = torch.cat([p.grad.flatten() for p in student[0].parameters() if p.grad is not None])
-        found.append((loss.total.item() / loss.n_tokens, gradient_W))
+        found.append((loss.item() / len(scores.token_N), gradient_W))
     (own, own_W), (other, other_W) = found
     relative = float((own_W - other_W).norm() / own_W.norm())
     print(f"loss {own:.8f} in process, {other:.8f} served; relative difference of the gradient {relative:.2g}")

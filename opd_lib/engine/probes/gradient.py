@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opd_lib.engine import models, score, tokens
+from opd_lib.engine import batches, models, tokens
 from opd_lib.maths import coherence
 from opd_lib.maths.head import Head
 
@@ -87,7 +87,7 @@ def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> 
     own_2W = against_W.repeat(2, 1)
     pieces: list[tuple[Tensor, Tensor]] = []
     advantages: list[Tensor] = []
-    groups = score.micro_batches(rollouts, run.spec.params.train.micro_tokens)
+    groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens)
     parts = [part for group in groups for part in (group[group < half], group[group >= half])]
     for rows in filter(len, parts):
         kept_N = torch.cat([chosen_BT[row, : rollouts.length_B[row]] for row in rows.tolist()])
@@ -112,7 +112,7 @@ def kept(run: Run, rollouts: Rollouts, found: Gradients) -> list[dict[str, Any]]
     """Responses token by token (engine/tokens), with the cosine of each token's head gradient and the batch's."""
     assert run.spec.params.source.kind == "student" and run.teacher is not None  # as above
     places = list(range(0, len(rollouts.prompts), run.spec.params.source.per_prompt))[:KEPT]
-    rollouts = score.beginnings(rollouts, run.spec.params.train.micro_tokens)
+    rollouts = batches.beginnings(rollouts, run.spec.params.train.micro_tokens)
     described = []
     for place, row in zip(places, tokens.described(run, rollouts, places), strict=True):
         pieces: list[tuple[Tensor, Tensor]] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import models, score, sources
+from opd_lib.engine import batches, models, score, sources
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
@@ -29,7 +29,7 @@ def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> lis
     sources.require_rewards(rollouts, "task.content", "a probe of rewards")
     length_B = rollouts.length_B
     sum_B = torch.zeros(len(length_B), dtype=torch.float64)
-    for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
+    for rows in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
         scores = score.score(run.student[0], run.teacher[0], rollouts, rows, k=0, chunk=run.chunk)
         assert scores.teacher_logp_N is not None
         models.require_finite_logits(run.teacher[0], scores.teacher_logp_N)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import score
+from opd_lib.engine import batches
+from opd_lib.engine import teacher as teachers
 from opd_lib.engine.models import require_finite_logits
 from opd_lib.maths import diagnostics, logprobs, streaming
 
@@ -34,8 +35,8 @@ def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> l
     assert run.teacher is not None and run.other is not None
     models = {"student": run.student[0], "teacher": run.teacher[0], "other": run.other[0]}
     sums: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in PAIRS}
-    for rows in score.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-        heads = {name: score.heard(model, rollouts, rows) for name, model in models.items()}
+    for rows in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
+        heads = {name: teachers.heard(model, rollouts, rows) for name, model in models.items()}
         for part in streaming.parts(int(rollouts.length_B[rows].sum()), run.chunk):
             logits = {name: head.logits(part).double() for name, head in heads.items()}
             for name, model in models.items():

@@ -1,0 +1,123 @@
+"""What a method may do between steps (`after_step`), and nothing else may: mix weights, change a setting, try itself.
+
+Named weights, settings and the method's state are part of the checkpoint: a killed run resumes to the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from opd_lib.engine import distributed, sources
+from opd_lib.types import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from opd_lib.engine.setup import Run
+
+Weights = dict[str, "Tensor"]
+STUDENT, START = "student", "start"
+
+
+class RunWorld:
+    """A run between two steps, as `types.World` describes it. `start` are the student's weights before the first."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.kept: dict[str, Weights] = {START: copied(weights(run.student[0]))}
+        self.settings: dict[str, float] = {}
+        self.state: State = {}
+        self.step, self.tried_tokens = 0, 0.0
+
+    def combine(self, into: str, of: Mapping[str, float], only: Sequence[str] = ()) -> None:
+        """See `types.World`. A new `into` begins as the student."""
+        parts = {name: self._weights(name) for name in of}
+        if into not in self._names():
+            self.kept[into] = copied(self._weights(STUDENT))
+        target = self._weights(into)
+        names = [name for name in target if not only or any(fnmatch(name, pattern) for pattern in only)]
+        if not names:
+            raise ValueError(f"combine: no parameter matches {', '.join(only)}; there are {', '.join(target)}")
+        with torch.no_grad():
+            for name in names:
+                first, *others = ((share, parts[part][name].float()) for part, share in of.items())
+                total = first[0] * first[1]
+                for share, tensor in others:
+                    total = total + share * tensor
+                target[name].copy_(total)
+
+    def set(self, key: str, value: float) -> None:
+        """See `types.World`."""
+        if self.step > 0 and key not in self.settings:
+            raise ValueError(f"set: {key!r} at step {self.step} for the first time; set it before the first step, too")
+        self._run.change(key, value)
+        self.settings[key] = float(value)
+
+    def accuracy(self, n_prompts: int) -> float:
+        """See `types.World`."""
+        run = self._run
+        source = run.spec.params.source.model_copy(update={"prompts_per_step": n_prompts, "per_prompt": 1})
+        params = run.spec.params.model_copy(update={"source": source})
+        seed, step = run.spec.seed, self.step + 1
+        drawn = sources.draw(params, seed, step, run.ranks, run.student, None, run.sample, purpose="try")
+        self.tried_tokens += distributed.total(float(drawn.length_B.sum()))
+        return distributed.total(float(drawn.reward_B.sum())) / distributed.total(len(drawn.prompts))
+
+    def columns(self) -> dict[str, float]:
+        """What a row of `steps` says: the settings under which its step was made, and the tokens of trials before."""
+        return {**self.settings, "tried_tokens": self.tried_tokens}
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "kept": self.kept,
+            "teachers": self._teachers(),
+            "settings": self.settings,
+            "state": dict(self.state),
+            "tried_tokens": self.tried_tokens,
+        }
+
+    def load(self, saved: Mapping[str, Any], step: int) -> None:
+        """Go on from what a checkpoint has kept after a step."""
+        self.step, self.kept, self.tried_tokens = step, dict(saved["kept"]), float(saved["tried_tokens"])
+        with torch.no_grad():
+            for name, found in self._teachers().items():
+                for key, tensor in found.items():
+                    tensor.copy_(saved["teachers"][name][key])
+        for key, value in saved["settings"].items():
+            self._run.change(key, value)
+        self.settings, self.state = dict(saved["settings"]), dict(saved["state"])
+
+    def _names(self) -> list[str]:
+        return [STUDENT, *self.kept, *self._teachers()]
+
+    def _weights(self, name: str) -> Weights:
+        if name == STUDENT:
+            return weights(self._run.student[0])
+        found = self.kept.get(name) or self._teachers().get(name)
+        if found is None:
+            raise ValueError(f"combine: no weights {name!r}; there are {', '.join(self._names())}")
+        return found
+
+    def _teachers(self) -> dict[str, Weights]:
+        """The frozen teachers' weights by name; the live student is none."""
+        if self._run.teacher is None or self._run.teacher[0] is self._run.student[0]:
+            return {}
+        model = self._run.teacher[0]
+        named: Mapping[str, PreTrainedModel] = getattr(model, "models", {"teacher": model})
+        return {name: weights(each) for name, each in named.items()}
+
+
+def weights(model: PreTrainedModel) -> Weights:
+    """A model's parameters by name, as they are: who writes into one is seen to have (`vLLM` looks at its version)."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def copied(found: Weights) -> Weights:
+    """The same numbers in tensors of their own."""
+    return {name: tensor.clone() for name, tensor in found.items()}

@@ -1,0 +1,66 @@
+"""OPSD: on-policy self-distillation. The teacher is the student itself, shown what the student is not.
+
+    loss = that of `opd`, q the teacher behind `shows`, p the student behind its own prompt
+
+    teacher: self      the live student
+    teacher: run:…     a frozen copy: of the student's start, say (what the paper trains with)
+    decay < 1          such a copy follows: teacher ← decay · teacher + (1 − decay) · student after each step
+
+`shows` is the teacher's user message, with {question}, {answer} and {solution} filled in; "{question}" is the student's
+own prompt, behind which a live teacher agrees with the student and the loss is 0.
+
+Source: arXiv 2601.18734 and its code. Differs: one global token mean; no temperature other than 1 in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from opd_lib.methods import opd
+from opd_lib.methods.opd import NEEDS as NEEDS
+from opd_lib.methods.opd import check_served as check_served
+from opd_lib.methods.opd import reads as reads
+from opd_lib.methods.opd import value as value
+from opd_lib.types import Chat, Group, Prompt, Say, Shown, State, World
+
+
+class Params(opd.Params):
+    """The objective's options, what the teacher is shown, and how it follows the student."""
+
+    shows: str = Field(description="the teacher's user message, with {question}, {answer}, {solution}")
+    decay: Annotated[float, Field(ge=0.0, le=1.0, description="share of itself that the teacher keeps; 1: all")]
+
+
+def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, say: Say) -> Shown:
+    """The student's chat with another user message, the same for all responses to a prompt."""
+    chats = [told(prompt, params.shows) for prompt in prompts]
+    return Shown(chats=[chat for chat, group in zip(chats, groups, strict=True) for _ in group.texts])
+
+
+def told(prompt: Prompt, shows: str) -> Chat:
+    """A prompt's chat, its user message in the form of `shows`."""
+    filled = {"answer": prompt.answer, "solution": prompt.solution}
+    return tuple(
+        (role, shows.format(question=content, **filled) if role == "user" else content) for role, content in prompt.chat
+    )
+
+
+def after_step(world: World, row: Mapping[str, float], state: State, params: Params) -> State:
+    """Let a teacher that has weights of its own follow the student."""
+    if params.decay < 1.0 and row["step"] > 0:
+        world.combine("teacher", {"teacher": params.decay, "student": 1.0 - params.decay})
+    return state
+
+
+def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
+    """What `opd` refuses, and a message that names what there is not. Raises ValueError."""
+    opd.check(params, vocabulary, has_teacher)
+    try:
+        params.shows.format(question="", answer="", solution="")
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"method.shows: {params.shows!r}: {error}; use {{question}}, {{answer}} and {{solution}}"
+        ) from None

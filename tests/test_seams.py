@@ -1,0 +1,336 @@
+"""What a method may say beside its value, in whole runs: the streamed step is the plain one, nothing of the teacher's
+reaches the student, reductions hold to the bit, killed runs resume to the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import micro
+import pandas as pd
+import pytest
+import torch
+from conftest import OPD, make_world
+from test_method_files import BRTS, PRUNE, SOD, UNI
+
+from opd_lib.engine import batches, checkpoint, distributed, plain, setup, shown, sources, train, view
+from opd_lib.params import RunSpec
+from opd_lib.report import record
+from opd_lib.runspec import FINISHED
+from opd_lib.tasks import tool
+from opd_lib.types import Rollouts
+
+PUBLISHED = {key: value for key, value in OPD.items() if key != "name"}
+SOLUTION = "{question} <ans> {answer}"
+LIMITS = {"limit_start": 8, "limit_least": 4, "limit_most": 12, "drop": 0.3, "overlap_k": 4, "hit_share": 0.9}
+A, B = "run:00_models/teacher", "run:00_models/better"
+ARMS: dict[str, dict[str, Any]] = {
+    "vopd": {"method": {"name": "vopd", "baseline": "full", "k": 0}},
+    "prune": {"method": {"name": "prune", **PUBLISHED, **PRUNE, **LIMITS, "patience": 1}},
+    "opsd": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 1.0}, "teacher": "self", "student": B},
+    "opsd-ema": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 0.9}},
+    "eff_opd": {"method": {"name": "eff_opd", **PUBLISHED, "k_max": 2, "tried": 4}},
+    "uni_opd": {
+        "method": {"name": "uni_opd", **UNI, "route": {"chain-a": "one", "chain-b": "two"}, "balance": True},
+        "teacher": {"one": A, "two": B},
+        "task.other_share": 0.5,
+        "source.per_prompt": 4,
+    },
+    "sod": {"method": {"name": "sod", **SOD, "outcome": True}, "task.name": "tool", "student": B},
+    "brts": {"method": {"name": "brts", **PUBLISHED, **BRTS, "hint": SOLUTION, "similar_k": 4}},
+}
+VIEWED = ("prune", "uni_opd", "vopd", "opsd", "sod")
+BETWEEN = ("prune", "opsd-ema", "eff_opd")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world with its models trained."""
+    world = make_world(tmp_path_factory.mktemp("seams"))
+    micro.teach(world)
+    micro.change_arm(world, micro.MODELS, "better", {"train.steps": 60})
+    for arm in ("student", "teacher", "better"):
+        train.train(micro.load(world).spec(arm, 0))
+    return world
+
+
+def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
+    """A distillation of the world with an arm's changes; its record goes to `results`."""
+    asked = {f"arms.{arm}": ARMS.get(arm, {}) | changes} if arm not in ("plain", "sampled") else {}
+    experiment = micro.load(world, micro.OPD, overrides=asked)
+    return replace(experiment.spec(arm, 0), folders=(results / arm,))
+
+
+def begun(spec: RunSpec) -> tuple[setup.Run, Rollouts]:
+    """The run with its first batch."""
+    run = setup.start(spec, distributed.ALONE, None, False)
+    return run, train.draw(run, 1)
+
+
+def gradient(run: setup.Run) -> torch.Tensor:
+    parameters = run.student[0].parameters()
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).double()
+
+
+# --- one step --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", [*VIEWED, "plain", "sampled"])
+def test_the_streamed_step_is_the_plain_one(made: Path, tmp_path: Path, arm: str) -> None:
+    """Value and gradient, in small micro-batches and chunks, with weights, selected responses and routed teachers."""
+    changes = {"train.micro_tokens": 60, "machine.logits_gib": 2e-5}
+    run, rollouts = begun(spec_of(made, tmp_path, f"{arm}-small", **ARMS.get(arm, {}), **changes))
+    assert run.chunk < int(rollouts.length_B.max())
+    note = train.accumulate(run, rollouts, 1)
+    streamed_W = gradient(run)
+    run.student[0].zero_grad()
+    assert run.teacher is not None
+    uniform_B = view.uniform(run, rollouts, 1)
+    group = run.spec.params.source.per_prompt  # type: ignore[union-attr]
+    total = plain.loss(run.student[0], run.teacher[0], rollouts, run.method, run.options, group, uniform_B)
+    total.backward()
+    relative = float((gradient(run) - streamed_W).norm() / streamed_W.norm())
+    assert relative < 2e-5 and float(streamed_W.norm()) > 0
+    assert note.written(0.0, {})["loss"] == pytest.approx(total.item(), abs=2e-6)
+
+
+def test_a_step_on_nothing_changes_no_gradient(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, rollouts = begun(spec_of(made, tmp_path, "prune"))
+    monkeypatch.setattr(view, "judged", lambda method, options, seen: view.Credit(selected_B=seen.finished_B & False))
+    note = train.accumulate(run, rollouts, 1)
+    assert note.n_tokens == 0 and not gradient(run).any()
+    row = note.written(0.0, {})
+    assert row["loss"] == 0.0 and row["response_length"] == float(rollouts.length_B.double().mean())
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda seen, _: -torch.ones(len(seen.token_N)), r"method prune: weights has -1; use 0 or more"),
+        (lambda seen, _: torch.ones(3), r"weights has shape \(3,\); it must have"),
+        (lambda seen, _: torch.full((len(seen.token_N),), torch.inf), "weights has numbers that are not finite"),
+    ],
+)
+def test_a_view_that_breaks_its_contract_is_one_error(made: Path, tmp_path: Path, result: Any, message: str) -> None:
+    run, rollouts = begun(spec_of(made, tmp_path, "prune"))
+    run.method = replace(run.method, weights=result)
+    with pytest.raises(ValueError, match=message):
+        train.accumulate(run, rollouts, 1)
+
+
+def test_a_method_may_see_its_teacher_through_weights_alone(made: Path, tmp_path: Path) -> None:
+    """The gate recomputes them under the other teacher; without them nothing would depend on it."""
+    run, rollouts = begun(spec_of(made, tmp_path, "prune"))
+    likelihood = replace(run.method, value=lambda scores, params: -scores.student_logp_N)
+    run.method = likelihood
+    setup.check(run, rollouts)
+    run.method = replace(likelihood, weights=lambda seen, params: torch.ones(len(seen.token_N)))
+    with pytest.raises(ValueError, match="does not depend on the teacher"):
+        setup.check(run, rollouts)
+
+
+# --- what the teacher is shown ---------------------------------------------------------------------------------------
+
+
+def test_the_live_student_behind_its_own_prompt_has_nothing_to_learn(made: Path, tmp_path: Path) -> None:
+    method = ARMS["opsd"]["method"] | {"shows": "{question}"}
+    run, rollouts = begun(spec_of(made, tmp_path, "opsd", method=method))
+    assert rollouts.shown is not None
+    assert [p.token_ids for p in rollouts.shown] == [p.token_ids for p in rollouts.prompts]
+    note = train.accumulate(run, rollouts, 1)
+    assert note.written(0.0, {})["loss"] == 0.0 and float(gradient(run).norm()) < 1e-6
+
+
+def test_the_hint_is_in_the_teachers_input_and_in_no_other(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rollouts = begun(spec_of(made, tmp_path, "opsd"))
+    assert rollouts.shown is not None and run.student[0] is run.teacher[0]  # type: ignore[index]
+    for own, told in zip(rollouts.prompts, rollouts.shown, strict=True):
+        assert told.rendered == own.rendered.replace(" <a>", f" <ans> {own.answer} <a>") != own.rendered
+    inputs: list[tuple[bool, set[tuple[int, ...]]]] = []
+    forward = type(run.student[0].get_decoder()).forward
+
+    def watched(self: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        inputs.append((torch.is_grad_enabled(), {tuple(row) for row in input_ids.tolist()}))
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(run.student[0].get_decoder()), "forward", watched)
+    train.accumulate(run, rollouts, 1)
+    answer = run.student[1].convert_tokens_to_ids("<ans>")
+    end = run.student[1].convert_tokens_to_ids("<a>")
+    prompts = {trained: [row[: row.index(end)] for row in rows] for trained, rows in inputs}
+    assert set(prompts) == {True, False}
+    assert all(answer not in row for row in prompts[True]) and all(answer in row for row in prompts[False])
+
+
+def test_a_chat_that_is_too_long_or_lacking_is_refused(made: Path, tmp_path: Path) -> None:
+    run, rollouts = begun(spec_of(made, tmp_path, "opsd"))
+    chats = [(("user", "7 " * 200),)] * len(rollouts.prompts)
+    with pytest.raises(ValueError, match=r"method opsd: what the teacher is shown and a response have \d+ tokens"):
+        shown.rendered(run, rollouts.prompts, chats, 12)
+    with pytest.raises(ValueError, match="shows 2 chats for 8 responses"):
+        shown.rendered(run, rollouts.prompts, chats[:2], 12)
+
+
+def test_a_named_model_writes_the_same_when_it_is_asked_the_same(made: Path, tmp_path: Path) -> None:
+    run, rollouts = begun(spec_of(made, tmp_path, "uni_opd"))
+    chats = [prompt.chat for prompt in rollouts.prompts[:3]]
+    first, again = (shown.speaker(run, 4)("one", chats) for _ in range(2))
+    say = shown.speaker(run, 4)
+    assert first == again and len(first) == 3 and say("one", chats) == first != say("one", chats)
+    with pytest.raises(ValueError, match="no model 'three'; there are student, one, two"):
+        say("three", chats)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------------
+
+
+def called(made: Path, tmp_path: Path) -> tuple[setup.Run, Rollouts]:
+    """A student that calls in half of its steps, and responses with room for several turns."""
+    return begun(spec_of(made, tmp_path, "tools", **ARMS["sod"] | {"student": A, "source.max_new_tokens": 40}))
+
+
+def test_what_a_tool_says_is_read_and_counts_for_nothing_else(made: Path, tmp_path: Path) -> None:
+    run, rollouts = called(made, tmp_path)
+    assert rollouts.own_BT is not None and rollouts.turn_BT is not None
+    texts = sources.decode(rollouts, run.student[1])
+    said = [(row, place) for row, place in (~rollouts.own_BT).nonzero().tolist() if place < rollouts.length_B[row]]
+    assert said and int(rollouts.turn_BT.max()) > 0
+    for row, text in enumerate(texts):
+        words = text.split()
+        for place in range(1, len(words)):
+            if words[place - 1] == tool.CALL:
+                answer = tool.respond("", " ".join(words[:place]))
+                assert answer and answer.split()[0] == words[place] and not rollouts.own_BT[row, place]
+    token_N, row_N, position_N = batches.packed(rollouts, torch.arange(len(texts)))
+    assert len(token_N) == int(rollouts.n_own_B.sum()) == int(rollouts.length_B.sum()) - len(said)
+    assert not {*zip(row_N.tolist(), position_N.tolist(), strict=True)} & {*said}
+    assert train.accumulate(run, rollouts, 1).n_tokens == len(token_N)
+
+
+def test_no_gradient_comes_from_what_a_tool_says(made: Path, tmp_path: Path) -> None:
+    """The gradient of a response is that of its own tokens alone, each with everything before it as context."""
+    run, rollouts = called(made, tmp_path)
+    assert rollouts.own_BT is not None
+    row = int((rollouts.length_B - rollouts.n_own_B).argmax())
+    likelihood = replace(run.method, value=lambda scores, params: -scores.student_logp_N, advantages=None)
+    objective = replace(run.objective, method=likelihood)
+    scaled, *_ = objective(run.student[0], run.teacher[0], rollouts, torch.tensor([row]))  # type: ignore[index]
+    scaled.backward()
+    streamed_W = gradient(run)
+    run.student[0].zero_grad()
+    prompt, length = list(rollouts.prompts[row].token_ids), int(rollouts.length_B[row])
+    whole = torch.tensor([[*prompt, *rollouts.response_BT[row, :length].tolist()]])
+    logp_T = run.student[0](whole).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    picked_T = logp_T.gather(1, whole[0, len(prompt) :, None])[:, 0]
+    (-picked_T[rollouts.own_BT[row, :length]].sum()).backward()
+    torch.testing.assert_close(streamed_W, gradient(run), rtol=1e-4, atol=1e-6)
+
+
+def test_the_limit_counts_what_the_tool_says_and_numbers_belong_to_places(made: Path, tmp_path: Path) -> None:
+    run, rollouts = called(made, tmp_path)
+    uniform_BT = torch.rand((8, 40), generator=torch.Generator().manual_seed(3))
+    long, short = (run.sample(*run.student, rollouts.prompts, uniform_BT[:, :n], 1.0, 1.0) for n in (40, 9))
+    assert int(short.length_B.max()) == 9 and int(long.length_B.max()) > 9
+    for row, n in enumerate(short.length_B.tolist()):
+        assert short.response_BT[row, :n].equal(long.response_BT[row, :n])
+    last = run.sample(*run.student, rollouts.prompts[-1:], uniform_BT[-1:], 1.0, 1.0)
+    assert last.response_BT[0].equal(long.response_BT[-1, : last.response_BT.shape[1]])
+    setup.check(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_method_trains(made: Path, tmp_path: Path, arm: str) -> None:
+    done = train.train(spec_of(made, tmp_path, arm))
+    assert done.status == FINISHED
+    steps = done.frame("steps")
+    assert len(steps) == 6 and steps["loss"].notna().all() and (steps["grad_norm"] > 0).all()
+    if arm == "prune":
+        assert steps["source.max_new_tokens"].tolist()[0] == 8 and steps["source.max_new_tokens"].nunique() > 1
+        assert (steps["response_length"] <= steps["source.max_new_tokens"]).all()
+    if arm == "brts":
+        assert {"teacher.loss", "teacher.n_tokens", "teacher.tier1"} <= set(steps.columns)
+    if arm == "eff_opd":
+        assert steps["tried_tokens"].tolist()[0] == 0 and steps["tried_tokens"].is_monotonic_increasing
+
+
+SAME = ("step", "loss", "grad_norm", "n_tokens", "response_length", "reward", "overlap_k4", "reverse_kl")
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "as_arm"),
+    [
+        ("prune", {"threshold": 0.0, "limit_step": 0}, "plain"),
+        ("eff_opd", {"k_max": 0}, "plain"),
+        ("brts", {"coef": 0.0}, "plain"),
+        ("vopd", {"baseline": "none"}, "sampled"),
+        ("uni_opd", {"route": {}, "margin": None, "balance": False, "extreme": 1e9}, "sampled"),
+    ],
+)
+def test_a_reduction_is_the_other_method_to_the_bit(
+    made: Path, tmp_path: Path, arm: str, changes: dict[str, Any], as_arm: str
+) -> None:
+    method = ARMS[arm]["method"] | changes
+    unrouted = {"teacher": A, "task.other_share": 0.0, "source.per_prompt": 2} if arm == "uni_opd" else {}
+    records = [train.train(spec) for spec in (
+        spec_of(made, tmp_path, arm, method=method, **unrouted), spec_of(made, tmp_path, as_arm))]  # fmt: skip
+    tables = [found.frame("steps")[list(SAME)] for found in records]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    weights = [(found.folder / "model" / "model.safetensors").read_bytes() for found in records]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("arm", [*BETWEEN, "brts"])
+def test_a_killed_run_resumes_to_the_same_bytes(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    whole, broken = (spec_of(made, tmp_path / name, arm) for name in ("whole", "broken"))
+    train.train(whole)
+    original = checkpoint.progress
+
+    def stop(folder: Path, step: int, *more: Any) -> None:
+        original(folder, step, *more)
+        if step == 5:  # one step after the last checkpoint
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "progress", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(broken)
+    train.train(broken)
+    for name in ("steps.csv", "evals.csv", "depth.csv", "model/model.safetensors"):
+        assert (whole.folder / name).read_bytes() == (broken.folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": "self", "machine.teacher_url": "http://a:1"}, "teacher: self, but machine.teacher_url"),
+        ({"teacher": "self", "source.kind": "teacher"}, "teacher: self, but source.kind: teacher"),
+        ({"teacher": {"one": A}}, "teacher: several by name, but method opd knows one teacher"),
+        (ARMS["eff_opd"] | {"machine.shard": True, "machine.processes": 2}, "machine.shard: true, but method eff_opd"),
+        (ARMS["opsd"] | {"teacher": None}, "teacher: null, but method opsd"),
+        ({"student": {"merge": {A: 0.5}}}, r"student\.merge: .*at least 2"),
+    ],
+)
+def test_what_a_seam_cannot_do_is_refused_with_the_reason(made: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        micro.load(made, micro.OPD, overrides={"arms.mine": changes})
+
+
+def test_a_merged_student_is_the_weighted_sum_of_its_checkpoints(made: Path, tmp_path: Path) -> None:
+    spec = spec_of(made, tmp_path, "merged", student={"merge": {A: 0.25, B: 0.75}})
+    assert set(spec.parents) == {f"student.{A}", f"student.{B}", "teacher"}
+    merged, _ = setup.make_student(spec)
+    one, two = (sources.models.load(spec.parents[f"student.{name}"].model_folder)[0] for name in (A, B))
+    states = [dict(model.state_dict()) for model in (merged, one, two)]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, 0.25 * states[1][name] + 0.75 * states[2][name])
+    same = spec_of(made, tmp_path, "same", student={"merge": {A: 0.5, f"{A}@0": 0.5}})
+    assert setup.make_student(same)[0].state_dict()["lm_head.weight"].equal(states[1]["lm_head.weight"])
+    assert record.read(tmp_path / "merged") is None
