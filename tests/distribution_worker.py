@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from opd_lib.engine import batches, checkpoint, distributed, models, score, setup, sharding, sources, train
+from opd_lib.engine import batches, checkpoint, distributed, first_batch, models, score, setup, sharding, sources, train
 from opd_lib.engine.setup import Run
 from opd_lib.params import RunSpec
 from opd_lib.types import TokenScores
@@ -85,7 +85,7 @@ def gradients(world: Path, processes: int, changes: dict[str, Any], heavy: bool 
     groups = batches.micro_batches(rollouts, spec.params.train.micro_tokens)
     counts = distributed.by_rank(len(groups))
     assert processes == 1 or len(set(counts)) > 1, f"the test needs unequal numbers of micro-batches, not {counts}"
-    setup.check(run, rollouts)
+    first_batch.check(run, rollouts)
     train.update(run, rollouts, 1)
     if heavy:
         weights = sharding.gathered(run.student[0], keep=ranks.is_main)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from opd_lib.engine import models, sources
-from opd_lib.tasks import chain
+from opd_lib.tasks import chain, traces
 
 PARAMS = chain.Params(
     name="chain",
@@ -35,12 +35,12 @@ def test_answer_is_left_to_right_arithmetic_modulo_ten() -> None:
 
 @pytest.mark.parametrize("pattern_b", [0.0, 1.0])
 def test_a_trace_without_slips_is_graded_correct_and_every_step_is_right(pattern_b: float) -> None:
-    style = chain.Style(
+    style = traces.Style(
         pattern_b=pattern_b, filler_before_step=0.5, filler_anywhere=0.03, slip_operands=(), slip_probability=0.0
     )
     rng = random.Random(1)
     for question in questions(100):
-        words = chain.write_trace(question, style, rng)
+        words = traces.write_trace(question, style, rng)
         assert chain.extract_answer(" ".join(words)) == question.answer
         bare = [word for word in words if word not in chain.FILLERS]
         n_words = 7 if pattern_b else 6
@@ -49,12 +49,12 @@ def test_a_trace_without_slips_is_graded_correct_and_every_step_is_right(pattern
 
 
 def test_slips_come_at_the_stated_rate_and_only_on_their_operands() -> None:
-    style = chain.Style(
+    style = traces.Style(
         pattern_b=0.0, filler_before_step=0.5, filler_anywhere=0.0, slip_operands=(3, 7), slip_probability=0.9
     )
     rng, seen, slipped = random.Random(2), Counter[bool](), Counter[bool]()
     for question in questions(2000):
-        words = [word for word in chain.write_trace(question, style, rng) if word not in chain.FILLERS]
+        words = [word for word in traces.write_trace(question, style, rng) if word not in chain.FILLERS]
         for i, (operator, digit) in enumerate(question.steps):
             left, result = int(words[6 * i]), int(words[6 * i + 4])
             prone = digit in (3, 7)
@@ -81,7 +81,7 @@ def test_the_two_training_contents_share_no_question() -> None:
 
 
 def test_the_patterns_share_half_their_filler_ranks() -> None:
-    a, b = chain.filler_weights("A"), chain.filler_weights("B")
+    a, b = traces.filler_weights("A"), traces.filler_weights("B")
     assert sorted(a) == sorted(b)
     assert sum(x == y for x, y in zip(a, b, strict=True)) == 32
 

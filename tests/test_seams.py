@@ -14,7 +14,7 @@ import torch
 from conftest import OPD, make_world
 from test_method_files import BRTS, PRUNE, SOD, UNI
 
-from opd_lib.engine import batches, checkpoint, distributed, plain, setup, shown, sources, train, view
+from opd_lib.engine import batches, checkpoint, distributed, first_batch, plain, setup, shown, sources, train, view
 from opd_lib.params import RunSpec
 from opd_lib.report import record
 from opd_lib.runspec import FINISHED
@@ -124,10 +124,10 @@ def test_a_method_may_see_its_teacher_through_weights_alone(made: Path, tmp_path
     run, rollouts = begun(spec_of(made, tmp_path, "prune"))
     likelihood = replace(run.method, value=lambda scores, params: -scores.student_logp_N)
     run.method = likelihood
-    setup.check(run, rollouts)
+    first_batch.check(run, rollouts)
     run.method = replace(likelihood, weights=lambda seen, params: torch.ones(len(seen.token_N)))
     with pytest.raises(ValueError, match="does not depend on the teacher"):
-        setup.check(run, rollouts)
+        first_batch.check(run, rollouts)
 
 
 # --- what the teacher is shown ---------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_the_limit_counts_what_the_tool_says_and_numbers_belong_to_places(made: 
         assert short.response_BT[row, :n].equal(long.response_BT[row, :n])
     last = run.sample(*run.student, rollouts.prompts[-1:], uniform_BT[-1:], 1.0, 1.0)
     assert last.response_BT[0].equal(long.response_BT[-1, : last.response_BT.shape[1]])
-    setup.check(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
+    first_batch.check(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

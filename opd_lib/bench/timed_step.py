@@ -26,7 +26,19 @@ from opd_lib import methods
 from opd_lib.bench import peers, worker
 from opd_lib.bench.case import SAMPLING, Case, config, floor
 from opd_lib.bench.workload import as_rollouts, word_tokenizer
-from opd_lib.engine import batches, checkpoint, distributed, grouped, memory, models, rollout, setup, sharding, train
+from opd_lib.engine import (
+    batches,
+    checkpoint,
+    distributed,
+    grouped,
+    memory,
+    models,
+    rollout,
+    samplers,
+    setup,
+    sharding,
+    train,
+)
 from opd_lib.maths import footprint, sampling
 from opd_lib.maths.cost import Shape
 from opd_lib.maths.footprint import GIB
@@ -72,7 +84,7 @@ def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
         other=None,
         optimizer=setup.optimizer(student, spec.params.train),
         writer=None,
-        sample=setup.sampler(spec, student) if case.entrant == SAMPLING else rollout.sample,
+        sample=samplers.sampler(spec, student) if case.entrant == SAMPLING else rollout.sample,
     )
 
 

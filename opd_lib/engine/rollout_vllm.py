@@ -78,8 +78,7 @@ class Engine:
         self._require_room(longest)
 
     def _require_room(self, longest: int) -> None:
-        room = self.llm.model_config.max_model_len
-        if longest > room:
+        if longest > (room := self.llm.model_config.max_model_len):
             raise ValueError(
                 f"machine.sampler: prompt and response may have {longest} tokens together; model and cache "
                 f"(machine.sampler_cache_gib: {self.machine.sampler_cache_gib:g}) have room for {room}"

@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib import methods, refusals, tasks
+from opd_lib import methods, refusals
 from opd_lib.engine import (
-    batches,
     changes,
     checkpoint,
     distributed,
+    first_batch,
     fresh,
     gates,
     intake,
     memory,
     models,
     rollout,
+    samplers,
     score,
     served,
     sharding,
     sources,
     stored,
-    turns,
-    view,
 )
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.world import RunWorld
@@ -178,14 +177,14 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         other=other,
         optimizer=optimizer(student[0], params.train),
         writer=writer,
-        sample=with_tools(spec, sampler(spec, student[0])),
+        sample=samplers.of_run(spec, student[0]),
         shelf=shelf(spec),
     )
     run.branches = tuple(changes.branches(run))
     run.world = RunWorld(run) if method.after_step else None
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
-        found = teacher[0].self_test(teacher[1], prompt, first_k(run))
+        found = teacher[0].self_test(teacher[1], prompt, first_batch.first_k(run))
         if writer:
             writer.update(gates=checked | found)
     return run
@@ -214,28 +213,6 @@ def optimizer(student: PreTrainedModel, train: Train) -> torch.optim.Optimizer:
     )
 
 
-def with_tools(spec: RunSpec, sample: rollout.Sample) -> rollout.Sample:
-    """The sampler, whose responses call the task's tool if it has one."""
-    task = tasks.load(spec.params.task.name)
-    return turns.with_tool(sample, task.respond, task.call) if task.respond else sample
-
-
-def sampler(spec: RunSpec, student: PreTrainedModel) -> rollout.Sample:
-    """What answers prompts in this run: machine.sampler, with room for the longest prompt and response there can be."""
-    params = spec.params
-    if params.machine.sampler == "transformers":
-        return sharding.sampler(params.machine)
-    limits = [params.evaluate.max_new_tokens, *([params.source.longest] if isinstance(params.source, Sampled) else [])]
-    longest = memory.prompt_tokens(params) + max(limits)
-    if params.machine.sampler == "compiled":
-        from opd_lib.engine import rollout_compiled  # imports torch's compiler
-
-        return rollout_compiled.for_run(student, params.machine, longest)
-    from opd_lib.engine import rollout_vllm  # takes seconds, and its package is an extra
-
-    return rollout_vllm.for_run(student, params.machine, longest)
-
-
 def connect(params: RunParams, place: str) -> sources.Model:
     """The teacher as machine.teacher_url has it, with its tokenizer; its weights stay there."""
     assert params.machine.teacher_url is not None
@@ -244,44 +221,6 @@ def connect(params: RunParams, place: str) -> sources.Model:
     if isinstance(params.source, Sampled):
         teacher.require_room(memory.prompt_tokens(params) + params.source.longest)
     return teacher, tokenizer
-
-
-def first_k(run: Run) -> int:
-    """How long the lists must be for the gates too, which see of a served teacher nothing else."""
-    if run.teacher and isinstance(run.teacher[0], served.Teacher):
-        return max(run.k, min(gates.LISTED, len(run.teacher[1])))
-    return run.k
-
-
-def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
-    """Pass every gate that applies to this process's first batch, and record what they measured.
-
-    Not `recorded` is what they measure of a run that goes on: its gates are those of its own first batch.
-    """
-    params, model = run.spec.params, run.student[0]
-    found: dict[str, Any] = {}
-    rollouts = batches.beginnings(rollouts, params.train.micro_tokens)  # a whole row may be more than memory holds
-    with torch.no_grad():
-        rows = batches.micro_batches(rollouts, params.train.micro_tokens)[0]
-        scores = score.score(model, run.teacher and run.teacher[0], rollouts, rows, first_k(run), run.chunk)
-    if run.teacher:
-        found |= gates.teacher_speaks(scores, len(run.student[1]))
-        if "teacher" in run.method.needs:
-            found |= gates.gradient_sees_teacher(run.objective, model, run.teacher[0], rollouts, credits(run, rollouts))
-    if params.source.kind == "student":
-        found |= gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
-    if run.writer and recorded:
-        run.writer.update(gates=run.writer.record.gates | found)
-
-
-def credits(run: Run, rollouts: Rollouts) -> tuple[view.Credit, view.Credit]:
-    """What the method makes of these responses under its teacher, and under another."""
-    vocabulary = len(run.student[1])
-
-    def another(read: Rollouts, rows: Tensor) -> teachers.Said:
-        return gates.another(run.ask(read, rows, first_k(run)), vocabulary)
-
-    return view.credit(run, rollouts, 1), view.credit(run, rollouts, 1, another)
 
 
 def new_record(spec: RunSpec) -> RunRecord:

@@ -17,7 +17,7 @@ from opd_lib import tasks
 from opd_lib.engine import intake, models, rollout, stored
 from opd_lib.engine.distributed import Ranks
 from opd_lib.maths import sampling
-from opd_lib.tasks import chain
+from opd_lib.tasks import chain, traces
 from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def from_corpus(
     source: Corpus, task: Task, tokenizer: PreTrainedTokenizerFast, seed: int, step: int, ranks: Ranks
 ) -> Rollouts:
     """One trace of the tiny world per prompt; templates are dealt at random."""
-    style = chain.Style(
+    style = traces.Style(
         pattern_b=source.pattern_b,
         filler_before_step=source.filler_before_step,
         filler_anywhere=source.filler_anywhere,
@@ -156,8 +156,8 @@ def from_corpus(
     templates = rng.choices(source.templates, k=len(questions))
     share = slice(ranks.rank, None, ranks.world)
     prompts = make_prompts(tokenizer, task, questions, templates, task.content)[share]
-    traces = [tokenizer.convert_tokens_to_ids(chain.write_trace(q, style, rng)) for q in questions][share]
-    return grade(task, given(prompts, traces, tokenizer), tokenizer)
+    written = [tokenizer.convert_tokens_to_ids(traces.write_trace(q, style, rng)) for q in questions][share]
+    return grade(task, given(prompts, written, tokenizer), tokenizer)
 
 
 def make_prompts(

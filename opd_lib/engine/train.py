@@ -29,8 +29,9 @@ from opd_lib.engine import (
     tokens,
     view,
 )
+from opd_lib.engine.first_batch import check
 from opd_lib.engine.note import Note
-from opd_lib.engine.setup import Run, check, needs_recompute, new_record, start
+from opd_lib.engine.setup import Run, needs_recompute, new_record, start
 from opd_lib.report import leftovers
 from opd_lib.report.record import RunRecord, write_json
 from opd_lib.report.writer import RunWriter

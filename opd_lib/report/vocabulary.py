@@ -22,7 +22,8 @@ import simpleeval
 from scipy.stats import spearmanr
 
 from opd_lib.report import expressions, outcomes, prognosis
-from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView, mean_of_end
+from opd_lib.report.paired import paired_accuracy, paired_gain
+from opd_lib.report.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView
 
 REWARDS = ("reward_mean", "correct", "length")  # columns of a reward probe
 
@@ -107,43 +108,6 @@ def _features(view: SeedView, teachers: Mapping[str, str]) -> pd.DataFrame:
     evals = view.all_arms("evals", "step", "accuracy")
     models = view.evidence.experiments.get(MODELS, {}).get("evals", evals.head(0))
     return prognosis.features(steps, evals, models[models["seed"] == view.seed], teachers)
-
-
-def paired_accuracy(view: SeedView, first: str, second: str) -> pd.DataFrame:
-    """The end accuracy of each problem in two runs, columns first and second, indexed by test set and problem.
-
-    A problem's end is the share of its samples that are right, averaged over the last three evaluations after step 0
-    (problems). Raises ValueError if the runs were not tested on the same problems.
-    """
-    one, two = (_by_problem(view, arm)["end"] for arm in (first, second))
-    return _pairs(one, two, f"{first} and {second}")
-
-
-def paired_gain(view: SeedView, arm: str) -> pd.DataFrame:
-    """As `paired_accuracy`, with one run at its end (first) and at step 0 (second)."""
-    found = _by_problem(view, arm)
-    return _pairs(found["end"], found["start"], arm)
-
-
-def _by_problem(view: SeedView, arm: str) -> pd.DataFrame:
-    """Columns start and end of one run, indexed by test set and problem."""
-    rows = view.table("problems", arm, "step", "test_set", "problem", "n_correct", "n_samples")
-    return view.evidence.once(("problems", view.experiment, arm, view.seed), lambda: _ends(rows))
-
-
-def _ends(rows: pd.DataFrame) -> pd.DataFrame:
-    ordered = rows.sort_values(["test_set", "problem", "step"], kind="stable")
-    share = (ordered["n_correct"] / ordered["n_samples"]).to_numpy(dtype=float)
-    keys = pd.MultiIndex.from_frame(ordered[["test_set", "problem"]], names=[None, None])
-    first = np.flatnonzero(~keys.duplicated())
-    ends = [mean_of_end(curve) for curve in np.split(share, first[1:])]
-    return pd.DataFrame({"start": share[first], "end": ends}, index=keys[first])
-
-
-def _pairs(first: pd.Series, second: pd.Series, arms: str) -> pd.DataFrame:
-    if set(first.index) != set(second.index):
-        raise ValueError(f"{arms}: tested on different problems, which cannot be compared one by one")
-    return pd.DataFrame({"first": first, "second": second})
 
 
 PAIRED: Mapping[str, Callable[..., pd.DataFrame]] = {"paired_accuracy": paired_accuracy, "paired_gain": paired_gain}

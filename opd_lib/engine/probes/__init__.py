@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opd_lib.engine import checkpoint, sources
+from opd_lib.engine.first_batch import check
 from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teachers
-from opd_lib.engine.setup import check
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run

@@ -1,0 +1,52 @@
+"""Corpus traces of the tiny world: what base models are trained on, in the style that a params file asks for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opd_lib.tasks.chain import EOS, FILLERS, Question, apply, step_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How corpus traces are written. Probabilities in [0, 1]; `slip_operands` are the digits that provoke a slip."""
+
+    pattern_b: float
+    filler_before_step: float
+    filler_anywhere: float
+    slip_operands: tuple[int, ...]
+    slip_probability: float
+
+
+def filler_weights(pattern: str) -> list[float]:
+    """Zipf weights over FILLERS. Pattern B keeps every second rank of pattern A and reverses the others."""
+    weights = [1.0 / (rank + 2) for rank in range(len(FILLERS))]
+    if pattern == "A":
+        return weights
+    swapped = list(weights)
+    swapped[1::2] = weights[1::2][::-1]
+    return swapped
+
+
+def write_trace(question: Question, style: Style, rng: random.Random) -> list[str]:
+    """A corpus response to a question: words, the end token last. Follows its own slips to its (wrong) answer."""
+    pattern = "B" if rng.random() < style.pattern_b else "A"
+    weights = filler_weights(pattern)
+    words: list[str] = []
+    value = question.start
+    for operator, digit in question.steps:
+        if rng.random() < style.filler_before_step:
+            words += rng.choices(FILLERS, weights)
+        result = apply(operator, value, digit)
+        if digit in style.slip_operands and rng.random() < style.slip_probability:
+            result = (result + 1) % 10
+        words += step_words(pattern, operator, value, digit, result)
+        value = result
+    words += ["<ans>", str(value), EOS]
+    return [w for word in words for w in _with_filler(word, style.filler_anywhere, weights, rng)]
+
+
+def _with_filler(word: str, probability: float, weights: Sequence[float], rng: random.Random) -> list[str]:
+    return [*rng.choices(FILLERS, weights), word] if rng.random() < probability else [word]
