@@ -144,7 +144,7 @@ def ends(folder: Path, path: str | Path) -> tuple[int, ...]:
 def end_ids(named: object, where: str) -> tuple[int, ...]:
     """What is called eos_token_id somewhere, as a tuple. Raises ValueError unless it is an id, some ids or nothing."""
     found = [end for end in (named if isinstance(named, list) else [named]) if end is not None]
-    ids = tuple(end for end in found if type(end) is int)
+    ids = tuple(end for end in found if isinstance(end, int) and not isinstance(end, bool))
     if len(ids) < len(found):
         raise ValueError(f"{where}: eos_token_id: {named!r}: write an id, or a list of ids")
     return ids
