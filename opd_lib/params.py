@@ -132,7 +132,13 @@ class Experiment:
         if made.notebook == self.name:
             return self.spec(made.arm, seed, ancestors)
         source = self.source.with_name(f"{made.notebook}.yaml")
-        return _sibling(source, self.profile, self.results, self.overrides.get(DATA)).spec(made.arm, seed, ancestors)
+        sibling = _sibling(source, self.profile, self.results, self.overrides.get(DATA))
+        if made.arm not in sibling.arms:
+            known = ", ".join(sibling.arms)
+            raise ValueError(
+                f"{self.source}: {reference}: {sibling.name} has no arm {made.arm!r}; its arms are {known}"
+            )
+        return sibling.spec(made.arm, seed, ancestors)
 
 
 def load(

@@ -119,7 +119,10 @@ def test_profiles_of_a_notebook_have_the_same_keys_and_arms_or_say_which_not(pat
             r"arm x: train\.stps: unknown key; did you mean train\.steps",
         ),
         (lambda c: c["arms"].update(x={"train.lr": "big"}), r"line \d+, arm x: train\.lr: 'big'"),
-        (lambda c: c.update(teacher="run:00_models/nobody"), r"no arm 'nobody'; its arms are student, teacher"),
+        (
+            lambda c: c.update(teacher="run:00_models/nobody"),
+            r"01_opd\.yaml: run:00_models/nobody: 00_models has no arm 'nobody'; its arms are student, teacher",
+        ),
         (lambda c: c.update(teacher="run:07_nowhere/x"), r"no such params file; this profile has 00_models, 01_opd"),
     ],
 )

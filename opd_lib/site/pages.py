@@ -142,7 +142,10 @@ def add_a_method(known: Mapping[str, str]) -> str:
 
 def _first_sentence(method: str) -> str:
     path = paths.ROOT / "opd_lib" / "methods" / f"{method}.py"
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except SyntaxError as error:  # a broken file is an error of the runs that ask for it
+        return f"cannot be read (line {error.lineno}: {error.msg})"
     return docstring.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
 
 
