@@ -132,9 +132,7 @@ def choose(only: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...
     wanted = known if only is None else tuple(only)
     for name in wanted:
         if name not in known:
-            raise ValueError(
-                f"--only {name}: no such notebook has params of this profile; choose from {', '.join(known)}"
-            )
+            raise ValueError(f"--only {name}: no such notebook of this profile; choose from {', '.join(known)}")
     return tuple(name for name in known if name in wanted)
 
 
