@@ -216,6 +216,7 @@ def test_what_the_site_shows_is_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(files, "COMMITTED", tmp_path)
     shown = [notebooks.Notebook(tmp_path / "01_a.ipynb")]
     write(tmp_path / "01_a" / "figures" / "b.svg", "<svg></svg>\n")
+    write(tmp_path / "01_a" / "figures" / "b.json", "[]\n")
     write(tmp_path / "01_a" / "tables" / "b.csv", "a,b\n1,2\n")
     files.require_whole(shown)
     path = write(tmp_path / "01_a" / name, text)

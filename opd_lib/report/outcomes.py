@@ -42,8 +42,8 @@ def recovery(evals: pd.DataFrame, model_evals: pd.DataFrame, teachers: Mapping[s
     missing = sorted(set(teachers.values()) - known)
     if missing:
         raise ValueError(
-            f"teachers {missing} have no evaluations; there are {', '.join(sorted(known)) or 'none'}; give "
-            "the tables of launch.parents(experiment)"
+            f"teachers {missing} have no evaluations; there are {', '.join(sorted(known)) or 'none'}; give those of "
+            "launch.parents(experiment)"
         )
     table = accuracy(evals)
     names = table["arm"].map(teachers)

@@ -74,6 +74,11 @@ def numbers(path: Path, found: pd.DataFrame, columns: Collection[str], remedy: s
     return found
 
 
+def content(path: Path, remedy: str = RESTORE) -> Any:
+    """What a JSON file says. Raises ValueError as `text` does, and for anything else."""
+    return _parsed(text(path, remedy), path, remedy)
+
+
 def mapping(path: Path, keys: Collection[str] = (), remedy: str = RESTORE) -> dict[str, Any]:
     """A JSON object with at least these keys. Raises ValueError as `text` does, for anything else, and for a key."""
     return _object(text(path, remedy), path, keys, remedy)
@@ -97,11 +102,15 @@ def refuse(where: object, what: str, remedy: str, error: BaseException | None = 
     raise ValueError(f"{where}: {what}; {remedy}") from error
 
 
-def _object(said: str, where: object, keys: Collection[str], remedy: str) -> dict[str, Any]:
+def _parsed(said: str, where: object, remedy: str) -> Any:
     try:
-        found = json.loads(said)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(said)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
         refuse(where, f"no JSON ({error})", remedy, error)
+
+
+def _object(said: str, where: object, keys: Collection[str], remedy: str) -> dict[str, Any]:
+    found = _parsed(said, where, remedy)
     if not isinstance(found, dict):
         refuse(where, f"a JSON object is expected, not {type(found).__name__}", remedy)
     missing = [key for key in keys if key not in found]

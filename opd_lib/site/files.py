@@ -50,7 +50,7 @@ def require_whole(notebooks: Sequence[Notebook]) -> None:
     """Raise ValueError naming the first damaged figure, table or record among those that the site shows."""
     for path in (path for n in notebooks for path in sorted((COMMITTED / n.name).rglob("*"))):
         if path.suffix == ".json":
-            reading.mapping(path)
+            reading.content(path)
         elif path.suffix == ".csv" and path.stat().st_size > 1:  # a table without columns is a line break
             reading.frame(path)
         elif path.suffix == ".svg" and not reading.text(path).rstrip().endswith("</svg>"):
