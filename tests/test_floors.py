@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "opd_lib"
 # what a params file may say, its mistakes, what is refused, reading it, and one run of it
-SAME_WING = {"schema": "params", "refusals": "params", "validate": "params", "runspec": "params", "arms": "params"}
+SAME_WING = {"schema": "params", "refusals": "params", "validate": "params", "runspec": "params", "arms": "params",
+             "spelling": "types"}  # fmt: skip
 FLOORS = {
     "types": 0, "paths": 0,
     "maths": 1,

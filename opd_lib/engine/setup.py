@@ -132,12 +132,11 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     places = {role: spec.checkpoint(role) for role in params.references if is_frozen(role)}
     elsewhere = places.pop("teacher") if machine.teacher_url else None
     frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
+    method = methods.load(params.method["name"])
     checked: dict[str, Any] = {}
     for model, tokenizer in frozen.values():
         model.requires_grad_(False).eval()
-        gated = gates.same_vocabulary(student, (model, tokenizer))
-        checked = gated | gates.same_prompt(params, student, (model, tokenizer))
-    method = methods.load(params.method["name"])
+        checked = gates.same_tongue(params, method, student, (model, tokenizer))
     options = method.Params(**params.method_options)
     teacher, other = teachers.of(params, student, frozen, method, options), frozen.get("other")
     if elsewhere:
