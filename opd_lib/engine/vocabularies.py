@@ -37,22 +37,17 @@ class Surfaces:
         return [text.removeprefix(texts[0]) for text in texts[1:]]
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
-        """The text that each token adds; of tokens that share a character the last one adds it all."""
+        """The text that each token adds; of tokens that share a character the first one adds it all."""
         found: list[str] = []
-        begun: list[int] = []
-        for token in token_ids:
-            if PIECE not in self.of[token]:
-                if begun:
-                    found[-1], begun = self._behind([begun])[0], []
-                found.append(self.of[token])
-                continue
-            begun.append(token)
-            text = self._behind([begun])[0]
-            is_closed = PIECE not in text or len(begun) == LONGEST
-            found.append(text if is_closed else "")
-            begun = [] if is_closed else begun
-        if begun:
-            found[-1] = self._behind([begun])[0]
+        first = 0  # of the tokens that have made no whole character yet
+        for place, token in enumerate(token_ids):
+            if PIECE not in self.of[token] or place - first == LONGEST:
+                first = place
+            begun = token_ids[first : place + 1]
+            found.append("")
+            found[first] = self.of[token] if len(begun) == 1 else self._behind([begun])[0]
+            if PIECE not in found[first]:
+                first = place + 1
         return found
 
     def named(self) -> dict[str, int]:
