@@ -160,12 +160,27 @@ def check_teachers(params: RunParams, method: methods.Method | None) -> None:
         return
     if params.named_teachers and not (method.shares or method.taught or "teachers" in method.needs):
         raise ValueError(f"teacher: several by name, but method {method.name} knows one teacher; name one")
+    if method.aligned is not None:
+        check_aligned(params, method)
     if method.shown is not None and params.teacher is None:
         raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
     if method.after_step is not None and params.machine.shard:
         raise ValueError(
             f"machine.shard: true, but method {method.name} mixes whole weights between steps; use shard: false"
         )
+
+
+def check_aligned(params: RunParams, method: methods.Method) -> None:
+    """Refuse teachers and sources with which a method that aligns two tokenizers has no way."""
+    why = f"but method {method.name} aligns the tokens of two checkpoints"
+    if params.teacher == SELF or params.named_teachers:
+        raise ValueError(f"teacher: {'self' if params.teacher == SELF else 'several by name'}, {why}; name one teacher")
+    if params.machine.teacher_url:
+        raise ValueError(f"machine.teacher_url: a server, {why} in one process; use teacher_url: null")
+    if params.source.kind == "teacher":
+        raise ValueError(f"source.kind: teacher, {why}, and trains on the student's; use kind: student")
+    if params.probe is not None:
+        raise ValueError(f"probe.kind: {params.probe.kind}, {why}, and a probe reads one vocabulary; use probe: null")
 
 
 def check_served(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:

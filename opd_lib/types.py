@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from opd_lib.spelling import Units
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -109,6 +111,7 @@ class TokenScores:
     Teacher fields are None in runs without a teacher; its entropy and the reverse KL also with a served one.
     What nobody reads is None too: entropies and reverse KL at steps without diagnostics. `distributions` are both
     models' log-probabilities of the whole vocabulary, (N, V) each, for as long as a loss that reads them is taken.
+    `units`: with a teacher of another tokenizer; what else is different then stands at spelling.Units.
     """
 
     token_N: Tensor
@@ -123,20 +126,22 @@ class TokenScores:
     distributions: tuple[Tensor, Tensor] | None = None
     advantage_N: Tensor | None = None
     named_logp_N: Mapping[str, Tensor] | None = None
+    units: Units | None = None
 
     def part(self, rows: slice) -> TokenScores:
         """Some of the tokens."""
-        whole: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
-        cut = {name: value[rows] for name, value in whole.items() if hasattr(value, "shape")}
-        lists, both, named = self.candidates, self.distributions, self.named_logp_N
-        if lists is not None:
-            columns = {each.name: getattr(lists, each.name)[rows] for each in fields(lists)}
-            cut["candidates"] = replace(lists, **columns)
-        if both is not None:
-            cut["distributions"] = (both[0][rows], both[1][rows])
-        if named is not None:
-            cut["named_logp_N"] = {name: logp_N[rows] for name, logp_N in named.items()}
-        return replace(self, **cut)
+        return replace(self, **{each.name: _cut(getattr(self, each.name), rows) for each in fields(self)})
+
+
+def _cut(value: Any, rows: slice) -> Any:
+    """Some rows of a tensor, or of every tensor in a record, a pair or a mapping."""
+    if isinstance(value, Candidates | Units):
+        return replace(value, **{each.name: _cut(getattr(value, each.name), rows) for each in fields(value)})
+    if isinstance(value, tuple):
+        return tuple(_cut(each, rows) for each in value)
+    if isinstance(value, Mapping):
+        return {name: _cut(each, rows) for name, each in value.items()}
+    return value[rows] if hasattr(value, "shape") else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,16 +11,18 @@ import hashlib
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, score, sources
+from opd_lib.engine import aligning, models, score, sources
 from opd_lib.engine import teacher as teachers
 from opd_lib.maths import logprobs
 from opd_lib.maths.head import Chorus, Head, Voice
 from opd_lib.maths.streaming import Served
+from opd_lib.maths.units import Spelt
 from opd_lib.types import OUTSIDE, Rollouts, TokenScores
 
 if TYPE_CHECKING:
@@ -28,10 +30,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from opd_lib.engine.view import Credit
+    from opd_lib.methods import Method
     from opd_lib.schema import RunParams
 
 DEPENDENCE = 1e-6  # relative change of the gradient under another teacher
 LISTED = 16  # of a served teacher's most likely tokens, to see that it knows more than a uniform guess
+
+
+def same_tongue(params: RunParams, method: Method, student: sources.Model, teacher: sources.Model) -> dict[str, Any]:
+    """One vocabulary, one rendered prompt, a common end; the same messages alone where a method aligns tokenizers."""
+    if method.aligned is not None:
+        return aligning.same_chat(params, student, teacher)
+    same = same_vocabulary(student, teacher) | same_prompt(params, student, teacher)
+    return same | same_end(student, teacher)
 
 
 def same_vocabulary(student: sources.Model, teacher: sources.Model) -> dict[str, Any]:
@@ -41,7 +52,7 @@ def same_vocabulary(student: sources.Model, teacher: sources.Model) -> dict[str,
         first = min(index for index in {*ours, *theirs} if ours.get(index) != theirs.get(index))
         raise ValueError(
             f"teacher: its vocabulary is not the student's: id {first} is {ours.get(first)!r} for the student and "
-            f"{theirs.get(first)!r} for the teacher; distillation by token needs one tokenizer"
+            f"{theirs.get(first)!r} for the teacher; distillation by token needs one tokenizer, method simct aligns two"
         )
     return {"vocabulary": len(ours)}
 
@@ -121,13 +132,16 @@ def teacher_speaks(scores: TokenScores, vocabulary: int) -> dict[str, Any]:
     Of a served teacher the entropy is not known, but the most that its list of likely tokens leaves open is.
     """
     assert scores.teacher_logp_N is not None
-    entropy_N, name = scores.teacher_entropy_N, "teacher_entropy"
+    entropy_N, logp_N, name = scores.teacher_entropy_N, scores.teacher_logp_N, "teacher_entropy"
+    if scores.units is not None and entropy_N is not None:
+        first_N = scores.units.place_N == 0
+        entropy_N, logp_N = entropy_N[first_N], scores.units.teacher_mean_N[first_N]
     if entropy_N is None:
         c = scores.candidates
         assert c is not None
         top_NK = c.teacher_logp_NC[c.teacher_rank_NC < OUTSIDE].view(len(c.id_NC), -1)
         entropy_N, name = logprobs.entropy_at_most(top_NK, vocabulary), "teacher_entropy_at_most"
-    entropy, logp = float(entropy_N.mean()), float(scores.teacher_logp_N.mean())
+    entropy, logp = float(entropy_N.mean()), float(logp_N.mean())
     uniform = math.log(vocabulary)
     if not (math.isfinite(logp) and entropy < 0.9 * uniform):
         raise ValueError(
@@ -153,7 +167,7 @@ def gradient_sees_teacher(
     head = teachers.heard(student, rollouts, rows)
     said = teachers.ask(teacher, rollouts, rows, objective.k)
     assert said is not None
-    part = slice(0, objective.chunk)  # of the tokens
+    part = next(objective.streamed(head, said, rollouts, rows, credits and credits[0]).parts)  # of the tokens
     student_NV = head.logits(part)
 
     def gradient(said: teachers.Said, credit: Credit | None) -> Tensor:
@@ -178,13 +192,15 @@ def gradient_sees_teacher(
     return {"teacher_dependence": change}
 
 
-def another(said: teachers.Said, vocabulary: int) -> Voice | Served:
+def another(said: teachers.Said, vocabulary: int) -> Voice | Spelt | Served:
     """What a teacher would say whose every token is the next one; the tokens drawn are e times less likely to it."""
     if isinstance(said, tuple):
         teacher_logp_N, top_id_NK, top_logp_NK = said
         return teacher_logp_N - 1.0, (top_id_NK + 1) % vocabulary, top_logp_NK
     if isinstance(said, Chorus):
         return Chorus({name: rolled(voice) for name, voice in said.voices.items()}, said.taught)
+    if isinstance(said, Spelt):
+        return replace(said, head=rolled(said.head))
     return rolled(said)
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import batches, score, view
-from opd_lib.engine.teacher import Several
+from opd_lib.engine.aligning import Foreign
+from opd_lib.engine.teacher import Several, heard
 from opd_lib.maths import diagnostics, logprobs
+from opd_lib.maths.units import Spelt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 def loss(
     student: PreTrainedModel,
-    teacher: PreTrainedModel | Several | None,
+    teacher: PreTrainedModel | Several | Foreign | None,
     rollouts: Rollouts,
     method: Method,
     options: Any,
@@ -37,13 +39,13 @@ def loss(
 ) -> Tensor:
     """The loss (nats per token) of these responses, to be differentiated; `group` of them answer one prompt."""
     student_NV = logits(student, rollouts, rollouts.prompts)
-    heard = said(teacher, rollouts)
-    seen = scores(student_NV, heard[""], heard, rollouts, method.reads(options))
+    voices = said(teacher, rollouts)
+    seen = scores(student_NV, voices[""], voices, rollouts, method.reads(options))
     looked = view.of(rollouts, group, diagnostics.signals(seen, method.reads(options).signals))
     credit = view.judged(method, options, looked if uniform_B is None else replace(looked, uniform_B=uniform_B))
     value_N = torch.zeros_like(student_NV[:, 0])
     for name, share_N in (credit.shares or {"": torch.ones_like(value_N)}).items():
-        taught = scores(student_NV, heard[name], heard, rollouts, method.reads(options))
+        taught = scores(student_NV, voices[name], voices, rollouts, method.reads(options))
         value_N = value_N + share_N * method.value(replace(taught, advantage_N=credit.advantage_N), options)
     if credit.weight_N is not None:
         value_N = credit.weight_N * value_N
@@ -53,8 +55,16 @@ def loss(
 
 
 @torch.no_grad()
-def said(teacher: PreTrainedModel | Several | None, rollouts: Rollouts) -> Mapping[str, Tensor | None]:
-    """Name → the teacher's logits (N, V) behind the prompts it is shown; "" is the one that speaks for all."""
+def said(
+    teacher: PreTrainedModel | Several | Foreign | None, rollouts: Rollouts
+) -> Mapping[str, Tensor | Spelt | None]:
+    """Name → the teacher's logits (N, V) behind the prompts it is shown; "" is the one that speaks for all.
+
+    A teacher of other tokens says what it has to say of units.
+    """
+    if isinstance(teacher, Foreign):
+        given = replace(rollouts, prompts=rollouts.for_teacher)
+        return {"": teacher.said(given, torch.arange(len(given.prompts)), heard)}
     if not isinstance(teacher, Several):
         return {"": None if teacher is None else logits(teacher, rollouts, rollouts.for_teacher)}
     named = {name: logits(model, rollouts, rollouts.for_teacher) for name, model in teacher.models.items()}
@@ -65,16 +75,22 @@ def said(teacher: PreTrainedModel | Several | None, rollouts: Rollouts) -> Mappi
 
 
 def scores(
-    student_NV: Tensor, teacher_NV: Tensor | None, named: Mapping[str, Tensor | None], rollouts: Rollouts, reads: Reads
+    student_NV: Tensor,
+    taught: Tensor | Spelt | None,
+    named: Mapping[str, Tensor | Spelt | None],
+    rollouts: Rollouts,
+    reads: Reads,
 ) -> TokenScores:
     """What student and teacher say about every token of the responses."""
-    token_N, row_N, position_N = batches.packed(rollouts, torch.arange(len(rollouts.prompts)))
+    places = batches.packed(rollouts, torch.arange(len(rollouts.prompts)))
+    if isinstance(taught, Spelt):
+        return taught.score(student_NV, slice(0, len(student_NV)), places, None, True, reads.distributions)
     k = max(reads.k, score.length(reads.signals))
-    found = logprobs.score(student_NV, teacher_NV, token_N, row_N, position_N, k, whole=reads.distributions)
+    found = logprobs.score(student_NV, taught, *places, k, whole=reads.distributions)
     each = {
-        name: logprobs.at(x_NV.log_softmax(-1), token_N[:, None])[:, 0]
+        name: logprobs.at(x_NV.log_softmax(-1), places[0][:, None])[:, 0]
         for name, x_NV in named.items()
-        if name and x_NV is not None
+        if name and not (x_NV is None or isinstance(x_NV, Spelt))
     }
     return replace(found, named_logp_N=each or None)
 

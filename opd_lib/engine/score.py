@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -168,9 +169,14 @@ def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str
                 "reward": float(rollouts.reward_B[row]),
                 "tokens": [words[token] for token in scores.token_N[mine_N].tolist()],
             }
-            | {name: [round(x, 4) for x in v[mine_N].tolist()] for name, v in per_token(scores).items()}
+            | {name: rounded(value_N[mine_N].tolist()) for name, value_N in per_token(scores).items()}
         )
     return rows
+
+
+def rounded(values: Sequence[float]) -> list[float | None]:
+    """Four decimals; None for what is not known."""
+    return [None if math.isnan(value) else round(value, 4) for value in values]
 
 
 def per_token(scores: TokenScores) -> dict[str, Tensor]:

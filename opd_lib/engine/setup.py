@@ -138,6 +138,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     places = {role: spec.checkpoint(role) for role in params.references if is_frozen(role)}
     elsewhere = places.pop("teacher") if machine.teacher_url else None
     frozen = {role: models.load(place, dtype=dtype) for role, place in places.items() if place}
+    method = methods.load(params.method["name"])
     checked: dict[str, Any] = {}
     for role, (model, tokenizer) in {"student": student, **frozen}.items():
         intake.require_prompting(tokenizer, role)
@@ -145,10 +146,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
             refusals.require_context(params, role, room, model.name_or_path or "student.context")
     for model, tokenizer in frozen.values():
         model.requires_grad_(False).eval()
-        checked |= gates.same_vocabulary(student, (model, tokenizer))
-        checked |= gates.same_prompt(params, student, (model, tokenizer))
-        checked |= gates.same_end(student, (model, tokenizer))
-    method = methods.load(params.method["name"])
+        checked |= gates.same_tongue(params, method, student, (model, tokenizer))
     options = method.Params(**params.method_options)
     teacher, other = teachers.of(params, student, frozen, method, options), frozen.get("other")
     if elsewhere:

@@ -1,7 +1,8 @@
 """Who teaches, and what is said of a micro-batch's tokens: by a model in this process, by several, or by a server.
 
 A teacher in process says its last hidden states and its head (`maths.head.Head`): logits are made of them a few tokens
-at a time, where they are read. The live student may teach itself: what it says then is a constant like any other.
+at a time, where they are read. One with a tokenizer of its own says them of its own tokens (`aligning`). The live
+student may teach itself: what it says then is a constant like any other.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from opd_lib.engine import batches, served, sharding
+from opd_lib.engine import aligning, batches, served, sharding
 from opd_lib.maths.head import Chorus, Head, Voice
 from opd_lib.maths.streaming import Served
+from opd_lib.maths.units import Spelt
 from opd_lib.schema import SELF
 
 if TYPE_CHECKING:
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     from opd_lib.schema import RunParams
     from opd_lib.types import Rollouts
 
-Teacher: TypeAlias = "PreTrainedModel | Several | served.Teacher | None"
-Said = Voice | Served | None
-"""What a teacher says about N tokens: its states and head, or as a server does (`served.Teacher.score`)."""
+Teacher: TypeAlias = "PreTrainedModel | Several | aligning.Foreign | served.Teacher | None"
+Said = Voice | Spelt | Served | None
+"""What a teacher says about N tokens: its states and head, in tokens of its own or the student's, or as a server does
+(`served.Teacher.score`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ def ask(teacher: Teacher, rollouts: Rollouts, rows: Tensor, k: int) -> Said:
         own = [begin + batches.own_positions(rollouts, row) for begin, row in zip(begins, rows.tolist(), strict=True)]
         own_N = torch.cat(own).to(said[0].device)
         return said[0][own_N], said[1][own_N], said[2][own_N]
+    if isinstance(teacher, aligning.Foreign):
+        return teacher.said(given, rows, heard)
     if isinstance(teacher, Several):
         return Chorus({name: heard(model, given, rows) for name, model in teacher.models.items()}, teacher.taught)
     return None if teacher is None else heard(teacher, given, rows)
@@ -67,6 +72,8 @@ def of(params: RunParams, student: Model, frozen: Mapping[str, Model], method: M
     """Who teaches a run: nobody, the live student, one checkpoint, or several by name; `frozen` has them by role."""
     if params.teacher == SELF:
         return student
+    if method.aligned and "teacher" in frozen:
+        return aligning.foreign(params, student, frozen["teacher"], method, options)
     if not params.named_teachers:
         return frozen.get("teacher")
     named = {name: frozen[f"teacher.{name}"] for name in params.named_teachers}

@@ -1,5 +1,8 @@
 """What a distillation run is doing, position by position: overlap, mass, advantage, entropy gap (Eqs 6–10).
 
+A teacher with another tokenizer stands behind the same text only where a unit begins: what compares distributions token
+by token is undefined there, and what is known at some tokens is the mean over these.
+
 Any k up to the length of the candidate lists may be asked for, whatever k the objective trains on, sampled-token runs
 included. A metric is a value and a weight per token; its mean is Σ value / Σ weight, so sums add over micro-batches,
 depth buckets and processes.
@@ -7,6 +10,7 @@ depth buckets and processes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -14,9 +18,15 @@ import torch
 from torch import Tensor
 
 from opd_lib.maths.logprobs import NEGLIGIBLE, list_length
+from opd_lib.spelling import Units
 from opd_lib.types import TokenScores
 
 Metric = tuple[Tensor, Tensor]  # value_N (already multiplied by its weight) and weight_N
+AT_K = (
+    "overlap", "student_mass", "teacher_mass", "student_support_mass", "advantage_paper", "advantage_reference_code",
+    "advantage_verl", "empty_overlap", "delta_p",
+)  # fmt: skip
+"""The metrics of top-k lists (`at_k`)."""
 BY_DEPTH = ("overlap", "student_entropy", "teacher_entropy", "reverse_kl", "advantage_paper")  # columns of depth.csv
 
 UNITS = {
@@ -46,6 +56,7 @@ UNITS = {
     "advantage_verl": ("nats", "verl's: teacher-weighted, not renormalised"),
     "empty_overlap": ("share", "positions whose top-k lists share nothing"),
     "delta_p": ("probability", "p − q at the student's top-k token of largest |advantage| (Fig 19)"),
+    "taught_share": ("share", "tokens in units that are taught, with a teacher of another tokenizer"),
 }
 """Column of steps.csv (a trailing _k16 left out) → (unit, meaning)."""
 
@@ -91,6 +102,8 @@ def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
         return metrics
     unknown: Metric = (torch.zeros_like(one_N), torch.zeros_like(one_N))
     metrics |= {"teacher_entropy": unknown, "entropy_gap": unknown, "reverse_kl": unknown}
+    if scores.units is not None:
+        return metrics | across(scores, scores.units) | {f"{name}_k{k}": unknown for k in ks for name in AT_K}
     if scores.teacher_entropy_N is not None and scores.reverse_kl_N is not None:
         gap_N = scores.teacher_entropy_N - scores.student_entropy_N
         metrics["teacher_entropy"] = (scores.teacher_entropy_N, one_N)
@@ -100,6 +113,19 @@ def per_token(scores: TokenScores, ks: Sequence[int]) -> dict[str, Metric]:
     for k in ks:
         metrics |= {f"{name}_k{k}": metric for name, metric in at_k(scores, k).items()}
     return metrics
+
+
+def across(scores: TokenScores, units: Units) -> dict[str, Metric]:
+    """What is defined between two tokenizers, at the tokens where it is."""
+    found = {"taught_share": (units.taught_N.to(scores.student_logp_N), torch.ones_like(scores.student_logp_N))}
+    ratio_N = None if scores.teacher_logp_N is None else scores.student_logp_N.detach() - scores.teacher_logp_N
+    for name, value_N, known_N in (
+        ("teacher_entropy", scores.teacher_entropy_N, units.place_N == 0),
+        ("sampled_reverse_kl", ratio_N, units.length_N == 1),
+    ):
+        if value_N is not None:
+            found[name] = (torch.where(known_N, value_N, 0.0), known_N.to(value_N))
+    return found
 
 
 def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
@@ -187,7 +213,8 @@ class Tally:
         means_M = (self.sums_MD.sum(1) / self.weights_MD.sum(1)).tolist()
         row = dict(zip(self.names, means_M, strict=True))
         if "teacher_entropy" in row:
-            row["entropy_gap_of_means"] = abs(row["teacher_entropy"] - row["student_entropy"])
+            gap = abs(row["teacher_entropy"] - row["student_entropy"])
+            row["entropy_gap_of_means"] = math.nan if math.isnan(row["entropy_gap"]) else gap
         return row
 
     def by_depth(self) -> list[dict[str, Any]]:

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from opd_lib.maths import logprobs
 from opd_lib.maths.head import Chorus, Gradient, Head, Voice
+from opd_lib.maths.units import Spelt
+from opd_lib.spelling import Units
 from opd_lib.types import OUTSIDE, Candidates, Reads, TokenScores
 
 SPARSE = 8
@@ -38,13 +40,15 @@ Served = tuple[Tensor, Tensor, Tensor]
 class Stream:
     """N tokens to be scored, `chunk` at a time (None: all at once). The teacher: in process, served, or none.
 
+    With a teacher of another tokenizer a chunk ends where a unit does.
+
     `k`: length of the top-k lists; `reads`: what the objective reads; `measured`: diagnostics are wanted as well.
     `weight_N` multiplies each token's value (None: 1). With `shares` (N each) the value is taken against each of the
     named teachers that has a share of any token, and added.
     """
 
     student: Head
-    teacher: Voice | Served | None
+    teacher: Voice | Spelt | Served | None
     token_N: Tensor
     row_N: Tensor
     position_N: Tensor
@@ -147,7 +151,8 @@ class Stream:
     @property
     def parts(self) -> Iterator[slice]:
         """The chunks."""
-        return parts(len(self.token_N), self.chunk)
+        teacher, n = self.teacher, len(self.token_N)
+        return teacher.parts(self.chunk) if isinstance(teacher, Spelt) else parts(n, self.chunk)
 
     @property
     def is_sparse(self) -> bool:
@@ -173,6 +178,9 @@ class Stream:
             scores = logprobs.score_served(
                 student_logits_NV, logp_N, top_id_NK, top_logp_NK, *places, self.k, self.reads.distributions
             )
+        elif isinstance(teacher, Spelt):
+            whole = self.reads.distributions
+            scores = teacher.score(student_logits_NV, part, places, self.chunk, self.measured, whole)
         else:
             teacher_logits_NV = None if teacher is None else teacher.logits(part)
             scores = logprobs.score(
@@ -233,6 +241,8 @@ def _map(join: Callable[[list[Tensor]], Tensor], pieces: Sequence[Any]) -> Any:
         return None
     if isinstance(first, Mapping):
         return {name: _map(join, [piece[name] for piece in pieces]) for name in first}
-    if isinstance(first, TokenScores | Candidates):
+    if isinstance(first, bool):
+        return first
+    if isinstance(first, TokenScores | Candidates | Units):
         return replace(first, **{f.name: _map(join, [getattr(p, f.name) for p in pieces]) for f in fields(first)})
     return join(list(pieces))

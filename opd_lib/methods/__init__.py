@@ -5,6 +5,7 @@ A method module states its paper and equation, its frozen `Params`, what it NEED
     class Params(BaseModel)                         every key required, none added
     NEEDS: frozenset[str]                           of {"teacher", "teachers" (by name), "reward"}
     value(scores, params) -> Tensor (N,)            nats per token, differentiable; of each token's own scores alone
+                                                    (with `aligned`: of its unit's)
 
 and, where they apply,
 
@@ -30,6 +31,8 @@ Who teaches, and what the teacher is shown:
     shown(prompts, groups, params, say) -> Shown    the teacher's chats instead of the student's, one per response;
                                                     `groups` are the responses to each prompt, `say` lets a model write
     taught(logp, params) -> Tensor                  {name: (n, V) log-probabilities} of named teachers → one (n, V)
+    aligned(student, teacher, params) -> Alignment  two spellings of a response (spelling.Spelling) → units: the teacher
+                                                    has a tokenizer of its own, and `scores.units` are there
 
 The step, and what lies between steps:
 
@@ -55,6 +58,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from opd_lib.spelling import Alignment
 from opd_lib.types import Branch, Group, Prompt, Reads, Say, Shown, State, TokenScores, View, World
 
 if TYPE_CHECKING:
@@ -85,6 +89,7 @@ class Method:
     notes: Callable[[View, Any], Mapping[str, tuple[float, float]]] | None
     shown: Callable[[Sequence[Prompt], Sequence[Group], Any, Say], Shown] | None
     taught: Callable[..., Tensor] | None
+    aligned: Callable[..., Alignment] | None
     branches: Callable[[Any], Sequence[Branch]] | None
     after_step: Callable[[World, Mapping[str, float], State, Any], State] | None
     check: Callable[[Any, int, bool], None] | None

@@ -150,7 +150,9 @@ def choose(
         if name not in known:
             others = [other for other in profiles(params_root, name) if other != profile]
             elsewhere = f"; {name} is at {', '.join(others)}" if others else ""
-            raise ValueError(f"--only {name}: no such notebook of this profile; choose from {', '.join(known)}{elsewhere}")
+            raise ValueError(
+                f"--only {name}: no such notebook of this profile; choose from {', '.join(known)}{elsewhere}"
+            )
     return tuple(name for name in known if name in wanted)
 
 
