@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "opd_lib"
 # what a params file may say, its mistakes, what is refused, reading it, and one run of it
 SAME_WING = dict.fromkeys(("schema", "refusals", "validate", "runspec", "arms", "inputs"), "params")
-SAME_WING |= {"spelling": "types"}
+SAME_WING |= {"spelling": "types", "seam": "types"}
 FLOORS = {
     "types": 0, "paths": 0, "names": 0, "yaml_files": 0, "lifetime": 0,
     "maths": 1,

@@ -15,7 +15,8 @@ from torch import Tensor
 from opd_lib import methods
 from opd_lib.maths import diagnostics
 from opd_lib.methods import brts, eff_opd, opd, opsd, prune, sod, uni_opd, vopd
-from opd_lib.types import Group, Prompt, View
+from opd_lib.seam import Group, View
+from opd_lib.types import Prompt
 
 PRUNE = {
     "overlap_k": 2, "threshold": 0.7, "drop": 0.01, "base": 0.0, "limit_start": 8, "limit_least": 4, "limit_most": 12,

@@ -16,7 +16,8 @@ import torch
 
 from opd_lib.engine import models, sources
 from opd_lib.maths import sampling
-from opd_lib.types import Chat, Group, Prompt, Rollouts, Say
+from opd_lib.seam import Group, Say
+from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run

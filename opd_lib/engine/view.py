@@ -18,7 +18,8 @@ import torch
 from opd_lib.engine import batches, distributed, models, score, sources
 from opd_lib.engine import teacher as teachers
 from opd_lib.maths import diagnostics
-from opd_lib.types import Rollouts, View
+from opd_lib.seam import View
+from opd_lib.types import Rollouts
 
 if TYPE_CHECKING:
     from torch import Tensor

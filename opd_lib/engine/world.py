@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import distributed, sources
-from opd_lib.types import State
+from opd_lib.seam import State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ STUDENT, START = "student", "start"
 
 
 class RunWorld:
-    """A run between two steps, as `types.World` describes it. `start` are the student's weights before the first."""
+    """A run between two steps, as `seam.World` describes it. `start` are the student's weights before the first."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -35,7 +35,7 @@ class RunWorld:
         self.step, self.tried_tokens = 0, 0.0
 
     def combine(self, into: str, of: Mapping[str, float], only: Sequence[str] = ()) -> None:
-        """See `types.World`. A new `into` begins as the student."""
+        """See `seam.World`. A new `into` begins as the student."""
         parts = {name: self._weights(name) for name in of}
         if into not in self._names():
             self.kept[into] = copied(self._weights(STUDENT))
@@ -52,14 +52,14 @@ class RunWorld:
                 target[name].copy_(total)
 
     def set(self, key: str, value: float) -> None:
-        """See `types.World`."""
+        """See `seam.World`."""
         if self.step > 0 and key not in self.settings:
             raise ValueError(f"set: {key!r} at step {self.step} for the first time; set it before the first step, too")
         self._run.change(key, value)
         self.settings[key] = float(value)
 
     def accuracy(self, n_prompts: int) -> float:
-        """See `types.World`."""
+        """See `seam.World`."""
         run = self._run
         source = run.spec.params.source.model_copy(update={"prompts_per_step": n_prompts, "per_prompt": 1})
         params = run.spec.params.model_copy(update={"source": source})

@@ -17,7 +17,7 @@ and, where they apply,
                                                     the summed value and its exact gradient at the logits, written
                                                     independently
 
-What is seen of a step before anything is trained (types.View: all responses of this process), without gradient and
+What is seen of a step before anything is trained (seam.View: all responses of this process), without gradient and
 called in this order:
 
     advantages(view, params) -> Tensor (B,) or (N,) becomes scores.advantage_N, of all tokens of a response or of each
@@ -37,7 +37,7 @@ Who teaches, and what the teacher is shown:
 The step, and what lies between steps:
 
     branches(params) -> tuple[Branch, ...]          further parts of a step, each with a divisor of its own
-    after_step(world, row, state, params) -> State  the only function that may change anything (types.World): called
+    after_step(world, row, state, params) -> State  the only function that may change anything (seam.World): called
                                                     before step 1 with {"step": 0}, then after each update
 
 The loop multiplies `value` by the weights, sums, and divides once: by the number of tokens of the selected responses,
@@ -58,8 +58,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from opd_lib.seam import Branch, Group, Say, Shown, State, View, World
 from opd_lib.spelling import Alignment
-from opd_lib.types import Branch, Group, Prompt, Reads, Say, Shown, State, TokenScores, View, World
+from opd_lib.types import Prompt, Reads, TokenScores
 
 if TYPE_CHECKING:
     from torch import Tensor

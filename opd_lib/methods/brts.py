@@ -26,7 +26,8 @@ from opd_lib.methods import opd, opsd
 from opd_lib.methods.opd import NEEDS as NEEDS
 from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import value as value
-from opd_lib.types import Branch, Group, Prompt, Reads, Say, Shown, View
+from opd_lib.seam import Branch, Group, Say, Shown, View
+from opd_lib.types import Prompt, Reads
 
 FORWARD = {
     "support": "teacher", "weight": "teacher_p", "normalize": "raw", "stop_gradient": False, "direction": "forward",

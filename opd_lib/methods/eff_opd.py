@@ -22,7 +22,7 @@ from opd_lib.methods.opd import check as check
 from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import reads as reads
 from opd_lib.methods.opd import value as value
-from opd_lib.types import State, World
+from opd_lib.seam import State, World
 
 MATRICES = ("*.self_attn.*_proj.weight", "*.mlp.*_proj.weight")
 

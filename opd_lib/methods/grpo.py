@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opd_lib.types import TokenScores, View
+from opd_lib.seam import View
+from opd_lib.types import TokenScores
 
 if TYPE_CHECKING:
     from torch import Tensor

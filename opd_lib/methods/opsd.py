@@ -24,7 +24,8 @@ from opd_lib.methods.opd import NEEDS as NEEDS
 from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import reads as reads
 from opd_lib.methods.opd import value as value
-from opd_lib.types import Chat, Group, Prompt, Say, Shown, State, World
+from opd_lib.seam import Group, Say, Shown, State, World
+from opd_lib.types import Chat, Prompt
 
 
 class Params(opd.Params):

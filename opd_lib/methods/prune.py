@@ -24,7 +24,8 @@ from opd_lib.methods import opd
 from opd_lib.methods.opd import NEEDS as NEEDS
 from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import value as value
-from opd_lib.types import Reads, State, View, World
+from opd_lib.seam import State, View, World
+from opd_lib.types import Reads
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from opd_lib.methods.opd import score_function
-from opd_lib.types import Reads, TokenScores, View
+from opd_lib.seam import View
+from opd_lib.types import Reads, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher", "reward"})
 LOG_RATIO = "sampled_reverse_kl"  # −u
