@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -213,3 +213,29 @@ def replace_at(tree: Any, path: str, value: Any, where: str) -> None:
             raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
         parent, node = node, node[key]
     parent[last] = copy.deepcopy(value)
+
+
+def with_changes(params: RunParams, changes: Mapping[str, Any], sections: Sequence[str], where: str) -> RunParams:
+    """Parameters with some dotted keys of these sections changed. Raises ValueError naming `where`, key and remedy."""
+    tree = params.said()
+    for path, value in changes.items():
+        if path.partition(".")[0] not in sections:
+            raise ValueError(f"{where}: {path}: stays as it is; what may be changed is {', '.join(sections)}")
+        replace_at(tree, path, value, where)
+    try:
+        return RunParams.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_first(error)}") from None
+
+
+def options(method: methods.Method, params: RunParams, where: str) -> Any:
+    """The method's options as these parameters give them. Raises ValueError naming `where` and what is wrong."""
+    try:
+        return method.Params.model_validate(params.method_options)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    item = error.errors()[0]
+    return f"{'.'.join(map(str, item['loc']))}: {item['input']!r}: {item['msg']}"

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from opd_lib import methods, validate
-from opd_lib.schema import RunParams, Sampled
+from opd_lib.schema import Sampled
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
@@ -37,10 +35,7 @@ def changed(spec: RunSpec, method: methods.Method, key: str, value: float) -> tu
             f"set: {key!r} stays as it is while a run goes on; there are source.max_new_tokens (of sampled responses), "
             "train.lr and the method's own options as method.NAME"
         )
-    try:
-        return replace(spec, params=params), method.Params(**params.method_options)
-    except ValidationError as error:
-        raise ValueError(f"set: {key}: {value!r}: {error.errors()[0]['msg']}") from None
+    return replace(spec, params=params), validate.options(method, params, f"set: {key}: {value!r}")
 
 
 def branches(run: Run) -> Iterator[tuple[float, Run]]:
@@ -50,17 +45,9 @@ def branches(run: Run) -> Iterator[tuple[float, Run]]:
     """
     for branch in run.method.branches(run.options) if run.method.branches else ():
         where = f"method {run.method.name}, branch {branch.name}"
-        tree = run.spec.params.said()
-        for path, value in branch.changes.items():
-            if path.partition(".")[0] not in ("task", "source", "method"):
-                raise ValueError(f"{where}: {path}: a branch has task, source and method of its own, nothing else")
-            validate.replace_at(tree, path, value, where)
-        try:
-            params = RunParams.model_validate(tree)
-            method = methods.load(str(params.method["name"]))
-            options = method.Params(**params.method_options)
-        except ValidationError as error:
-            raise ValueError(f"{where}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        params = validate.with_changes(run.spec.params, branch.changes, ("task", "source", "method"), where)
+        method = methods.load(str(params.method["name"]))
+        options = validate.options(method, params, where)
         if branch.coef:
             spec = replace(run.spec, params=params)
             yield branch.coef, replace(run, spec=spec, method=method, options=options, name=branch.name, branches=())

@@ -119,8 +119,7 @@ class Engine:
         """
         state = [(id(tensor), tensor._version) for tensor in model.state_dict(keep_vars=True).values()]
         spread = sharding.is_sharded(model)  # then all processes gather each tensor together, or none does
-        changed = float(state != self._held)
-        if not (distributed.max_over_ranks(changed) if spread else changed):
+        if not (distributed.max_over_ranks(float(state != self._held)) if spread else state != self._held):
             return
         self._held = []
         with self._reporting("while it took the trainer's weights"):
@@ -223,14 +222,13 @@ def weights(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[str, T
 
 
 def _rollouts(prompts: Sequence[Prompt], answers: Sequence[Any], pad: int) -> Rollouts:
-    logps = [torch.tensor(answer.logprobs.logprobs) for answer in answers]
     return Rollouts(
         prompts=tuple(prompts),
         response_BT=models.pad_right([list(answer.token_ids) for answer in answers], pad),
         length_B=torch.tensor([len(answer.token_ids) for answer in answers]),
         finished_B=torch.tensor([answer.finish_reason == "stop" for answer in answers]),
         reward_B=torch.full((len(answers),), torch.nan),
-        sampler_logp_BT=pad_sequence(logps, batch_first=True),
+        sampler_logp_BT=pad_sequence([torch.tensor(answer.logprobs.logprobs) for answer in answers], batch_first=True),
     )
 
 
