@@ -26,13 +26,13 @@ from math_verify import LatexExtractionConfig, parse
 from math_verify import verify as verified
 from math_verify.parser import NormalizationConfig
 
-from opd_lib.tasks.difference import differ
+from opd_lib.tasks.difference import RELATIVE, differ
 from opd_lib.tasks.equations import both_signs, is_computation, listed, ratio, sides, value
 from opd_lib.tasks.latex import literal, scientific
 from opd_lib.tasks.statements import Statement, read
 
 MEMORY_BYTES = 4 << 30  # of the grading process, address space
-ROUNDED, RELATIVE = 1e-6, 1e-5  # how far two decimals may be apart: this, and this share of the larger
+ROUNDED = 1e-6  # how far two decimals may be apart, beside RELATIVE of the larger
 
 _TARGETS = [
     LatexExtractionConfig(
