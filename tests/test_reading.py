@@ -224,6 +224,11 @@ def test_what_the_site_shows_is_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         files.require_whole(shown)
 
 
+def test_what_is_committed_for_the_site_is_whole() -> None:
+    files, notebooks = (pytest.importorskip(f"opd_lib.site.{name}") for name in ("files", "notebooks"))
+    files.require_whole(notebooks.read())
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": []}', json.dumps(NOTEBOOK)[:40]])
 def test_a_notebook_that_the_site_cannot_read_is_named(tmp_path: Path, text: str) -> None:
     notebooks = pytest.importorskip("opd_lib.site.notebooks")
