@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from opd_lib import methods
 from opd_lib.engine import aligning, checkpoint, distributed, gates, models, plain, setup, train
+from opd_lib.engine import teacher as teachers
 from opd_lib.engine.vocabularies import Surfaces, pairs
 from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head
@@ -391,6 +392,25 @@ def test_blanks_and_ends_are_one_thing_in_all_tokenizers() -> None:
     assert Surfaces(student).pieces(student("🙂a").input_ids) == ["🙂", "", "", "", "a"]
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"student": (0, 2), "teacher": (0, 1)},  # the first unit is two texts
+        {"student": (1,), "teacher": (0,)},
+        {"student": (0, 1, 2), "teacher": (0, 1, 1)},
+        {"student": (0, 1), "teacher": (0, 1), "joint": (True,)},
+    ],
+)
+def test_units_that_are_none_are_one_error(broken: dict[str, Any]) -> None:
+    mine, other = spelling(1, 2, 4), spelling(1, 3, 4)
+    good = simct.aligned(mine, other, SIMCT)
+    assert aligning.checked(good, mine, other) is good and good.student == good.teacher == (0, 1)
+    with pytest.raises(ValueError, match=r"method: aligned: units that begin at .* begin at 0, and end where both"):
+        aligning.checked(replace(good, **broken), mine, other)
+    nothing = simct.aligned(mine, spelling(), SIMCT)
+    assert aligning.checked(nothing, mine, spelling()) is nothing
+
+
 def test_one_vocabulary_is_shared_whole() -> None:
     found = pairs(Surfaces(models.chain_tokenizer()), Surfaces(models.chain_tokenizer()))
     assert found.whole and found.student == found.teacher == tuple(range(128))
@@ -490,6 +510,22 @@ def test_the_streamed_step_is_the_plain_one_and_that_of_the_definition(made: Pat
         relative = float((gradient(student) - streamed_W).norm() / streamed_W.norm())
         assert relative < 2e-5 and float(streamed_W.norm()) > 0
         assert note.written(0.0, {})["loss"] == pytest.approx(total.item(), abs=2e-6)
+
+
+def test_the_teacher_reads_no_more_at_a_time_than_the_student(made: Path, tmp_path: Path) -> None:
+    run, rollouts = begun(spec_of(made, tmp_path, "passes"))
+    assert run.teacher is not None
+    teacher, lengths = run.teacher[0], []
+
+    def hear(model: Any, given: Rollouts, rows: Tensor) -> Head:
+        lengths.append(len(rows))
+        return teachers.heard(model, given, rows)
+
+    ids = [teacher.read(rollouts, row)[2] for row in range(8)]
+    given = teacher.responses(teacher.rendered(rollouts.prompts), ids)
+    whole, parts = (teacher.heard(given, together, hear).hidden_NH for together in (10**6, 50))
+    assert lengths[0] == 8 == sum(lengths[1:]) and len(lengths) > 3
+    torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
 
 
 def one(rollouts: Rollouts, row: int) -> Rollouts:
@@ -592,6 +628,9 @@ def test_a_chat_template_must_show_each_message(made: Path, tmp_path: Path) -> N
     silent.chat_template = None
     with pytest.raises(ValueError, match="teacher: its tokenizer has no chat_template"):
         gates.same_tongue(params, methods.load("simct"), run.student, (teacher.model, silent))
+    words = models.word_tokenizer(["zero", "one", "?"], "?", eos_token="?")
+    with pytest.raises(ValueError, match="have no token in common"):
+        aligning.foreign(params, run.student, (teacher.model, words), methods.load("simct"), SIMCT)
     teacher.model.config.max_position_embeddings = 20
     with pytest.raises(
         ValueError, match=r"teacher: prompt and response have \d+ of its tokens, and its context has 20"

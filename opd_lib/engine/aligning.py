@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import models, sources
+from opd_lib.engine import batches, models, sharding, sources
 from opd_lib.engine.vocabularies import Pairs, Surfaces, pairs
+from opd_lib.maths.head import Head
 from opd_lib.maths.units import Spelt
 from opd_lib.spelling import Alignment, Spelling
 from opd_lib.types import Rollouts
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.maths.head import Head
     from opd_lib.methods import Method
     from opd_lib.schema import RunParams, Task
     from opd_lib.types import Prompt
@@ -54,8 +54,9 @@ class Foreign:
         prompts = self.rendered([rollouts.prompts[row] for row in rows.tolist()])
         given = self.responses(prompts, [ids for _, _, ids in read])
         self.require_room(given)
-        head = hear(self.model, given, torch.arange(len(rows)))
-        aligned = [self.align(mine, other) for mine, other, _ in read]
+        together = len(rows) * int((rollouts.length_B + batches.context(rollouts))[rows].max())
+        head = self.heard(given, together, hear)
+        aligned = [checked(self.align(mine, other), mine, other) for mine, other, _ in read]
         device = head.hidden_NH.device
         lengths = [(len(mine.ends), len(other.ends)) for mine, other, _ in read]
         return Spelt(
@@ -69,6 +70,21 @@ class Foreign:
             teacher_id_C=torch.tensor(self.shared.teacher, device=device),
             whole=self.shared.whole,
         )
+
+    def heard(self, given: Rollouts, together: int, hear: Hear) -> Head:
+        """The states of all its tokens, at most so many tokens (padded) in a pass, or one response.
+
+        A spread model hears all at once: all processes must make the same passes.
+        """
+        everything = torch.arange(len(given.prompts))
+        groups = [everything] if sharding.is_sharded(self.model) else batches.micro_batches(given, together)
+        heads = [hear(self.model, given, group) for group in groups]
+        if len(heads) == 1:
+            return heads[0]
+        lengths = [given.length_B[group].tolist() for group in groups]
+        states = [part for head, each in zip(heads, lengths, strict=True) for part in head.hidden_NH.split(each)]
+        order = torch.cat(groups).argsort().tolist()
+        return Head(torch.cat([states[place] for place in order]), heads[0].weight_VH)
 
     def read(self, rollouts: Rollouts, row: int) -> tuple[Spelling, Spelling, list[int]]:
         """A response as student and teacher spell it, and the teacher's tokens."""
@@ -125,6 +141,23 @@ def spelling(ids: Sequence[int], ends: Sequence[int], numbers: Sequence[int], un
     return Spelling(ends=tuple(ends), shared=shared, known=known)
 
 
+def checked(found: Alignment, student: Spelling, teacher: Spelling) -> Alignment:
+    """What a method's `aligned` has made. Raises ValueError unless it is units, each of one text in both spellings."""
+    ends = []
+    for starts, spelled in ((found.student, student), (found.teacher, teacher)):
+        stops = [*starts[1:], len(spelled.ends)]
+        whole = starts[:1] == (0,) and all(begin < stop for begin, stop in zip(starts, stops, strict=True))
+        ends.append([spelled.ends[stop - 1] for stop in stops] if whole else [])
+    if not teacher.ends:
+        ends[1] = ends[0]  # nothing to be taught by, in one unit
+    if not ends[0] or ends[0] != ends[1] or not len(ends[0]) == len(found.joint) == len(found.taught):
+        raise ValueError(
+            f"method: aligned: units that begin at {found.student} and {found.teacher} of the tokens that end at "
+            f"{student.ends} and {teacher.ends}: begin at 0, and end where both models' tokens do"
+        )
+    return found
+
+
 def bounds(starts: Sequence[Sequence[int]], lengths: Sequence[int]) -> tuple[int, ...]:
     """Where units begin among the tokens of all responses, and where the last one ends."""
     first = [0, *accumulate(lengths)]
@@ -134,14 +167,17 @@ def bounds(starts: Sequence[Sequence[int]], lengths: Sequence[int]) -> tuple[int
 def foreign(
     params: RunParams, student: sources.Model, teacher: sources.Model, method: Method, options: Any
 ) -> sources.Model:
-    """The teacher as it teaches a student of other tokens."""
+    """The teacher as it teaches a student of other tokens. Raises ValueError if the two share none but the end."""
     assert method.aligned is not None
     surfaces = Surfaces(student[1])
+    shared = pairs(surfaces, Surfaces(teacher[1]))
+    if len(shared.student) < 2:
+        raise ValueError("teacher: its tokenizer and the student's have no token in common; choose another checkpoint")
     known = Foreign(
         model=teacher[0],
         tokenizer=teacher[1],
         surfaces=surfaces,
-        shared=pairs(surfaces, Surfaces(teacher[1])),
+        shared=shared,
         task=params.task,
         align=partial(method.aligned, params=options),
     )

@@ -188,4 +188,6 @@ def per_token(scores: TokenScores) -> dict[str, Tensor]:
         "teacher_entropy": scores.teacher_entropy_N,
         "reverse_kl": scores.reverse_kl_N,
     }
+    if scores.units is not None:
+        del columns["teacher_entropy"]  # over another vocabulary, beside the student's it would say nothing
     return {name: value_N for name, value_N in columns.items() if value_N is not None}

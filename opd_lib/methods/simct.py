@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from opd_lib.methods.opd import renormalise
+from opd_lib.maths.logprobs import NEGLIGIBLE
 from opd_lib.spelling import NONE, Alignment, Spelling, Units
 from opd_lib.types import Reads, TokenScores
 
@@ -91,14 +91,25 @@ def value(scores: TokenScores, params: Params) -> Tensor:
     first_U = (units.taught_N & (units.place_N == 0)).nonzero()[:, 0]
     logp_UC, logq_UC = (logp_NC[first_U] for logp_NC in scores.distributions)
     joint_U = units.joint_N[first_U]
-    if joint_U.any() or not units.whole:
-        mask_UC = torch.nn.functional.pad(torch.ones_like(logp_UC, dtype=torch.bool), (0, 1))
-        mask_UC[:, -1] = joint_U
-        mean_U = mean(scores.student_logp_N, units)[first_U]
-        logp_UC = renormalise(torch.cat([logp_UC, mean_U[:, None]], 1), mask_UC)
-        logq_UC = renormalise(torch.cat([logq_UC, units.teacher_mean_N[first_U, None]], 1), mask_UC)
-    kl_U = (logp_UC.exp() * (logp_UC - logq_UC)).sum(-1)
+    if units.whole and not joint_U.any():  # already distributions over U
+        kl_U = kl(logp_UC, logq_UC)
+    else:
+        mean_U = mean(scores.student_logp_N, units)[first_U].masked_fill(~joint_U, NEGLIGIBLE)
+        other_U = units.teacher_mean_N[first_U].masked_fill(~joint_U, NEGLIGIBLE)
+        (logp_UC, mean_U), (logq_UC, other_U) = softmax(logp_UC, mean_U), softmax(logq_UC, other_U)
+        kl_U = kl(logp_UC, logq_UC) + kl(mean_U[:, None], other_U[:, None])
     return torch.zeros_like(scores.student_logp_N).index_add(0, first_U, kl_U)
+
+
+def softmax(logp_UC: Tensor, mean_U: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of the shared tokens and of the unit, normalised together."""
+    log_mass_U = torch.logaddexp(logp_UC.logsumexp(-1), mean_U)
+    return logp_UC - log_mass_U[:, None], mean_U - log_mass_U
+
+
+def kl(logp_UC: Tensor, logq_UC: Tensor) -> Tensor:
+    """Σ p (log p − log q) over some candidates (U)."""
+    return (logp_UC.exp() * (logp_UC - logq_UC)).sum(-1)
 
 
 def mean(logp_N: Tensor, units: Units) -> Tensor:

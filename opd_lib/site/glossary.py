@@ -88,6 +88,7 @@ STEPS = {
         r"\quad v_t=\mathrm{argmax}_{v\in S^p_t}\,w_t(v)\left|\log q_t(v)-\log p_t(v)\right|",
         -1, 1, "Fig. 19",
     ),
+    "taught_share": Metric(r"\frac{1}{N}\,\left|\{t: y_t\ \mathrm{is\ in\ a\ taught\ unit}\}\right|", 0, 1),
 }  # fmt: skip
 RIGHT, CUT = "answers that are right, mean over the problems of a test set", "answers cut at the length limit"
 EVALS = {
