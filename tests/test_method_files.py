@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import OPD
+from seams import BRTS, PRUNE, SOD, UNI
 from test_methods_exact import V, close, draw, options, score
 from torch import Tensor
 
@@ -18,11 +19,6 @@ from opd_lib.methods import brts, eff_opd, opd, opsd, prune, sod, uni_opd, vopd
 from opd_lib.seam import Group, View
 from opd_lib.types import Prompt
 
-PRUNE = {
-    "overlap_k": 2, "threshold": 0.7, "drop": 0.01, "base": 0.0, "limit_start": 8, "limit_least": 4, "limit_most": 12,
-    "limit_step": 2, "margin": 1, "hit_share": 0.5, "patience": 3,
-}  # fmt: skip
-BRTS = {"part": "student", "coef": 1.0, "candidates": 2, "temperature": 0.7, "top_p": 0.95, "hint": "", "similar_k": 2}
 BLANK = Prompt(id="", source="", question="", rendered="", token_ids=(1,), answer="7")
 
 
@@ -216,8 +212,6 @@ def test_eff_opd_tries_multiples_of_the_way_and_takes_the_best() -> None:
 
 # --- Uni-OPD ---------------------------------------------------------------------------------------------------------
 
-UNI = {"route": {}, "margin": 0.4, "balance": False, "extreme": 10.0}
-
 
 def uni(**changes: Any) -> uni_opd.Params:
     return uni_opd.Params(**UNI | changes)
@@ -317,8 +311,6 @@ def test_signals_are_single_tokens_values_and_undefined_where_a_metric_is() -> N
 
 
 # --- SOD -------------------------------------------------------------------------------------------------------------
-
-SOD = {"normalize_std": False, "epsilon": 1e-6, "outcome": False, "coef": 1.0, "delta": 0.2, "smooth": 1e-6}
 
 
 def test_sod_golden_weights_by_turn() -> None:

@@ -3,6 +3,7 @@ reaches the student, reductions hold to the bit, killed runs resume to the same 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,36 +11,19 @@ from typing import Any
 import micro
 import pandas as pd
 import pytest
+import seams_worker
 import torch
-from conftest import OPD, make_world
-from test_method_files import BRTS, PRUNE, SOD, UNI
+from conftest import make_world
+from seams import ARMS, A, B, spec_of
 
 from opd_lib.engine import batches, checkpoint, distributed, first_batch, plain, setup, shown, sources, train, view
 from opd_lib.params import RunSpec
 from opd_lib.report import record
+from opd_lib.run import ranks
 from opd_lib.runspec import FINISHED
 from opd_lib.tasks import tool
 from opd_lib.types import Rollouts
 
-PUBLISHED = {key: value for key, value in OPD.items() if key != "name"}
-SOLUTION = "{question} <ans> {answer}"
-LIMITS = {"limit_start": 8, "limit_least": 4, "limit_most": 12, "drop": 0.3, "overlap_k": 4, "hit_share": 0.9}
-A, B = "run:00_models/teacher", "run:00_models/better"
-ARMS: dict[str, dict[str, Any]] = {
-    "vopd": {"method": {"name": "vopd", "baseline": "full", "k": 0}},
-    "prune": {"method": {"name": "prune", **PUBLISHED, **PRUNE, **LIMITS, "patience": 1}},
-    "opsd": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 1.0}, "teacher": "self", "student": B},
-    "opsd-ema": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 0.9}},
-    "eff_opd": {"method": {"name": "eff_opd", **PUBLISHED, "k_max": 2, "tried": 4}},
-    "uni_opd": {
-        "method": {"name": "uni_opd", **UNI, "route": {"chain-a": "one", "chain-b": "two"}, "balance": True},
-        "teacher": {"one": A, "two": B},
-        "task.other_share": 0.5,
-        "source.per_prompt": 4,
-    },
-    "sod": {"method": {"name": "sod", **SOD, "outcome": True}, "task.name": "tool", "student": B},
-    "brts": {"method": {"name": "brts", **PUBLISHED, **BRTS, "hint": SOLUTION, "similar_k": 4}},
-}
 VIEWED = ("prune", "uni_opd", "vopd", "opsd", "sod")
 BETWEEN = ("prune", "opsd-ema", "eff_opd")
 
@@ -53,13 +37,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arm in ("student", "teacher", "better"):
         train.train(micro.load(world).spec(arm, 0))
     return world
-
-
-def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
-    """A distillation of the world with an arm's changes; its record goes to `results`."""
-    asked = {f"arms.{arm}": ARMS.get(arm, {}) | changes} if arm not in ("plain", "sampled") else {}
-    experiment = micro.load(world, micro.OPD, overrides=asked)
-    return replace(experiment.spec(arm, 0), folders=(results / arm,))
 
 
 def begun(spec: RunSpec) -> tuple[setup.Run, Rollouts]:
@@ -305,6 +282,17 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     train.train(broken)
     for name in ("steps.csv", "evals.csv", "depth.csv", "model/model.safetensors"):
         assert (whole.folder / name).read_bytes() == (broken.folder / name).read_bytes(), name
+
+
+@pytest.mark.process
+def test_two_processes_have_the_gradient_of_one_for_every_method(made: Path) -> None:
+    words = [sys.executable, str(Path(__file__).with_name("seams_worker.py")), str(made)]
+    assert ranks.carry_out(words, 2) == 0
+    for arm, both in torch.load(made / "together.pt").items():
+        alone = seams_worker.first(made, arm, 1)
+        for name, expected in alone["gradients"].items():
+            assert float((both["gradients"][name] - expected).norm() / expected.norm()) < 1e-5, (arm, name)
+        assert both["row"] == pytest.approx(alone["row"], rel=1e-4, abs=1e-6, nan_ok=True), arm
 
 
 @pytest.mark.parametrize(

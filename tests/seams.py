@@ -1,0 +1,47 @@
+"""Arms that say more of a method than its value, for whole runs in the `world` of conftest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import micro
+from conftest import OPD
+
+from opd_lib.params import RunSpec
+
+PRUNE = {
+    "overlap_k": 2, "threshold": 0.7, "drop": 0.01, "base": 0.0, "limit_start": 8, "limit_least": 4, "limit_most": 12,
+    "limit_step": 2, "margin": 1, "hit_share": 0.5, "patience": 3,
+}  # fmt: skip
+BRTS = {"part": "student", "coef": 1.0, "candidates": 2, "temperature": 0.7, "top_p": 0.95, "hint": "", "similar_k": 2}
+UNI = {"route": {}, "margin": 0.4, "balance": False, "extreme": 10.0}
+SOD = {"normalize_std": False, "epsilon": 1e-6, "outcome": False, "coef": 1.0, "delta": 0.2, "smooth": 1e-6}
+"""Options of methods, on top of the published objective's where they have those."""
+PUBLISHED = {key: value for key, value in OPD.items() if key != "name"}
+SOLUTION = "{question} <ans> {answer}"
+LIMITS = {"limit_start": 8, "limit_least": 4, "limit_most": 12, "drop": 0.3, "overlap_k": 4, "hit_share": 0.9}
+A, B = "run:00_models/teacher", "run:00_models/better"
+ARMS: dict[str, dict[str, Any]] = {
+    "vopd": {"method": {"name": "vopd", "baseline": "full", "k": 0}},
+    "prune": {"method": {"name": "prune", **PUBLISHED, **PRUNE, **LIMITS, "patience": 1}},
+    "opsd": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 1.0}, "teacher": "self", "student": B},
+    "opsd-ema": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 0.9}},
+    "eff_opd": {"method": {"name": "eff_opd", **PUBLISHED, "k_max": 2, "tried": 4}},
+    "uni_opd": {
+        "method": {"name": "uni_opd", **UNI, "route": {"chain-a": "one", "chain-b": "two"}, "balance": True},
+        "teacher": {"one": A, "two": B},
+        "task.other_share": 0.5,
+        "source.per_prompt": 4,
+    },
+    "sod": {"method": {"name": "sod", **SOD, "outcome": True}, "task.name": "tool", "student": B},
+    "brts": {"method": {"name": "brts", **PUBLISHED, **BRTS, "hint": SOLUTION, "similar_k": 4}},
+}
+
+
+def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
+    """A distillation of the world with an arm's changes; its record goes to `results`."""
+    asked = {f"arms.{arm}": ARMS.get(arm, {}) | changes} if arm not in ("plain", "sampled") else {}
+    experiment = micro.load(world, micro.OPD, overrides=asked)
+    return replace(experiment.spec(arm, 0), folders=(results / arm,))
