@@ -82,7 +82,7 @@ class Foreign:
         if len(heads) == 1:
             return heads[0]
         lengths = [given.length_B[group].tolist() for group in groups]
-        states = [part for head, each in zip(heads, lengths, strict=True) for part in head.hidden_NH.split(each)]
+        states = [part for head, each in zip(heads, lengths, strict=True) for part in torch.split(head.hidden_NH, each)]
         order = torch.cat(groups).argsort().tolist()
         return Head(torch.cat([states[place] for place in order]), heads[0].weight_VH)
 
