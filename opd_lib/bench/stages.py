@@ -15,10 +15,10 @@ def write(results: Path, seed: int, path: Path) -> None:
     Raises ValueError if there are none, or for one that is corrupt.
     """
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for file in results.glob(f"*/*/seed{seed}/run.json"):
-        present = record.read(file.parent)
+    for place in results.glob(f"*/*/seed{seed}/run.json"):
+        present = record.read(place.parent)
         for stage, seconds in present.seconds.items() if present else ():
-            found[file.parents[2].name, stage] += seconds
+            found[place.parents[2].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
     path.parent.mkdir(parents=True, exist_ok=True)
