@@ -137,7 +137,9 @@ def run_of(folder: Path, replies: list[list[str]], asked: list[int]) -> Any:
         sample=sample,
         seconds={},
         timed=lambda _: __import__("contextlib").nullcontext(),
-        writer=SimpleNamespace(append=lambda _, rows: written.extend(rows), truncate=lambda step: None),
+        writer=SimpleNamespace(
+            append=lambda _, rows: written.extend(rows), truncate=lambda step, counted: None, save=dict
+        ),
         written=written,
     )
 

@@ -16,10 +16,10 @@ def write(results: Path, seed: int, path: Path) -> None:
     Raises ValueError if there are none, or for one that is corrupt.
     """
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for run in results.glob(f"*/*/seed{seed}/run.json"):
-        present = record.read(run.parent)
+    for place in results.glob(f"*/*/seed{seed}/run.json"):
+        present = record.read(place.parent)
         for stage, seconds in present.seconds.items() if present else ():
-            found[run.parents[2].name, stage] += seconds
+            found[place.parents[2].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
     child.require_writable(path)
