@@ -30,14 +30,14 @@ from opd_lib.types import TokenScores
 UNEVEN = {"train.micro_tokens": 60, "source.prompts_per_step": 5}
 """Few rows per micro-batch and prompts that cannot be shared equally: unequal numbers of micro-batches."""
 SHARDED = UNEVEN | {"machine.shard": True}
-GIVEN = conftest.CORPUS | {"prompts_per_step": 5}
+GIVEN = {"arms.plain": {"source": conftest.CORPUS | {"prompts_per_step": 5}}}
 """Responses that do not depend on the precision in which they are sampled."""
 VARIANTS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "whole": ({}, False, False),
     "sharded": ({"machine.shard": True}, False, False),
     "sharded, tied, recomputed, sharded teacher": ({"machine.shard": True, "student": "tied"}, True, False),
-    "whole, bfloat16": ({"machine.precision": "bfloat16", "source": GIVEN}, False, True),
-    "sharded, bfloat16": ({"machine.precision": "bfloat16", "machine.shard": True, "source": GIVEN}, False, True),
+    "whole, bfloat16": ({"machine.precision": "bfloat16", **GIVEN}, False, True),
+    "sharded, bfloat16": ({"machine.precision": "bfloat16", "machine.shard": True, **GIVEN}, False, True),
 }
 """name → overrides, whether it is heavy (see `gradients`), whether it is in bfloat16."""
 
