@@ -1,6 +1,8 @@
 r"""Equations, ratios, lists and ± in an answer of plain LaTeX (`latex.evened`): which values it states.
 
-x = 34 → 34        n^2 = 34 → an equation, no value        x = \pm 2 → x = 2, x = -2        3 : 4 → a ratio
+    x = 34 → 34        n^2 = 34 → an equation, no value        x = \pm 2 → x = 2, x = -2        3 : 4 → a ratio
+
+A name is what a question asks for: a symbol, a word, a function of something, a sum of symbols.
 """
 
 from __future__ import annotations

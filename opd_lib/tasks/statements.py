@@ -1,6 +1,8 @@
 r"""What an answer states: the letter of a choice, a word, or a value, apart from what measures it.
 
-\textbf{(A) } 34 → A, 34        34\text{ cm}^2 → 34 in cm^2        \text{Yes} → the word yes
+    \textbf{(A) } 34 → A, 34        34\text{ cm}^2 → 34 in cm^2        \text{Yes} → the word yes
+
+What stands beside an equals sign, a colon or a comma says `equations`.
 """
 
 from __future__ import annotations
