@@ -8,7 +8,7 @@ import conftest
 import pytest
 import torch
 
-from opd_lib.engine import models, rollout_vllm
+from opd_lib.engine import handover, models, rollout_vllm
 from opd_lib.schema import Machine, NewModel
 
 MACHINE = Machine.model_validate(conftest.RUN["machine"] | {"sampler": "vllm"})
@@ -24,9 +24,9 @@ def test_without_the_package_there_is_one_error_with_the_remedy(monkeypatch: pyt
 
 def test_a_response_is_seeded_by_its_own_first_numbers() -> None:
     uniform_BT = torch.rand(1000, 5, generator=models.generator(0))
-    seeds = [rollout_vllm.seed(row) for row in uniform_BT]
+    seeds = [handover.seed(row) for row in uniform_BT]
     assert len(set(seeds)) == 1000 and min(seeds) >= 0 and max(seeds) < 2**63
-    assert [rollout_vllm.seed(row) for row in uniform_BT[:, :2]] == seeds
+    assert [handover.seed(row) for row in uniform_BT[:, :2]] == seeds
     low = torch.tensor(seeds).remainder(2**32)  # a generator on a CPU looks at these bits alone
     assert len(low.unique()) == 1000 and abs(float(low.double().mean()) / 2**32 - 0.5) < 0.05
 
@@ -35,7 +35,7 @@ def test_weights_are_handed_over_under_every_name_even_a_tied_one() -> None:
     model = models.new_model(SHAPE, 0)
     model.config.tie_word_embeddings = True
     model.tie_weights()
-    handed = dict(rollout_vllm.weights(model, torch.bfloat16))
+    handed = dict(handover.weights(model, torch.bfloat16))
     assert {"lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"} <= set(handed)
     assert len(handed) == len(model.state_dict()) and {t.dtype for t in handed.values()} == {torch.bfloat16}
     assert torch.equal(handed["lm_head.weight"], model.get_input_embeddings().weight.bfloat16())

@@ -13,7 +13,6 @@ inverting the distribution at each of them. It still depends on prompt, model an
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from opd_lib.engine import distributed, models, rollout, score, sharding
-from opd_lib.maths import sampling
+from opd_lib.engine import distributed, handover, models, rollout, score, sharding
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ class Engine:
         self._held: list[tuple[int, int]] = []  # which state of the trainer's tensors the engine holds
         distributed.stand_alone(machine)
         with self._reporting("while it started"), tempfile.TemporaryDirectory() as folder:
-            _save_config(model, folder)
+            handover.save_config(model, folder)
             self.llm = self._vllm.LLM(
                 folder,
                 load_format="dummy",
@@ -104,7 +102,9 @@ class Engine:
         self.refresh(model, prompts)
         common = {"temperature": temperature, "top_p": top_p, "max_tokens": limit, "logprobs": 0, **TOKENS_ONLY}
         stop = list(models.stop_ids(model, tokenizer))
-        settings = [self._vllm.SamplingParams(**common, stop_token_ids=stop, seed=seed(row_T)) for row_T in uniform_BT]
+        settings = [
+            self._vllm.SamplingParams(**common, stop_token_ids=stop, seed=handover.seed(row_T)) for row_T in uniform_BT
+        ]
         with self._reporting(f"while it sampled {len(prompts)} responses"):
             answers = [answer.outputs[0] for answer in self._generate([p.token_ids for p in prompts], settings)]
             self.sleep()
@@ -123,7 +123,7 @@ class Engine:
             return
         self._held = []
         with self._reporting("while it took the trainer's weights"):
-            arguments = {"weights_iterator": weights(model, sharding.compute_dtype(self.machine))}
+            arguments = {"weights_iterator": handover.weights(model, sharding.compute_dtype(self.machine))}
             self.llm.collective_rpc("reload_weights", kwargs=arguments)
             self.llm.reset_prefix_cache()
         gap = self.compare(model, prompts)
@@ -209,18 +209,6 @@ def close() -> None:
         ENGINES.pop().llm.llm_engine.engine_core.shutdown()
 
 
-def seed(uniform_T: Tensor) -> int:
-    """A generator's seed from the first two numbers of a row, so that a row cut short keeps its seed."""
-    content = sampling.coarse(uniform_T[:2]).double().cpu().numpy().tobytes()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
-
-
-def weights(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Every weight by name, whole, one at a time. vLLM may keep a tied head apart, so it is handed over as well."""
-    for name, tensor in model.state_dict().items():
-        yield name, sharding.full(tensor).to(dtype)
-
-
 def _rollouts(prompts: Sequence[Prompt], answers: Sequence[Any], pad: int) -> Rollouts:
     return Rollouts(
         prompts=tuple(prompts),
@@ -242,9 +230,3 @@ def _load() -> Any:
             f"machine.sampler: vllm cannot be imported ({error}); `pip install opd-replication[vllm]`, or transformers"
         ) from error
     return vllm
-
-
-def _save_config(model: PreTrainedModel, folder: str) -> None:
-    """The model's configuration under the name of its class in transformers, which a sharded model no longer has."""
-    name = next(kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
-    type(model.config).from_dict(model.config.to_dict() | {"architectures": [name]}).save_pretrained(folder)

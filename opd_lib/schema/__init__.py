@@ -6,7 +6,7 @@ the key was there, and its runs are the same runs.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -14,8 +14,6 @@ from opd_lib.schema.base import (
     Checkpoint,
     Count,
     Counts,
-    Gib,
-    Hours,
     Nucleus,
     Positive,
     Rate,
@@ -25,6 +23,7 @@ from opd_lib.schema.base import (
     Tokens,
     Whole,
 )
+from opd_lib.schema.machine import Machine
 from opd_lib.schema.probes import ContinuationProbe, GradientProbe, Probe, RewardProbe, RolloutsProbe, TeachersProbe
 from opd_lib.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored
 from opd_lib.tasks import chain, math, tool
@@ -135,40 +134,6 @@ class Diagnose(Strict):
     depth_bucket: Count
     depth_every: Count
     examples: Whole
-
-
-class Machine(Strict):
-    """Where and how it runs; not part of a run's identity.
-
-    `shard`: weights and optimiser are spread over the processes (FSDP2) instead of being kept whole in each.
-    `precision` is that of forward and backward passes: weights, gradients' sums and the optimiser are always float32.
-    `keep_checkpoints`: how many checkpoints of sharded weights stay (whole weights: one, replaced as a whole).
-    `diagnose_every`: entropies, exact KL and overlaps are measured at every so many steps, at the first and where the
-    student is evaluated; training does not change. `kept_problems`: of each test set so many are answered at each
-    evaluation and kept token by token (engine/tokens). `logits_gib`: the logits of so many tokens exist at a time as
-    this holds (GiB; see maths/streaming). `sampler`: the model's own forward pass (transformers), the same compiled
-    (on an accelerator into CUDA graphs; for models that one process holds), or an engine for models that answer at
-    length (vllm). `sampler_cache_gib`: its key-value cache (GiB); what does not fit waits until a response is finished.
-    `max_sampler_gap` (nats): the run stops if the mean |log-probability of the sampler − of the trainer| of a step's
-    tokens is larger.
-    `teacher_url`: the vLLM server that has the teacher, as http://HOST:8000; null keeps it in the run's own processes.
-    `memory_gib` and `hours` are asked of a cluster.
-    """
-
-    processes: Annotated[int, Field(ge=1, le=10**5)]
-    shard: bool
-    device: Literal["cpu", "cuda"]
-    precision: Literal["float32", "bfloat16"]
-    keep_checkpoints: Count
-    sampler: Literal["transformers", "compiled", "vllm"]
-    diagnose_every: Count
-    kept_problems: Whole
-    logits_gib: Gib
-    sampler_cache_gib: Gib
-    max_sampler_gap: Positive
-    teacher_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None
-    memory_gib: Gib
-    hours: Hours
 
 
 def _kind_of_student(value: object) -> str:

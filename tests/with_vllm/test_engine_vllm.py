@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 if find_spec("vllm") is None:
     pytest.skip("no vllm in this environment: make test-vllm", allow_module_level=True)
 
-from opd_lib.engine import gates, models, rollout, rollout_vllm, score, train
+from opd_lib.engine import gates, handover, models, rollout, rollout_vllm, score, train
 from opd_lib.engine.rollout_vllm import Engine
 from opd_lib.engine.sources import Model
 from opd_lib.report import record
@@ -321,7 +321,7 @@ def test_a_stale_head_is_caught(
     model, made = tied if kind == "tied" else (student, engine)
     prompts = make_prompts(4, model)
     made.refresh(model[0], prompts)
-    whole = rollout_vllm.weights
+    whole = handover.weights
     with torch.no_grad():
         model[0].get_output_embeddings().weight.mul_(1.5)
 
@@ -329,7 +329,7 @@ def test_a_stale_head_is_caught(
         return ((name, tensor) for name, tensor in whole(*arguments) if name != "lm_head.weight")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollout_vllm, "weights", without_head)
+        patch.setattr(handover, "weights", without_head)
         for _ in range(2):  # and is not forgotten at the second try
             with pytest.raises(
                 ValueError, match=r"differ from the trainer's by .* nats per token \(max_sampler_gap: 1e-05\)"
