@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from transformers.cache_utils import Cache, StaticLayer
 
 from opd_lib.engine import rollout
