@@ -181,6 +181,8 @@ def check_aligned(params: RunParams, method: methods.Method) -> None:
         raise ValueError(f"source.kind: teacher, {why}, and trains on the student's; use kind: student")
     if params.probe is not None:
         raise ValueError(f"probe.kind: {params.probe.kind}, {why}, and a probe reads one vocabulary; use probe: null")
+    if tasks.load(params.task.name).respond is not None:
+        raise ValueError(f"task.name: {params.task.name}, {why}, and a tool's words stand between; use another task")
 
 
 def check_served(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
