@@ -22,7 +22,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from opd_lib.engine import batches, checkpoint, distributed, first_batch, models, score, setup, sharding, sources, train
+from opd_lib.engine import batches, checkpoint, first_batch, score, setup, sources, train
+from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.setup import Run
 from opd_lib.params import RunSpec
 from opd_lib.types import TokenScores

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from opd_lib import paths
+from opd_lib.forecast.hours import TEST_SIZES
 from opd_lib.params import RunSpec
-from opd_lib.report.record import LINES
-from opd_lib.run.hours import TEST_SIZES
-from opd_lib.schema import Sampled
+from opd_lib.params.schema import Sampled
+from opd_lib.records.record import LINES
 
 TINY = paths.RESULTS / "tiny"
 PATTERN = TINY / "04_success_and_failure" / "large_success" / "seed0"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from opd_lib.report.record import RunRecord
+from opd_lib.records.record import RunRecord
 
 WORDS = [*"0123456789", "+", "*", "=", ";", "<ans>", "<eos>", *(f"w{i:02d}" for i in range(40))]
 SETS = ("chain-3", "chain-4", "chain-5")

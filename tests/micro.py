@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from opd_lib import params, paths
 from opd_lib.params import Experiment, RunSpec
-from opd_lib.report.record import write_json
+from opd_lib.records.record import write_json
 
 MODELS, OPD = "00_models", "01_opd"
 

@@ -11,7 +11,8 @@ import torch
 from distribution_worker import Kept
 from seams import ARMS, spec_of
 
-from opd_lib.engine import distributed, setup, train
+from opd_lib.engine import setup, train
+from opd_lib.engine.model import distributed
 
 UNEVEN = {"train.micro_tokens": 60, "source.prompts_per_step": 5, "train.max_grad_norm": 1e9}
 """Few rows per micro-batch and prompts that cannot be shared equally: unequal numbers of micro-batches."""

@@ -20,10 +20,11 @@ import psutil
 import pytest
 
 from opd_lib import params, paths
+from opd_lib.batch import cluster, execute, jobs, workflow
+from opd_lib.batch.cluster import Slurm
 from opd_lib.params import RunSpec
-from opd_lib.report import record
-from opd_lib.run import batch, cluster, execute, guard, jobs, launch, plan, ready
-from opd_lib.run.cluster import Slurm
+from opd_lib.records import record
+from opd_lib.run import guard, plan, processes
 from opd_lib.run.status import is_locked
 
 pytestmark = pytest.mark.process
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.process
 
 def snakemake() -> Path | None:
     try:
-        return batch.find_snakemake(None)
+        return workflow.find_snakemake(None)
     except ValueError:
         return None
 
@@ -159,10 +160,10 @@ def test_a_job_asks_a_cluster_for_what_its_params_say() -> None:
 
 
 def test_slurm_is_told_what_was_asked_and_nothing_ends_with_its_submitter(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = batch.command(Path("root"), 2, Path("snakemake"), None)
+    here = workflow.command(Path("root"), 2, Path("snakemake"), None)
     assert "opd_lib.run.guard" in here and " --cores 2 " in " ".join(here) and "--executor" not in here
     monkeypatch.setattr(cluster, "keeps_accounts", lambda: True)
-    plain = batch.command(Path("root"), 100, Path("snakemake"), Slurm(partition=None, account=None))
+    plain = workflow.command(Path("root"), 100, Path("snakemake"), Slurm(partition=None, account=None))
     assert plain[0] == "snakemake" and "--cores" not in plain and "--slurm-no-account" in plain
     assert " --executor slurm --jobs 100 --latency-wait 60 " in " ".join(plain)
     assert not {"--default-resources", "--slurm-status-command"} & {*plain}
@@ -205,7 +206,7 @@ def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None
     todo = jobs.make_plan(chosen, tmp_path, paths.NOTEBOOKS, paths.PARAMS)
     path, program = jobs.write_plan(todo, tmp_path, guardian=None), snakemake()
     assert program is not None and "--guardian" not in path.read_text()
-    words = batch.command(tmp_path, 100, program, Slurm(partition="gpu", account=None))
+    words = workflow.command(tmp_path, 100, program, Slurm(partition="gpu", account=None))
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
@@ -229,7 +230,7 @@ def test_arms_whose_names_differ_in_a_sign_alone_are_two_jobs(world: Path) -> No
     program = snakemake()
     jobs.write_plan(todo, world / "results", guardian=None)
     assert program is not None
-    words = batch.command(world / "results", 1, program, None)
+    words = workflow.command(world / "results", 1, program, None)
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0, done.stderr
     assert len(set(re.findall(r"^(?:local)?rule (job_\d+_01_opd_a_b_seed0):", done.stdout, re.MULTILINE))) == 2
@@ -247,7 +248,7 @@ def chosen_jobs(world: Path) -> tuple[jobs.Job, ...]:
 @pytest.fixture
 def address(world: Path) -> Iterator[Path]:
     """Where a process that has imported everything forks runs."""
-    with (world / "ready.log").open("ab") as log, batch.prepared(chosen_jobs(world), log) as path:
+    with (world / "ready.log").open("ab") as log, workflow.prepared(chosen_jobs(world), log) as path:
         assert path is not None
         wait_for(path.exists)
         yield path
@@ -255,22 +256,22 @@ def address(world: Path) -> Iterator[Path]:
 
 def by_fork(address: Path, *words: str) -> list[str]:
     """A command that only the waiting process can carry out."""
-    return [*ready.asking(address), "/no/such/python", "-m", "no.such.module", *words]
+    return [*jobs.asking(address), "/no/such/python", "-m", "no.such.module", *words]
 
 
 def forked(address: Path, spec: RunSpec) -> list[str]:
-    return by_fork(address, *launch.command(spec)[len(launch.OPD) :])
+    return by_fork(address, *processes.command(spec)[len(processes.OPD) :])
 
 
 def say(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words, cwd=paths.ROOT, env=launch.single_thread(), capture_output=True, text=True, check=False
+        words, cwd=paths.ROOT, env=processes.single_thread(), capture_output=True, text=True, check=False
     )
 
 
 @needs_linux
 def test_a_forked_run_is_the_run_of_a_fresh_process(world: Path, address: Path) -> None:
-    for results, words in (("results", lambda spec: forked(address, spec)), ("others", launch.command)):
+    for results, words in (("results", lambda spec: forked(address, spec)), ("others", processes.command)):
         for spec in micro.load(world, results=results).runs():
             done = say(words(spec))
             assert (done.returncode, done.stdout) == (0, f"finished: {spec.folder}\n"), done.stderr
@@ -288,7 +289,7 @@ def test_a_forked_run_is_the_run_of_a_fresh_process(world: Path, address: Path) 
 @pytest.mark.parametrize(("arm", "code"), [("nobody", 1), ("--no-such-option", 2)])
 def test_a_failing_fork_says_what_a_fresh_process_says(world: Path, address: Path, arm: str, code: int) -> None:
     words = ["run", micro.MODELS, arm, "0", "--params", str(world / "params")]
-    fork, fresh = say(by_fork(address, *words)), say([*launch.OPD, *words])
+    fork, fresh = say(by_fork(address, *words)), say([*processes.OPD, *words])
     assert fork.returncode == fresh.returncode == code and fork.stdout == fresh.stdout
     assert fork.stderr.splitlines()[-1] == fresh.stderr.splitlines()[-1] != ""
 
@@ -307,19 +308,19 @@ def test_a_fork_ends_with_what_asked_for_it_and_outlives_what_forked_it(world: P
     wait_for(lambda: is_locked(spec.folder))
     for member in guard.descendants():
         with suppress(psutil.NoSuchProcess):  # those of the runs interrupted above may be just ending
-            if member.cmdline()[1:] == ["-m", "opd_lib.run.ready", str(address)] and member.ppid() != asking.pid:
+            if member.cmdline()[1:] == ["-m", "opd_lib.command.ready", str(address)] and member.ppid() != asking.pid:
                 parent = member.parent()
                 if parent is not None and "opd_lib.run.guard" in parent.cmdline():
                     member.kill()
     assert asking.wait(timeout=240) == 0 and plan.trained(spec)
-    told = say([*ready.asking(address), sys.executable, "-c", "print('by itself'); raise SystemExit(7)"])
+    told = say([*jobs.asking(address), sys.executable, "-c", "print('by itself'); raise SystemExit(7)"])
     assert (told.returncode, told.stdout) == (7, "by itself\n")
 
 
 @needs_linux
 def test_two_batches_do_not_meet(world: Path, address: Path) -> None:
     spec = micro.load(world).spec("student", 0)
-    with (world / "other.log").open("ab") as log, batch.prepared(chosen_jobs(world), log) as other:
+    with (world / "other.log").open("ab") as log, workflow.prepared(chosen_jobs(world), log) as other:
         assert other is not None and other != address
         wait_for(other.exists)
     assert not other.parent.exists()
@@ -338,28 +339,28 @@ def test_threads_before_a_fork_are_refused_and_jobs_start_by_themselves(tmp_path
         [sys.executable, "-c", code, str(path)], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True
     )
     wait_for(path.exists)
-    told = say([*ready.asking(path), sys.executable, "-c", "print('by itself')"])
+    told = say([*jobs.asking(path), sys.executable, "-c", "print('by itself')"])
     assert (told.returncode, told.stdout) == (0, "by itself\n")
     assert "threads after the imports: cannot fork" in waiting.communicate(timeout=60)[1]
 
 
 def test_only_runs_of_one_process_on_the_processor_are_forked(world: Path) -> None:
     def suits(**changes: object) -> bool:
-        return ready.suits(params.load("04_success_and_failure", "tiny", changes).arms["failure"].machine)
+        return jobs.suits(params.load("04_success_and_failure", "tiny", changes).arms["failure"].machine)
 
-    assert suits() and ready.suits(None)
+    assert suits() and jobs.suits(None)
     assert not suits(**{"machine.device": "cuda"}) and not suits(**{"machine.processes": 2})
     todo = chosen_jobs(world)
     content = json.loads(jobs.write_plan(todo, world / "results", 123, Path("/socket")).read_text())
-    assert all("-S -m opd_lib.run.ready /socket " in job["command"] for job in content["runs"].values())
-    with (world / "log").open("ab") as log, batch.prepared([job for job in todo if not job.is_run], log) as nowhere:
+    assert all("-S -m opd_lib.command.ready /socket " in job["command"] for job in content["runs"].values())
+    with (world / "log").open("ab") as log, workflow.prepared([job for job in todo if not job.is_run], log) as nowhere:
         assert nowhere is None
 
 
 def command(world: Path, *words: str) -> list[str]:
     places = ("--params", "params", "--notebooks", "notebooks", "--results", "results")
     located = [str(world / word) if word in ("params", "notebooks", "results") else word for word in places]
-    return [sys.executable, "-m", "opd_lib.run.cli", "reproduce", "--jobs", "2", *located, *words]
+    return [sys.executable, "-m", "opd_lib.command.cli", "reproduce", "--jobs", "2", *located, *words]
 
 
 ODD = "odd {a} {{b}} $c %d 'e' \"f\" ü #; & (g) [h]"
@@ -407,21 +408,21 @@ def test_the_checkout_may_be_anywhere_and_another_snakefile_than_last_time_is_re
     jobs.write_plan(chosen_jobs(world), root, guardian=None)
     with monkeypatch.context() as patch:
         patch.setattr(paths, "ROOT", elsewhere)
-        words = batch.command(root, 1, program, None)
-    assert "--nolock" in words and "--nolock" not in batch.command(Path("plain"), 1, program, None)
+        words = workflow.command(root, 1, program, None)
+    assert "--nolock" in words and "--nolock" not in workflow.command(Path("plain"), 1, program, None)
     done = subprocess.run([*words, "--dry-run"], capture_output=True, text=True, check=False, cwd=paths.ROOT)
     assert done.returncode == 0 and re.search(r"^total +5$", done.stdout, re.MULTILINE), done.stderr
-    kept = root / batch.SOURCES
+    kept = root / workflow.SOURCES
     assert kept.exists()
     with pytest.raises(ValueError, match="not tried"):
-        batch.carry_out(chosen_jobs(world), root, 1, Path("/no/such/snakemake"))
+        workflow.carry_out(chosen_jobs(world), root, 1, Path("/no/such/snakemake"))
     assert not kept.exists()
 
 
 @needs_snakemake
 def test_of_two_that_reproduce_in_one_folder_one_does_and_the_other_says_so(world: Path) -> None:
     micro.write_notebook(world, micro.MODELS)
-    with batch.alone(world / "results"):
+    with workflow.alone(world / "results"):
         before = everything(world / "results")
         for more in ((), ("--plan-only",)):
             done = subprocess.run(command(world, *more), cwd=paths.ROOT, capture_output=True, text=True, check=False)
@@ -455,7 +456,7 @@ def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
         wait_for(lambda: micro.progress_of(spec.folder) > before + 2)  # noqa: B023
         family = guard.descendants(process.pid)
         assert len(family) >= 3
-        assert sum("opd_lib.run.ready" in member.cmdline() for member in family) >= (
+        assert sum("opd_lib.command.ready" in member.cmdline() for member in family) >= (
             3 if sys.platform == "linux" else 0
         )
         stop(process)

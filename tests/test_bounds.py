@@ -13,8 +13,9 @@ from conftest import CORPUS, OPD, RUN
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-from opd_lib import methods, params, paths, refusals
-from opd_lib.schema import FILE_KEYS, RunParams
+from opd_lib import methods, params, paths
+from opd_lib.params import refusals
+from opd_lib.params.schema import FILE_KEYS, RunParams
 
 BASE = {key: value for key, value in RUN.items() if key not in FILE_KEYS} | {"method": OPD, "teacher": "org/name"}
 STUDENT, PROBED = BASE["student"], {"student": "a/b"}

@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from opd_lib.engine import models, sources
+from opd_lib.engine import sources
+from opd_lib.engine.model import models
 from opd_lib.tasks import chain, traces
 
 PARAMS = chain.Params(
@@ -115,7 +116,7 @@ def test_the_tokenizer_is_word_level_with_a_chat_template_and_reads_back() -> No
 def test_a_checkpoint_is_loaded_by_the_ecosystems_own_classes(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from opd_lib.schema import NewModel
+    from opd_lib.params.schema import NewModel
 
     shape = NewModel(layers=1, hidden=16, heads=2, context=64, rope_theta=100.0, initializer_range=0.1)
     model = models.new_model(shape, seed=3)

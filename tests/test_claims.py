@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from opd_lib import params, paths
+from opd_lib.judge import agreement, claims, prognosis, quantities, vocabulary
+from opd_lib.judge.quantities import MODELS, Evidence, NoRecordError, SeedView
 from opd_lib.maths import diagnostics
 from opd_lib.params import Experiment
-from opd_lib.report import agreement, claims, prognosis, quantities, tables, vocabulary
-from opd_lib.report.quantities import MODELS, Evidence, NoRecordError, SeedView
+from opd_lib.report import tables
 
 NOTEBOOK = "04_success_and_failure"
 STEPS = (1, 2, 3, 4, 5)

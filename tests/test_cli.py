@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from opd_lib.report import record
-from opd_lib.run import compare, evidence, options, refresh, streams
-from opd_lib.run.cli import app
+from opd_lib.batch import refresh
+from opd_lib.command.cli import app
+from opd_lib.records import record
+from opd_lib.run import compare, evidence, options, streams
 
 RUN = ("run", micro.MODELS, "student", "0")
 
@@ -173,7 +174,7 @@ def in_shell(words: str, world: Path, **environment: str) -> subprocess.Complete
     """The command among others of a shell."""
     micro.write_notebook(world, micro.MODELS)
     command = words.replace("status", f"status --notebooks {world}/notebooks", 1)
-    asked = ["bash", "-c", f"set -o pipefail; {sys.executable} -m opd_lib.run.cli {command}"]
+    asked = ["bash", "-c", f"set -o pipefail; {sys.executable} -m opd_lib.command.cli {command}"]
     found = os.environ | environment
     return subprocess.run(asked, capture_output=True, encoding="utf-8", errors="replace", env=found, check=False)
 

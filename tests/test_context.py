@@ -11,9 +11,10 @@ import conftest
 import micro
 import pytest
 
-from opd_lib import refusals
-from opd_lib.engine import models, sources, train
-from opd_lib.schema import NewModel, RunParams
+from opd_lib.engine import sources, train
+from opd_lib.engine.model import models
+from opd_lib.params import refusals
+from opd_lib.params.schema import NewModel, RunParams
 from opd_lib.tasks import chain
 
 LONG = {"source.max_new_tokens": 101}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from opd_lib.bench import case
-from opd_lib.maths import catalogue, cost, footprint
-from opd_lib.maths.catalogue import H200, QWEN3_1_7B, QWEN3_4B, R1_DISTILL_1_5B, R1_DISTILL_7B, R1_DISTILL_14B
-from opd_lib.maths.cost import Batch, Shape, Step
+from opd_lib.forecast import cost, footprint, hardware
+from opd_lib.forecast.cost import Batch, Shape, Step
+from opd_lib.forecast.hardware import H200, QWEN3_1_7B, QWEN3_4B, R1_DISTILL_1_5B, R1_DISTILL_7B, R1_DISTILL_14B
 
 QWEN2_1_5B = replace(R1_DISTILL_1_5B, tied=True)  # the base of R1-Distill-1.5B ties its head
 BATCH = Batch(prompts=64, per_prompt=4, prompt=150, mean=4096, longest=7168)
@@ -54,10 +54,10 @@ def test_a_shape_is_read_back_from_a_configuration(shape: Shape) -> None:
 
 
 def test_every_model_of_the_catalogue_has_a_published_shape() -> None:
-    assert set(catalogue.HUB.values()) == {shape for name, (shape, _) in PUBLISHED.items() if name != "1.5B, tied"}
-    assert catalogue.shape_of("hbx/JustRL-DeepSeek-1.5B@0637e40") == R1_DISTILL_1_5B
+    assert set(hardware.HUB.values()) == {shape for name, (shape, _) in PUBLISHED.items() if name != "1.5B, tied"}
+    assert hardware.shape_of("hbx/JustRL-DeepSeek-1.5B@0637e40") == R1_DISTILL_1_5B
     with pytest.raises(ValueError, match=r"some/model@main: no shape known.*Qwen/Qwen3-4B"):
-        catalogue.shape_of("some/model@main")
+        hardware.shape_of("some/model@main")
 
 
 def test_other_kinds_of_model_are_refused() -> None:

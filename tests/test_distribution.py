@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from opd_lib.engine import __main__ as entry
-from opd_lib.engine import batches, checkpoint, distributed, models, sharding, train
-from opd_lib.engine.distributed import ALONE
+from opd_lib.engine import batches, checkpoint, train
+from opd_lib.engine.model import distributed, models, sharding
+from opd_lib.engine.model.distributed import ALONE
 from opd_lib.engine.setup import Run
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
-from opd_lib.report import record
-from opd_lib.schema import Machine, NewModel
+from opd_lib.params.schema import Machine, NewModel
+from opd_lib.records import record
 from opd_lib.types import Reads
 
 HERE = Path(__file__).parent

@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import batches, evaluate, gates, models, rollout, score, sources
-from opd_lib.engine.distributed import Ranks
+from opd_lib.engine import batches, evaluate, gates, score, sources
+from opd_lib.engine.model import models
+from opd_lib.engine.model.distributed import Ranks
+from opd_lib.engine.sampling import rollout
 from opd_lib.maths import sampling
-from opd_lib.schema import Evaluate, Limit, NewModel, Sampled
+from opd_lib.params.schema import Evaluate, Limit, NewModel, Sampled
 from opd_lib.tasks import chain
 from opd_lib.types import Rollouts
 

@@ -15,15 +15,16 @@ from test_redraw import WITHOUT_TORCH
 from transformers import Qwen3Config
 
 from opd_lib import params, paths
-from opd_lib.engine import memory, models
-from opd_lib.maths import catalogue, cost
-from opd_lib.maths.footprint import GIB
+from opd_lib.engine import memory
+from opd_lib.engine.model import models
+from opd_lib.forecast import cost, hardware, hours
+from opd_lib.forecast.footprint import GIB
+from opd_lib.forecast.hours import Assumptions
 from opd_lib.params import RunSpec
-from opd_lib.run import estimate, hours, plan
-from opd_lib.run.hours import Assumptions
-from opd_lib.schema import NewModel
+from opd_lib.params.schema import NewModel
+from opd_lib.run import estimate, plan
 
-H100, A100 = Assumptions(), Assumptions(accelerator=catalogue.A100)
+H100, A100 = Assumptions(), Assumptions(accelerator=hardware.A100)
 FILES = sorted(paths.PARAMS.glob("*/[0-9]*.yaml"))
 BIG = ("paper", "gpu-math")
 
@@ -124,9 +125,9 @@ def test_new_models_have_the_parameters_of_their_shapes(profile: str) -> None:
 
 def test_a_runs_student_has_the_shape_of_what_it_started_from(tmp_path: Path) -> None:
     spec = params.load("06_cold_start", "paper", results=tmp_path).spec("sft", 0)
-    assert estimate.shapes(spec) == {"student": catalogue.QWEN3_1_7B, "teacher": catalogue.QWEN3_4B}
+    assert estimate.shapes(spec) == {"student": hardware.QWEN3_1_7B, "teacher": hardware.QWEN3_4B}
     stored = params.load("00_models", "paper", results=tmp_path).spec("sft-small", 0)
-    assert estimate.shapes(stored) == {"student": catalogue.QWEN3_1_7B}
+    assert estimate.shapes(stored) == {"student": hardware.QWEN3_1_7B}
 
 
 def test_a_folder_is_read_and_an_unknown_name_refused(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_checkpoint_as_it_is_costs_its_evaluation_alone(tmp_path: Path) -> Non
     assert found.training == 0 and whole.evaluation == pytest.approx(2 * found.evaluation) and found.evaluation > 0
     memory_of = found.memory
     assert 0 == memory_of.optimizer == memory_of.gradients == memory_of.activations == memory_of.logits
-    assert memory_of.weights == whole.memory.weights == 4 * catalogue.QWEN3_4B.parameters
+    assert memory_of.weights == whole.memory.weights == 4 * hardware.QWEN3_4B.parameters
     assert found.disk.checkpoints == 0 and found.disk.export == whole.disk.export == memory_of.weights
 
 
@@ -235,7 +236,7 @@ def test_a_hub_model_has_one_revision_everywhere_and_only_known_models_are_named
     for path in FILES:
         for line in path.read_text().splitlines():
             for name in re.findall(r"[\w-]+/[\w.-]+(?:@\w+)?", line.partition("#")[0]):
-                if name.partition("@")[0] in catalogue.HUB:
+                if name.partition("@")[0] in hardware.HUB:
                     found.setdefault(name.partition("@")[0], set()).add(name.partition("@")[2])
     assert len(found) == 10 and all(len(revisions) == 1 for revisions in found.values())
     assert all(re.fullmatch(r"(?:[0-9a-f]{40})?", revision) for (revision,) in found.values())

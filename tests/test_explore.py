@@ -14,9 +14,9 @@ import kept
 import pytest
 
 from opd_lib import paths
+from opd_lib.records.record import RunRecord
 from opd_lib.report import explore, token_quantities
 from opd_lib.report.explore import Explorer
-from opd_lib.report.record import RunRecord
 
 STEPS = (0, 20, 40)
 CELL_BYTES = 100_000

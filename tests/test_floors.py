@@ -12,27 +12,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "opd_lib"
-# what a params file may say, its mistakes, what is refused, reading it, and one run of it
-SAME_WING = dict.fromkeys(("schema", "refusals", "validate", "runspec", "arms", "inputs"), "params")
-SAME_WING |= {"spelling": "types", "seam": "types"}
+SAME_WING = dict.fromkeys(("seam", "spelling"), "types")
 FLOORS = {
-    "types": 0, "paths": 0, "names": 0, "yaml_files": 0, "lifetime": 0,
-    "maths": 1,
-    "methods": 2, "tasks": 2, "report": 2,
-    "params": 3,
-    "engine": 4,
-    "bench": 5, "site": 5,
-    "run": 6,
+    "types": 0, "paths": 0, "names": 0, "yaml_files": 0, "lifetime": 0, "inputs": 1,
+    "maths": 1, "records": 1,
+    "methods": 2, "tasks": 2, "judge": 2,
+    "params": 3, "report": 3,
+    "forecast": 4,
+    "engine": 5,
+    "bench": 6, "site": 6,
+    "run": 7,
+    "batch": 8,
+    "command": 9,
 }  # fmt: skip
 MODULES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
-TORCH_FREE = [m for m in MODULES if m == "maths/stats.py" or m.startswith("report/")]
-PYDANTIC_MAY_BE_IN = ("params.py", "schema/", "refusals.py", "validate.py", "methods/", "tasks/", "report/register.py")
+TORCH_FREE = [m for m in MODULES if m == "maths/stats.py" or m.startswith(("records/", "judge/", "report/"))]
+PYDANTIC_MAY_BE_IN = ("params/", "methods/", "tasks/", "judge/register.py")
 ENVIRONMENT_MAY_BE_READ_IN = (
     "bench/child.py",  # what the processes it starts are given besides
     "bench/timing.py",  # which accelerator the processes it starts see
-    "engine/distributed.py",  # what launchers tell the processes they start, and which sockets those open
-    "engine/rollout_vllm.py",  # what vLLM takes from there alone
-    "run/launch.py",  # thread counts of the processes it starts
+    "engine/model/distributed.py",  # what launchers tell the processes they start, and which sockets those open
+    "engine/sampling/rollout_vllm.py",  # what vLLM takes from there alone
+    "run/processes.py",  # thread counts of the processes it starts
     "run/ranks.py",  # their places among the processes it starts
 )
 ENVIRONMENT = {"os.environ", "os.getenv"}
@@ -197,7 +198,7 @@ def test_report_works_without_torch() -> None:
 
 @pytest.mark.process
 def test_command_help_imports_nothing_heavy() -> None:
-    if "run/cli.py" not in MODULES:
+    if "command/cli.py" not in MODULES:
         pytest.skip("no command yet")
-    code = "from typer.testing import CliRunner\nfrom opd_lib.run.cli import app\n"
+    code = "from typer.testing import CliRunner\nfrom opd_lib.command.cli import app\n"
     assert not error_without(HEAVY, code + "sys.exit(CliRunner().invoke(app, ['--help']).exit_code)")

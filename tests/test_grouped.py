@@ -10,7 +10,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.integrations import sdpa_attention
 
-from opd_lib.engine import grouped, models, rollout, rollout_compiled
+from opd_lib.engine.model import grouped, models
+from opd_lib.engine.sampling import rollout, rollout_compiled
 from opd_lib.engine.sources import Model
 from opd_lib.types import Prompt
 

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from opd_lib.engine import hub
+from opd_lib.engine.model import hub
 
 ANSWER: Any = SimpleNamespace(headers={}, request=None, status_code=404)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.schema.base import Strict
+from opd_lib.params.schema.base import Strict
 
 RECORDS = sorted(paths.RESULTS.glob("tiny/[0-9]*/*/seed*/run.json"))
 NOTEBOOKS = sorted({path.parents[2].name for path in RECORDS})

@@ -15,9 +15,10 @@ from conftest import OPD, RUN
 from ruamel.yaml import YAML
 
 from opd_lib import inputs, methods, names, params, paths, yaml_files
+from opd_lib.batch import redraw
+from opd_lib.bench import speed
 from opd_lib.params import Experiment
-from opd_lib.report import speed
-from opd_lib.run import evidence, plan, redraw
+from opd_lib.run import evidence, plan
 
 
 def load(world: Path, name: str = "01_opd", profile: str = "tiny", **options: Any) -> Experiment:
@@ -143,7 +144,7 @@ def test_a_record_with_another_name_is_not_linked_elsewhere(world: Path, tmp_pat
 
     from micro import write_record
 
-    from opd_lib.report import record
+    from opd_lib.records import record
 
     spec = load(world).spec("plain", 0)
     write_record(spec)

@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from opd_lib.engine import checkpoint, evaluate, fresh, hub, intake, models, rollout, sources, tensors, train
-from opd_lib.maths import catalogue, cost
+from opd_lib.command.cli import app
+from opd_lib.engine import checkpoint, evaluate, sources, train
+from opd_lib.engine.model import fresh, hub, intake, models, tensors
+from opd_lib.engine.sampling import rollout
+from opd_lib.forecast import cost, hardware
+from opd_lib.params.schema import Evaluate, NewModel
 from opd_lib.run import check
-from opd_lib.run.cli import app
-from opd_lib.schema import Evaluate, NewModel
 from opd_lib.tasks import chain
 
 SHAPE = NewModel.model_validate(conftest.RUN["student"] | {"initializer_range": 0.6})
@@ -371,12 +373,12 @@ def test_a_shape_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
     )
     file = tmp_path / CONFIG
     file.write_text(json.dumps(good))
-    assert catalogue.shape_in(file) == cost.shape(good)
+    assert hardware.shape_in(file) == cost.shape(good)
     wrong = [[], None, {"model_type": "bert"}, good | {"hidden_size": None}, good | {"num_attention_heads": 0}]
     for content in (*wrong, good | {"num_hidden_layers": -1}, {key: good[key] for key in list(good)[:3]}):
         file.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=str(file)):
-            catalogue.shape_in(file)
+            hardware.shape_in(file)
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, asked: Path) -> None:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from opd_lib import paths
-from opd_lib.report import record
-from opd_lib.run import guard, launch, plan, progress, single
+from opd_lib.records import record
+from opd_lib.run import guard, launch, plan, processes, progress, single
 from opd_lib.run.status import TURN, is_locked, pace, status
 
 TABLES = ("steps.csv", "evals.csv", "problems.csv", "rollouts.jsonl")
@@ -117,9 +117,9 @@ def test_processes_get_one_thread_and_keep_their_memory_unless_told_otherwise(mo
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
-    made = launch.single_thread()
+    made = processes.single_thread()
     assert made["OMP_NUM_THREADS"] == "1" and made["MALLOC_TRIM_THRESHOLD_"] == "1"
-    assert made["MALLOC_MMAP_THRESHOLD_"] == launch.KEPT["MALLOC_MMAP_THRESHOLD_"]
+    assert made["MALLOC_MMAP_THRESHOLD_"] == processes.KEPT["MALLOC_MMAP_THRESHOLD_"]
 
 
 def test_log_display_writes_each_tenth_once() -> None:
@@ -223,7 +223,7 @@ def test_a_run_that_another_notebook_trains_is_waited_for_and_read(world: Path) 
     assert [process.returncode for process in (first, second)] == [0, 0], said
     spec = micro.load(world).spec("student", 0)
     assert plan.trained(spec)
-    log = (spec.folder / launch.LOG).read_text()
+    log = (spec.folder / processes.LOG).read_text()
     assert "rror" not in log and log.count("100%") == 1 and f"finished: {spec.folder}\n" in log, log
     steps = (spec.folder / "steps.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in steps] == ["step", *map(str, range(1, 7))]
@@ -232,7 +232,7 @@ def test_a_run_that_another_notebook_trains_is_waited_for_and_read(world: Path) 
 @pytest.mark.process
 def test_a_run_that_another_process_gave_up_is_trained_here(world: Path) -> None:
     spec = micro.load(world).spec("student", 0)
-    pool = launch.Pool([spec])
+    pool = processes.Pool([spec])
     with single.turn(spec):
         assert is_locked(spec.folder, TURN)
         pool.advance(jobs=1)
@@ -240,7 +240,7 @@ def test_a_run_that_another_process_gave_up_is_trained_here(world: Path) -> None
     pool.advance(jobs=1)
     assert pool.states[spec.name] == progress.RUNNING
     pool.stop()
-    other = launch.Pool([spec])
+    other = processes.Pool([spec])
     micro.write_record(spec)
     spec.model_folder.mkdir()
     other.advance(jobs=1)
@@ -251,17 +251,17 @@ SECOND = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 import micro
-from opd_lib.run import launch
+from opd_lib.run import launch, processes
 spec = micro.load(Path({world!r})).spec("student", 0)
-assert launch.complete((spec,), jobs=1).records[0].status == "finished"
+assert processes.complete((spec,), jobs=1).records[0].status == "finished"
 """
 
 LAUNCHER = """
 import sys; sys.path.insert(0, {tests!r})
 from pathlib import Path
 import micro
-from opd_lib.run import launch
-launch.compute(micro.long(Path({world!r}), "broken"), jobs=2)
+from opd_lib.run import launch, processes
+processes.compute(micro.long(Path({world!r}), "broken"), jobs=2)
 """
 
 
@@ -279,8 +279,8 @@ def test_a_stopped_launcher_leaves_no_orphan_and_runs_that_resume_bit_for_bit(wo
         launcher.wait(timeout=30)
         wait_for(lambda: not any(guard.alive(child) for child in children), seconds=20)  # noqa: B023
         assert all(record.read(spec.folder).status in ("running", "finished") for spec in broken)  # one may be quick
-    launch.compute(broken, jobs=2)
-    launch.compute(whole, jobs=2)
+    processes.compute(broken, jobs=2)
+    processes.compute(whole, jobs=2)
     for resumed, unbroken in zip(broken, whole, strict=True):
         assert plan.trained(resumed)
         for name in TABLES:

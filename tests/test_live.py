@@ -15,7 +15,7 @@ import pytest
 from test_launch import TABLES, wait_for
 
 from opd_lib import paths
-from opd_lib.run import growing, guard, launch, live
+from opd_lib.run import growing, guard, launch, live, processes
 from opd_lib.run.background import DONE, FAILED, GOING, STOPPED, Training
 
 EVALS = "step,test_set,accuracy\n0,chain-3,0.5\n0,chain-4,0.25\n2,chain-3,0.75\n2,chain-4,0.5\n"
@@ -64,7 +64,7 @@ def test_outside_jupyter_there_is_plain_progress_and_a_line_that_says_so(
 
 def test_a_stop_is_asked_for_without_waiting(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(launch.Pool, "advance", lambda pool, jobs: ended.wait(240))
+    monkeypatch.setattr(processes.Pool, "advance", lambda pool, jobs: ended.wait(240))
     training = Training(micro.load(world), jobs=1)
     training.resume()
     training.stop(wait=False)
@@ -77,10 +77,10 @@ def test_a_stop_is_asked_for_without_waiting(world: Path, monkeypatch: pytest.Mo
 def test_an_error_that_nobody_foresaw_is_a_failure(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[threading.ExceptHookArgs] = []
 
-    def fail(pool: launch.Pool, jobs: int) -> None:
+    def fail(pool: processes.Pool, jobs: int) -> None:
         raise KeyError("loss")
 
-    monkeypatch.setattr(launch.Pool, "advance", fail)
+    monkeypatch.setattr(processes.Pool, "advance", fail)
     monkeypatch.setattr(threading, "excepthook", shown.append)
     training = Training(micro.load(world), jobs=1)
     training.resume()
@@ -140,7 +140,7 @@ def trains(pid: int | None = None) -> list[psutil.Process]:
     found = []
     for process in guard.descendants(pid):
         with suppress(psutil.Error):  # it has just ended
-            found.extend([process] if "opd_lib.run.cli" in process.cmdline() else [])
+            found.extend([process] if "opd_lib.command.cli" in process.cmdline() else [])
     return found
 
 
@@ -189,7 +189,7 @@ FIRST = """
 import sys; sys.path[:0] = [{tests!r}, {root!r}]
 from pathlib import Path
 import micro
-from opd_lib.run import launch, live
+from opd_lib.run import launch, live, processes
 experiment = micro.load(Path({world!r}), overrides={{"train.steps": 3000}})
 training = launch.run(experiment, jobs=2, live=True)
 view, = live._views

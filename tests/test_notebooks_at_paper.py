@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 
 from opd_lib import paths
-from opd_lib.report import claims, tables
+from opd_lib.batch import redraw, refresh
+from opd_lib.judge import claims
+from opd_lib.judge.quantities import SeedView
+from opd_lib.report import tables
 from opd_lib.report.figures.canvas import NO_RUNS
-from opd_lib.report.quantities import SeedView
-from opd_lib.run import evidence, plan, redraw, refresh
+from opd_lib.run import evidence, plan
 
 pytestmark = pytest.mark.notebook
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from opd_lib.report import outcomes
+from opd_lib.judge import outcomes
 
 NAN = math.nan
 

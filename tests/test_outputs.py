@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.report import speed
+from opd_lib.batch import redraw
+from opd_lib.bench import speed
 from opd_lib.report.figures import Chart
 from opd_lib.report.outputs import Outputs
-from opd_lib.run import plan, redraw
+from opd_lib.run import plan
 
 PROFILE = "tiny"
 EXPERIMENTS = plan.notebooks(PROFILE)

@@ -21,11 +21,14 @@ from test_methods_exact import close, draw, score
 from test_params import edit
 
 from opd_lib import methods, params, paths
-from opd_lib.engine import models, train
+from opd_lib.batch import redraw, refresh
+from opd_lib.engine import train
+from opd_lib.engine.model import models
+from opd_lib.judge import versus
 from opd_lib.methods import own
-from opd_lib.report import record, versus
-from opd_lib.run import check, evidence, plan, redraw, refresh
-from opd_lib.runspec import MODEL, ROLLOUTS, RunSpec
+from opd_lib.params.spec import MODEL, ROLLOUTS, RunSpec
+from opd_lib.records import record
+from opd_lib.run import check, evidence, plan
 
 NOTEBOOK = "92_your_own_method"
 CELLS = json.loads((paths.NOTEBOOKS / f"{NOTEBOOK}.ipynb").read_text())["cells"]

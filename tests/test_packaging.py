@@ -149,7 +149,7 @@ def test_declared_ranges(project: dict) -> None:
     assert "5.17.0" in ranges["transformers"]
     assert "5.16.0" not in ranges["transformers"] and "5.20.0" not in ranges["transformers"]
     assert project["requires-python"] == ">=3.11"
-    assert project["scripts"] == {"opd": "opd_lib.run.cli:app"}
+    assert project["scripts"] == {"opd": "opd_lib.command.cli:app"}
     assert project["license"] == "Apache-2.0"
 
 

@@ -16,15 +16,17 @@ import torch
 from torch import Tensor
 
 from opd_lib import methods
-from opd_lib.engine import models, probes, rollout, score, sources, tokens, train
-from opd_lib.engine.distributed import Ranks
+from opd_lib.engine import probes, score, sources, tokens, train
+from opd_lib.engine.model import models
+from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.probes import continuation, gradient, reward, teachers
+from opd_lib.engine.sampling import rollout
 from opd_lib.maths import coherence, logprobs
 from opd_lib.methods import opd
 from opd_lib.params import RunSpec
-from opd_lib.report import record
+from opd_lib.params.schema import ContinuationProbe, GradientProbe, NewModel, RewardProbe, Sampled, TeachersProbe
+from opd_lib.records import record
 from opd_lib.run import plan
-from opd_lib.schema import ContinuationProbe, GradientProbe, NewModel, RewardProbe, Sampled, TeachersProbe
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, Rollouts
 

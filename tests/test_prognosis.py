@@ -16,11 +16,12 @@ import torch
 from ruamel.yaml import YAML
 from test_cli import opd
 
-from opd_lib.engine import measure, models, sources, train
+from opd_lib.engine import measure, sources, train
+from opd_lib.engine.model import models
+from opd_lib.judge import prognosis
 from opd_lib.maths import stats
-from opd_lib.report import prognosis
+from opd_lib.params.schema import NewModel, RunParams
 from opd_lib.run import check
-from opd_lib.schema import NewModel, RunParams
 
 STUDENT, TEACHER = "run:00_models/student", "run:00_models/teacher"
 

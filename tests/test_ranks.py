@@ -18,8 +18,8 @@ from test_launch import wait_for
 
 from opd_lib import lifetime, paths
 from opd_lib.params import RunSpec
-from opd_lib.report import record
-from opd_lib.run import guard, launch, plan, ranks
+from opd_lib.records import record
+from opd_lib.run import guard, plan, processes, ranks
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
 
@@ -34,7 +34,7 @@ def started(world: Path) -> Iterator[subprocess.Popen[bytes]]:
     spec = spec_of(world)
     spec.folder.mkdir(parents=True)
     with (world / "log").open("wb") as log:
-        launcher = subprocess.Popen(launch.command(spec), cwd=paths.ROOT, env=launch.single_thread(), stderr=log)
+        launcher = subprocess.Popen(processes.command(spec), cwd=paths.ROOT, env=processes.single_thread(), stderr=log)
     wait_for(lambda: micro.progress_of(spec.folder) > 2 or launcher.poll() is not None)
     assert launcher.poll() is None, (world / "log").read_text()
     yield launcher
@@ -60,7 +60,7 @@ def test_two_processes_listen_to_themselves_alone_and_die_with_what_started_them
     started.wait()
     wait_for(lambda: not any(guard.alive(process) for process in family), seconds=20)
     assert not plan.trained(spec)
-    launch.compute([spec], jobs=2)
+    processes.compute([spec], jobs=2)
     assert plan.trained(spec) and not list(spec.folder.glob(".checkpoint*"))
 
 
@@ -143,15 +143,15 @@ ENDS = {
     "tasks/graders.py": "lifetime.bound(",
     "bench/child.py": "lifetime.bound(",
     "run/guard.py": "lifetime.bound(",
-    "run/redraw.py": "initializer=lifetime.bind",
-    "run/reexecute.py": "initializer=lifetime.bind",
-    "run/launch.py": '"--guardian", str(os.getpid())',
+    "batch/redraw.py": "initializer=lifetime.bind",
+    "batch/reexecute.py": "initializer=lifetime.bind",
+    "run/processes.py": '"--guardian", str(os.getpid())',
     "run/ranks.py": "guard.end(",  # and what it starts is given a guardian: run/single.py
-    "run/batch.py": "*guarded()",
-    "run/ready.py": "guard.follow(",
+    "batch/workflow.py": "*guarded()",
+    "command/ready.py": "guard.follow(",
     "run/track.py": "stdin=subprocess.PIPE",  # the child ends when that is closed
     "run/status.py": '"git", "rev-parse"',  # these three end by themselves at once
-    "run/cluster.py": '"sacct"',
+    "batch/cluster.py": '"sacct"',
     "engine/checkpoint.py": '"git"',
 }
 """Module that starts processes → what in it makes them end with the one that has started them."""

@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 
 from opd_lib import paths
+from opd_lib.batch import front, redraw
 from opd_lib.bench import compare as measuring
-from opd_lib.bench import stages
-from opd_lib.maths import catalogue
-from opd_lib.report import front, outputs, reading, reference, register, speed, targets
-from opd_lib.run import growing, redraw
+from opd_lib.bench import speed, stages, targets
+from opd_lib.forecast import hardware
+from opd_lib.judge import register
+from opd_lib.records import reading, reference
+from opd_lib.report import outputs
+from opd_lib.run import growing
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00ff\nsize 12345\n"
 FIGURE = (
@@ -80,7 +83,7 @@ READERS: dict[str, tuple[str, str, Callable[[Path], Any], dict[str, Callable[[st
     "seconds": ("stages.csv", STAGES, lambda path: speed.stages(path.parent), TABLES),
     "verdicts": ("tiny/claims.csv", CLAIMS, read_claims, TABLES),
     "table": ("any.csv", FIGURE, lambda path: reading.frame(path, ["figure"]), TABLES),
-    "config": ("config.json", json.dumps(CONFIG, indent=1), catalogue.shape_in, OBJECTS),
+    "config": ("config.json", json.dumps(CONFIG, indent=1), hardware.shape_in, OBJECTS),
     "first cell": ("01_a.ipynb", json.dumps(NOTEBOOK, indent=1), lambda path: front._first_cell(path), OBJECTS),
     "cells": ("01_a.ipynb", json.dumps(NOTEBOOK, indent=1), lambda path: redraw.execute(path, {}), OBJECTS),
     "seconds of a run": (
@@ -156,10 +159,10 @@ def test_the_committed_tables_of_measurements_are_whole_and_halves_are_refused(t
 def test_a_config_of_impossible_sizes_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     path = write(tmp_path / "config.json", json.dumps(CONFIG | changes))
     with pytest.raises(ValueError, match=said):
-        catalogue.shape_in(path)
+        hardware.shape_in(path)
     path.write_text(json.dumps({key: value for key, value in CONFIG.items() if key != "hidden_size"}))
     with pytest.raises(ValueError, match=r"config\.json: no key 'hidden_size'"):
-        catalogue.shape_in(path)
+        hardware.shape_in(path)
 
 
 def test_a_growing_table_shows_its_whole_lines_and_refuses_what_is_none(tmp_path: Path) -> None:

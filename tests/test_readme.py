@@ -11,7 +11,9 @@ import nbformat
 import pytest
 
 from opd_lib import paths
-from opd_lib.report import claims, speed, tables, targets
+from opd_lib.bench import speed, targets
+from opd_lib.judge import claims
+from opd_lib.report import tables
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 TREE = re.search(r"## The tree\n\n```\n(.*?)```", (paths.ROOT / "README.md").read_text(), re.DOTALL)

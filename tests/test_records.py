@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
+from opd_lib.batch import refresh
+from opd_lib.command.cli import app
 from opd_lib.params import RunSpec
-from opd_lib.report import durable, explore, leftovers, record, sealing
-from opd_lib.report.record import RunRecord
-from opd_lib.report.writer import RunWriter
-from opd_lib.run import compare, evidence, growing, launch, plan, refresh, sealed, status
-from opd_lib.run.cli import app
+from opd_lib.records import durable, leftovers, record, sealing
+from opd_lib.records.record import RunRecord
+from opd_lib.records.writer import RunWriter
+from opd_lib.report import explore
+from opd_lib.run import compare, evidence, growing, launch, plan, sealed, status
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 Damage = Callable[[Path], None]
@@ -363,7 +365,7 @@ def test_an_append_reads_nothing_however_long_the_table(world: Path, monkeypatch
 
 
 def test_a_resumed_run_reads_its_tables_once_and_in_pieces(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from opd_lib.report import ledger
+    from opd_lib.records import ledger
 
     spec = micro.load(world).spec("student", 0)
     row = {"step": 1, "tokens": ["w"] * 200}
@@ -511,7 +513,7 @@ def test_the_next_call_sweeps_what_a_killed_process_left(world: Path, specs: tup
 
 
 def test_a_launch_and_a_plan_sweep(world: Path, specs: tuple[RunSpec, ...]) -> None:
-    from opd_lib.run import jobs
+    from opd_lib.batch import jobs
 
     experiment = micro.load(world, seeds=(0, 1))
     for call in (

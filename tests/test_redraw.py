@@ -14,7 +14,7 @@ from test_cli import opd
 from typer.testing import Result
 
 from opd_lib import params, paths
-from opd_lib.run import redraw
+from opd_lib.batch import redraw
 
 FIGURE = """
 from opd_lib.report import figures, tables
@@ -32,7 +32,7 @@ class Refuse:
         if name.split(".")[0] in ("torch", "transformers", "ipykernel", "papermill", "nbclient"):
             raise ModuleNotFoundError(f"{name} is not here", name=name)
 sys.meta_path.insert(0, Refuse())
-from opd_lib.run.cli import app
+from opd_lib.command.cli import app
 app()
 """
 

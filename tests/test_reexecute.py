@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from opd_lib import paths
-from opd_lib.run import cli, execute, reexecute, refresh
+from opd_lib.batch import execute, reexecute, refresh
+from opd_lib.command import cli
 
 NAME = micro.OPD
 

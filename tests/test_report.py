@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.report import figures, reference, tables
+from opd_lib.records import reference
+from opd_lib.report import figures, tables
 from opd_lib.report.figures import canvas, colours, maps
 
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from opd_lib.engine import models, rollout, rollout_compiled, score, sources
-from opd_lib.schema import NewModel
+from opd_lib.engine import score, sources
+from opd_lib.engine.model import models
+from opd_lib.engine.sampling import rollout, rollout_compiled
+from opd_lib.params.schema import NewModel
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, Rollouts
 

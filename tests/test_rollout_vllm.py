@@ -8,8 +8,9 @@ import conftest
 import pytest
 import torch
 
-from opd_lib.engine import handover, models, rollout_vllm
-from opd_lib.schema import Machine, NewModel
+from opd_lib.engine.model import models
+from opd_lib.engine.sampling import handover, rollout_vllm
+from opd_lib.params.schema import Machine, NewModel
 
 MACHINE = Machine.model_validate(conftest.RUN["machine"] | {"sampler": "vllm"})
 SHAPE = NewModel(layers=1, hidden=16, heads=2, context=64, rope_theta=100.0, initializer_range=0.1)

@@ -10,8 +10,9 @@ import micro
 import pytest
 
 from opd_lib import paths
-from opd_lib.report.writer import RunWriter
-from opd_lib.run import batch, launch, room, track
+from opd_lib.batch import workflow
+from opd_lib.records.writer import RunWriter
+from opd_lib.run import processes, room, track
 
 FULL = 'ulimit -f 0; exec "$@"'
 """Whatever is written to a file fails, as on a full disk."""
@@ -27,7 +28,7 @@ def said(world: Path, name: str, *before: str) -> list[str]:
     """What a command says on standard error, which ends with exit code 1."""
     if name == "track":
         pytest.importorskip("trackio")
-    words = [*before, sys.executable, "-m", "opd_lib.run.cli", *COMMANDS[name]]
+    words = [*before, sys.executable, "-m", "opd_lib.command.cli", *COMMANDS[name]]
     words += ["--params", str(world / "params"), "--results", str(world / "results")]
     words += [] if name == "run" else ["--notebooks", str(world / "notebooks")]
     done = subprocess.run(words, cwd=paths.ROOT, capture_output=True, text=True, check=False)
@@ -60,9 +61,9 @@ def test_every_door_to_a_folder_tries_it(world: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     spec = micro.load(world).spec("student", 0)
-    monkeypatch.setattr("opd_lib.report.writer.write_json", full)
+    monkeypatch.setattr("opd_lib.records.writer.write_json", full)
     micro.write_record(spec)
-    present = launch.complete((spec,), jobs=1).records[0]
+    present = processes.complete((spec,), jobs=1).records[0]
     with pytest.raises(
         ValueError, match=r"seed0: cannot be written \(\[Errno 28\] No space left on device\); make room"
     ):
@@ -72,8 +73,8 @@ def test_every_door_to_a_folder_tries_it(world: Path, monkeypatch: pytest.Monkey
     assert (world / "new").is_dir()
     monkeypatch.setattr(room, "TemporaryFile", lambda dir: full(dir, None))
     for enter in (
-        lambda: launch.start(spec),
-        lambda: batch.alone(world / "results").__enter__(),
+        lambda: processes.start(spec),
+        lambda: workflow.alone(world / "results").__enter__(),
         lambda: track.following(micro.load(world), "trackio").__enter__(),
     ):
         monkeypatch.setattr(track, "find_spec", lambda name: name)

@@ -16,11 +16,12 @@ import torch
 from conftest import make_world
 from seams import ARMS, A, B, spec_of
 
-from opd_lib.engine import batches, checkpoint, distributed, first_batch, plain, setup, shown, sources, train, view
+from opd_lib.engine import batches, checkpoint, first_batch, plain, setup, shown, sources, train, view
+from opd_lib.engine.model import distributed
 from opd_lib.params import RunSpec
-from opd_lib.report import record
+from opd_lib.params.spec import FINISHED
+from opd_lib.records import record
 from opd_lib.run import ranks
-from opd_lib.runspec import FINISHED
 from opd_lib.tasks import tool
 from opd_lib.types import Rollouts
 

@@ -31,14 +31,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from opd_lib import methods, paths
-from opd_lib.engine import batches, gates, hub, memory, models, score, served, train
+from opd_lib.engine import batches, gates, memory, score, served, train
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.model import hub, models
 from opd_lib.engine.served import Teacher
 from opd_lib.engine.sources import Model
 from opd_lib.maths import diagnostics, logprobs
 from opd_lib.methods import opd
 from opd_lib.params import RunSpec
-from opd_lib.schema import NewModel
+from opd_lib.params.schema import NewModel
 from opd_lib.tasks import chain
 from opd_lib.types import OUTSIDE, Prompt, Rollouts, TokenScores
 
@@ -747,7 +748,7 @@ def test_every_process_asks_for_its_own_rows(trained: Path) -> None:
     (results / "tiny" / micro.MODELS).symlink_to(trained / "results" / "tiny" / micro.MODELS)
     with served_checkpoint(trained) as fake:
         changes |= {"machine.teacher_url": fake.url, "machine.processes": 2, "machine.shard": True}
-        words = ["opd_lib.run.cli", "run", micro.OPD, "plain", "0"]
+        words = ["opd_lib.command.cli", "run", micro.OPD, "plain", "0"]
         words += ["--results", str(results), "--params", str(trained / "params")]
         done = subprocess.run(
             [sys.executable, "-m", *words, "--overrides", json.dumps(changes)],

@@ -20,17 +20,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from opd_lib import methods
-from opd_lib.engine import aligning, checkpoint, distributed, gates, models, plain, setup, train
+from opd_lib.engine import aligning, checkpoint, gates, plain, setup, train
 from opd_lib.engine import teacher as teachers
-from opd_lib.engine.vocabularies import Surfaces, pairs
+from opd_lib.engine.model import distributed, models
+from opd_lib.engine.model.vocabularies import Surfaces, pairs
 from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
 from opd_lib.maths.units import Spelt
 from opd_lib.methods import simct
 from opd_lib.params import RunSpec
-from opd_lib.runspec import FINISHED
-from opd_lib.schema import NewModel
+from opd_lib.params.schema import NewModel
+from opd_lib.params.spec import FINISHED
 from opd_lib.spelling import NONE, Alignment, Spelling
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, Rollouts

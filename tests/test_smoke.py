@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.report import record
+from opd_lib.records import record
 from opd_lib.run import plan
 
 NAMES = [path.stem for path in sorted(paths.PARAMS.glob("tiny/*.yaml"))]
@@ -20,7 +20,7 @@ NAMES = [path.stem for path in sorted(paths.PARAMS.glob("tiny/*.yaml"))]
 
 def opd(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "opd_lib.run.cli", *words],
+        [sys.executable, "-m", "opd_lib.command.cli", *words],
         cwd=paths.ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

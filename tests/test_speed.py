@@ -11,11 +11,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from opd_lib.bench import command, compare, entrants, stages, worker
+from opd_lib.bench import command, compare, entrants, speed, stages, targets, worker
 from opd_lib.bench.workload import Size, Workload
-from opd_lib.report import speed, targets
-from opd_lib.report.durable import write_json
-from opd_lib.run.cli import app
+from opd_lib.command.cli import app
+from opd_lib.records.durable import write_json
 
 linux = pytest.mark.skipif(not worker.STATUS.exists(), reason="memory is read from Linux's /proc")
 SMALL = Size(vocabulary=60, sequences=3, prompt=4, response=7, layers=2, student=16, teacher=24)

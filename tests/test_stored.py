@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from opd_lib.engine import fresh, models, sources, stored
-from opd_lib.engine.distributed import Ranks
+from opd_lib.engine import sources, stored
+from opd_lib.engine.model import fresh, models
+from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.probes import rollouts as writer
-from opd_lib.schema import RolloutsProbe, Sampled, Stored
+from opd_lib.params.schema import RolloutsProbe, Sampled, Stored
 from opd_lib.tasks import math
 from opd_lib.types import Prompt, Rollouts
 

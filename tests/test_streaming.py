@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from opd_lib.maths import footprint, logprobs, streaming
+from opd_lib.forecast import footprint
+from opd_lib.maths import logprobs, streaming
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
 from opd_lib.methods import grpo, opd, sft

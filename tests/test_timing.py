@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from opd_lib.bench import case, child, entrants, timed_step, timing, worker
+from opd_lib.bench import case, child, entrants, speed, targets, timed_step, timing, worker
 from opd_lib.bench.case import Case
-from opd_lib.engine import models
-from opd_lib.maths import catalogue, cost
-from opd_lib.report import speed, targets
+from opd_lib.engine.model import models
+from opd_lib.forecast import cost, hardware
 
 HERE: dict[str, Any] = {
     "machine.device": "cpu",
@@ -107,9 +106,9 @@ def test_the_floor_is_that_of_the_device_by_its_name() -> None:
     assert update - sparse == pytest.approx(heads, rel=0.01)
     assert case.floor(sampling, "NVIDIA H100 80GB HBM3") > case.floor(sampling, "NVIDIA H200")
     assert math.isnan(case.floor(qwen, "cpu"))
-    names = {"NVIDIA A100-SXM4-80GB": catalogue.A100, "NVIDIA H100 80GB HBM3": catalogue.H100}
+    names = {"NVIDIA A100-SXM4-80GB": hardware.A100, "NVIDIA H100 80GB HBM3": hardware.H100}
     others = ("NVIDIA RTX A1000", "NVIDIA GH200 480GB", "NVIDIA H100 PCIe", "NVIDIA A100-SXM4-40GB", "NVIDIA H200 NVL")
-    assert {name: catalogue.accelerator(name) for name in (*names, *others)} == names | dict.fromkeys(others)
+    assert {name: hardware.accelerator(name) for name in (*names, *others)} == names | dict.fromkeys(others)
 
 
 @pytest.mark.process
@@ -135,7 +134,7 @@ def test_rows_are_added_and_a_failure_is_one_error(pair: Case, tmp_path: Path) -
 
 def test_the_compiled_sampler_and_lower_precision_take_part(pair: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the command does unless told otherwise, but that the graph is captured without being compiled."""
-    from opd_lib.engine import rollout_compiled
+    from opd_lib.engine.sampling import rollout_compiled
 
     monkeypatch.setattr(rollout_compiled, "COMPILED", {"backend": "eager", "dynamic": False, "fullgraph": True})
     precise = next(timed_step.measure(pair))

@@ -18,8 +18,8 @@ from test_launch import wait_for
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.report import record
-from opd_lib.run import launch, track
+from opd_lib.records import record
+from opd_lib.run import launch, processes, track
 
 EVALS = (
     "step,test_set,accuracy,length\n0,chain-3,0.5,9.0\n0,chain-4,0.25,\n2,chain-3,0.7421875,8.5\n2,chain-4,0.5,7.0\n"
@@ -31,7 +31,7 @@ def refuse(event, arguments):
         print("REFUSED", event, arguments, file=sys.stderr, flush=True)
         raise OSError("no network here")
 sys.addaudithook(refuse)
-from opd_lib.run.cli import app
+from opd_lib.command.cli import app
 app()
 """
 
@@ -96,7 +96,7 @@ def test_a_stop_waits_a_moment_for_the_tracker(world: Path, monkeypatch: pytest.
     (world / "results").mkdir()
     started = world / "results" / "pid"
     code = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(600)"
-    monkeypatch.setattr(launch, "OPD", (sys.executable, "-c", code))
+    monkeypatch.setattr(processes, "OPD", (sys.executable, "-c", code))
     monkeypatch.setattr(track, "STOP_PATIENCE", 0.1)
     with track.following(micro.load(world), "trackio", lambda: True):
         wait_for(lambda: started.exists() and bool(started.read_text()))

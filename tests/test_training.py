@@ -16,10 +16,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.engine import checkpoint, memory, models, rollout_compiled, score, train
+from opd_lib.engine import checkpoint, memory, score, train
+from opd_lib.engine.model import models
+from opd_lib.engine.sampling import rollout_compiled
 from opd_lib.params import RunSpec
-from opd_lib.report import record, sealing
-from opd_lib.report.writer import RunWriter
+from opd_lib.records import record, sealing
+from opd_lib.records.writer import RunWriter
 from opd_lib.run import plan, status
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, TokenScores
@@ -388,7 +390,7 @@ def test_two_processes_make_the_same_steps_as_one(trained: Path) -> None:
     (results / "tiny" / "00_models").symlink_to(trained / "results" / "tiny" / "00_models")
     words = ["run", micro.OPD, "plain", "0", "--results", str(results), "--params", str(trained / "params")]
     done = subprocess.run(
-        [sys.executable, "-m", "opd_lib.run.cli", *words], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-m", "opd_lib.command.cli", *words], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (

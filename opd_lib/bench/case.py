@@ -10,10 +10,10 @@ from typing import Any
 
 from opd_lib import params
 from opd_lib.bench.entrants import OBJECTIVES, K
-from opd_lib.maths import catalogue, cost
-from opd_lib.maths.cost import Shape
-from opd_lib.report.targets import TRL
-from opd_lib.runspec import RunSpec
+from opd_lib.bench.targets import TRL
+from opd_lib.forecast import cost, hardware
+from opd_lib.forecast.cost import Shape
+from opd_lib.params.spec import RunSpec
 
 NOTEBOOK, ARM, PROFILE = "04_success_and_failure", "large_success", "paper"
 SAMPLING = "ours, sampling"
@@ -83,7 +83,7 @@ def installed() -> list[str]:
 def shape_of(name: str) -> Shape:
     """The shape of a checkpoint, by its folder or its hub name. Raises ValueError if it is not known."""
     config = Path(name) / "config.json"
-    return catalogue.shape_in(config) if config.is_file() else catalogue.shape_of(name)
+    return hardware.shape_in(config) if config.is_file() else hardware.shape_of(name)
 
 
 def config(shape: Shape) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def floor(case: Case, device: str) -> float:
 
     Eq. 5 asks the teacher for k tokens at each position, which is next to nothing of its head.
     """
-    machine, found = catalogue.accelerator(device), case.shapes()
+    machine, found = hardware.accelerator(device), case.shapes()
     if machine is None:
         return nan
     batch = cost.Batch(

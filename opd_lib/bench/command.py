@@ -21,7 +21,8 @@ def bench(
     readme: Annotated[bool, typer.Option("--readme", help="Only write the committed ratios into README.md.")] = False,
 ) -> None:
     """Measure training steps beside TRL, Liger and plain torch (`make bench`); go on where it was interrupted."""
-    from opd_lib.report import speed, tables, targets
+    from opd_lib.bench import speed, targets
+    from opd_lib.report import tables
 
     if readme:
         from opd_lib.report.outputs import put_between

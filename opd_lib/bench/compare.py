@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
-from opd_lib.bench import child
+from opd_lib.bench import child, speed
 from opd_lib.bench.entrants import ENTRANTS, WHOLE
 from opd_lib.bench.workload import Size
-from opd_lib.report import reading, speed
+from opd_lib.records import reading
 
 COLUMNS = (
     "entrant", "objective", "extra", "vocabulary", "tokens", "sequences", "hidden", "round",

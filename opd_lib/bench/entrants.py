@@ -19,8 +19,9 @@ from torch import Tensor
 from opd_lib import methods
 from opd_lib.bench import peers
 from opd_lib.bench.workload import LossOf, Size, Workload, word_tokenizer
-from opd_lib.engine import rollout, score
-from opd_lib.maths import footprint
+from opd_lib.engine import score
+from opd_lib.engine.sampling import rollout
+from opd_lib.forecast import footprint
 
 K = 16
 OPD = {"estimator": "topk", "k": K, "support": "student", "weight": "student_p", "tail": "drop", "beta": 0.5}
@@ -102,7 +103,7 @@ def our_whole_step(compiled: bool = False) -> Callable[[Workload], LossOf]:
         own, size, words = ours("reverse KL"), work.size, word_tokenizer(work.size.vocabulary)
         sample: rollout.Sample = rollout.sample
         if compiled:
-            from opd_lib.engine import rollout_compiled  # imports torch's compiler, which takes memory
+            from opd_lib.engine.sampling import rollout_compiled  # imports torch's compiler, which takes memory
 
             longest = size.prompt + size.response
             sample = rollout_compiled.Sampler(work.student, work.student.dtype, footprint.GIB, longest).sample

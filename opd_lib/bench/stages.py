@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from opd_lib.bench import child
-from opd_lib.report import record
+from opd_lib.records import record
 
 
 def write(results: Path, seed: int, path: Path) -> None:

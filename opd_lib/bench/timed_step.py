@@ -25,25 +25,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from opd_lib import methods
 from opd_lib.bench import peers, worker
 from opd_lib.bench.case import SAMPLING, Case, config, floor
+from opd_lib.bench.targets import TRL
 from opd_lib.bench.workload import as_rollouts, word_tokenizer
-from opd_lib.engine import (
-    batches,
-    checkpoint,
-    distributed,
-    grouped,
-    memory,
-    models,
-    rollout,
-    samplers,
-    setup,
-    sharding,
-    train,
-)
-from opd_lib.maths import footprint, sampling
-from opd_lib.maths.cost import Shape
-from opd_lib.maths.footprint import GIB
-from opd_lib.report.targets import TRL
-from opd_lib.runspec import RunSpec
+from opd_lib.engine import batches, checkpoint, memory, setup, train
+from opd_lib.engine.model import distributed, grouped, models, sharding
+from opd_lib.engine.sampling import rollout, samplers
+from opd_lib.forecast import footprint
+from opd_lib.forecast.cost import Shape
+from opd_lib.forecast.footprint import GIB
+from opd_lib.maths import sampling
+from opd_lib.params.spec import RunSpec
 from opd_lib.types import Rollouts
 
 WARM = 8  # response tokens of the step that is not measured

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
-from opd_lib.bench import child
+from opd_lib.bench import child, speed
 from opd_lib.bench.case import Case
-from opd_lib.report import speed
 
 COLUMNS = (
     *speed.SAME, "step", *speed.SHAPE_STAGES, "written", "floor_s",

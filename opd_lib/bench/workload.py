@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from opd_lib.engine import models
+from opd_lib.engine.model import models
 from opd_lib.types import Prompt, Rollouts
 
 MAX_GRAD_NORM, LR = 1.0, 1e-6

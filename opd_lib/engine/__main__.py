@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opd_lib import params, paths
-from opd_lib.engine.distributed import connect_over
+from opd_lib.engine.model.distributed import connect_over
 from opd_lib.engine.train import train
 from opd_lib.params import RunSpec
-from opd_lib.report import record
+from opd_lib.records import record
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import batches, models, sharding, sources
-from opd_lib.engine.vocabularies import Pairs, Surfaces, pairs
+from opd_lib.engine import batches, sources
+from opd_lib.engine.model import models, sharding
+from opd_lib.engine.model.vocabularies import Pairs, Surfaces, pairs
 from opd_lib.maths.head import Head
 from opd_lib.maths.units import Spelt
 from opd_lib.spelling import Alignment, Spelling
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from opd_lib.methods import Method
-    from opd_lib.schema import RunParams, Task
+    from opd_lib.params.schema import RunParams, Task
     from opd_lib.types import Prompt
 
 Hear = Callable[["PreTrainedModel", "Rollouts", "Tensor"], "Head"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opd_lib.engine import distributed, models
+from opd_lib.engine.model import distributed, models
 from opd_lib.maths.head import Head
 from opd_lib.types import Rollouts
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from opd_lib import methods, validate
-from opd_lib.schema import Sampled
+from opd_lib import methods
+from opd_lib.params import mistakes
+from opd_lib.params.schema import Sampled
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
-    from opd_lib.runspec import RunSpec
+    from opd_lib.params.spec import RunSpec
 
 
 def changed(spec: RunSpec, method: methods.Method, key: str, value: float) -> tuple[RunSpec, Any]:
@@ -35,7 +36,7 @@ def changed(spec: RunSpec, method: methods.Method, key: str, value: float) -> tu
             f"set: {key!r} stays as it is while a run goes on; there are source.max_new_tokens (of sampled responses), "
             "train.lr and the method's own options as method.NAME"
         )
-    return replace(spec, params=params), validate.options(method, params, f"set: {key}: {value!r}")
+    return replace(spec, params=params), mistakes.options(method, params, f"set: {key}: {value!r}")
 
 
 def branches(run: Run) -> Iterator[tuple[float, Run]]:
@@ -45,9 +46,9 @@ def branches(run: Run) -> Iterator[tuple[float, Run]]:
     """
     for branch in run.method.branches(run.options) if run.method.branches else ():
         where = f"method {run.method.name}, branch {branch.name}"
-        params = validate.with_changes(run.spec.params, branch.changes, ("task", "source", "method"), where)
+        params = mistakes.with_changes(run.spec.params, branch.changes, ("task", "source", "method"), where)
         method = methods.load(str(params.method["name"]))
-        options = validate.options(method, params, where)
+        options = mistakes.options(method, params, where)
         if branch.coef:
             spec = replace(run.spec, params=params)
             yield branch.coef, replace(run, spec=spec, method=method, options=options, name=branch.name, branches=())

@@ -27,10 +27,11 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from opd_lib import paths
-from opd_lib.engine import distributed, models, served, tensors
-from opd_lib.report import durable, leftovers
-from opd_lib.report.leftovers import PROGRESS
-from opd_lib.report.sealing import Seal
+from opd_lib.engine import served
+from opd_lib.engine.model import distributed, models, tensors
+from opd_lib.records import durable, leftovers
+from opd_lib.records.leftovers import PROGRESS
+from opd_lib.records.sealing import Seal
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import distributed, models, rollout, sources
+from opd_lib.engine import sources
+from opd_lib.engine.model import distributed, models
+from opd_lib.engine.sampling import rollout
 from opd_lib.maths import sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.schema import Evaluate, Task
+    from opd_lib.params.schema import Evaluate, Task
     from opd_lib.types import Prompt
 
 Row = dict[str, Any]

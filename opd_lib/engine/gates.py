@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import aligning, models, score, sources
+from opd_lib.engine import aligning, score, sources
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.model import models
 from opd_lib.maths import logprobs
 from opd_lib.maths.head import Chorus, Head, Voice
 from opd_lib.maths.streaming import Served
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from opd_lib.engine.view import Credit
     from opd_lib.methods import Method
-    from opd_lib.schema import RunParams
+    from opd_lib.params.schema import RunParams
 
 DEPENDENCE = 1e-6  # relative change of the gradient under another teacher
 LISTED = 16  # of a served teacher's most likely tokens, to see that it knows more than a uniform guess

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opd_lib.engine import batches, evaluate, gates, intake, memory, note, score, sources
-from opd_lib.engine.distributed import Ranks
+from opd_lib.engine import batches, evaluate, gates, memory, note, score, sources
+from opd_lib.engine.model import intake
+from opd_lib.engine.model.distributed import Ranks
+from opd_lib.judge import prognosis
 from opd_lib.maths import diagnostics
-from opd_lib.report import prognosis
 from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
-    from opd_lib.schema import RunParams
+    from opd_lib.params.schema import RunParams
     from opd_lib.types import Rollouts
 
 K = 16

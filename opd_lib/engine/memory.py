@@ -1,6 +1,6 @@
 """Is there enough memory for a run? Asked before anything is loaded, from the shapes of its models.
 
-The numbers are those of `maths/footprint`: an estimate that leaves out the framework itself and what its allocator
+The numbers are those of `forecast/footprint`: an estimate that leaves out the framework itself and what its allocator
 cannot use, for which USABLE leaves room.
 """
 
@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opd_lib import methods
-from opd_lib.engine import hub
-from opd_lib.maths import catalogue, cost, footprint
-from opd_lib.maths.cost import Shape
-from opd_lib.schema import SELF, NewModel, NewTextModel, Sampled
+from opd_lib.engine.model import hub
+from opd_lib.forecast import cost, footprint, hardware
+from opd_lib.forecast.cost import Shape
+from opd_lib.params.schema import SELF, NewModel, NewTextModel, Sampled
 from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
     from opd_lib.params import RunSpec
-    from opd_lib.schema import Machine, RunParams
+    from opd_lib.params.schema import Machine, RunParams
 
 USABLE = 0.9
 """The share of a device's memory that may be planned with."""
@@ -58,7 +58,7 @@ def needed(params: RunParams, shapes: Mapping[str, Shape], device: float, recomp
 
 
 def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recompute: bool) -> footprint.Setting:
-    """A run's parameters as `maths/footprint` asks for them."""
+    """A run's parameters as `forecast/footprint` asks for them."""
     machine, student = params.machine, shapes["student"]
     number = cost.BFLOAT16 if machine.precision == "bfloat16" else cost.FLOAT32
     held = [role for role in shapes if role != "student" and (role != "teacher" or machine.teacher_url is None)]
@@ -139,7 +139,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
     for role in spec.params.references:
         place = spec.checkpoint(role)
         if place is not None and role != "rollouts":
-            found[role] = catalogue.shape_in(hub.fetch(place, weights=False) / "config.json")
+            found[role] = hardware.shape_in(hub.fetch(place, weights=False) / "config.json")
     parts = [role for role in found if role.startswith("student.")]
     merged = {"student": found[parts[0]]} if parts else {}
     found = merged | {role: shape for role, shape in found.items() if role not in parts}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from opd_lib.engine import distributed, gates, score, setup
-from opd_lib.engine.distributed import total
+from opd_lib.engine import gates, score, setup
+from opd_lib.engine.model import distributed
+from opd_lib.engine.model.distributed import total
 from opd_lib.maths import diagnostics
 
 if TYPE_CHECKING:

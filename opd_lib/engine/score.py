@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import batches, models
+from opd_lib.engine import batches
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.model import models
 from opd_lib.engine.teacher import Said, Teacher
 from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head

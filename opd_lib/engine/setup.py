@@ -11,37 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib import methods, refusals
-from opd_lib.engine import (
-    changes,
-    checkpoint,
-    distributed,
-    first_batch,
-    fresh,
-    gates,
-    intake,
-    memory,
-    models,
-    rollout,
-    samplers,
-    score,
-    served,
-    sharding,
-    sources,
-    stored,
-)
+from opd_lib import methods
+from opd_lib.engine import changes, checkpoint, first_batch, gates, memory, score, served, sources, stored
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.model import distributed, fresh, intake, models, sharding
+from opd_lib.engine.sampling import rollout, samplers
 from opd_lib.engine.world import RunWorld
-from opd_lib.report.record import RunRecord
-from opd_lib.report.writer import RunWriter
-from opd_lib.schema import Merged, Sampled
+from opd_lib.params import refusals
+from opd_lib.params.schema import Merged, Sampled
+from opd_lib.records.record import RunRecord
+from opd_lib.records.writer import RunWriter
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from opd_lib.params import RunSpec
-    from opd_lib.schema import RunParams, Train
+    from opd_lib.params.schema import RunParams, Train
     from opd_lib.types import Rollouts
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from opd_lib.engine import models, sources
+from opd_lib.engine import sources
+from opd_lib.engine.model import models
 from opd_lib.maths import sampling
 from opd_lib.seam import Group, Say
 from opd_lib.types import Chat, Prompt, Rollouts

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import intake, models, rollout, stored
-from opd_lib.engine.distributed import Ranks
+from opd_lib.engine import stored
+from opd_lib.engine.model import intake, models
+from opd_lib.engine.model.distributed import Ranks
+from opd_lib.engine.sampling import rollout
 from opd_lib.maths import sampling
 from opd_lib.tasks import chain, traces
 from opd_lib.types import Chat, Prompt, Rollouts
@@ -23,7 +25,7 @@ from opd_lib.types import Chat, Prompt, Rollouts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.schema import Answers, Corpus, RunParams, Sampled, Source, Task
+    from opd_lib.params.schema import Answers, Corpus, RunParams, Sampled, Source, Task
 
 Model = tuple["PreTrainedModel", "PreTrainedTokenizerFast"]
 Told = Callable[[Sequence[Prompt]], Sequence[Prompt]]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import models
-from opd_lib.report import durable
-from opd_lib.runspec import ROLLOUTS
+from opd_lib.engine.model import models
+from opd_lib.params.spec import ROLLOUTS
+from opd_lib.records import durable
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from opd_lib.engine import aligning, batches, served, sharding
+from opd_lib.engine import aligning, batches, served
+from opd_lib.engine.model import sharding
 from opd_lib.maths.head import Chorus, Head, Voice
 from opd_lib.maths.streaming import Served
 from opd_lib.maths.units import Spelt
-from opd_lib.schema import SELF
+from opd_lib.params.schema import SELF
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from opd_lib.engine.sources import Model
     from opd_lib.methods import Method
-    from opd_lib.schema import RunParams
+    from opd_lib.params.schema import RunParams
     from opd_lib.types import Rollouts
 
 Teacher: TypeAlias = "PreTrainedModel | Several | aligning.Foreign | served.Teacher | None"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import batches, models, score, served, setup, sources
+from opd_lib.engine import batches, score, served, setup, sources
+from opd_lib.engine.model import models
 from opd_lib.maths import diagnostics, sampling
 
 if TYPE_CHECKING:

@@ -15,33 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import (
-    batches,
-    checkpoint,
-    distributed,
-    evaluate,
-    gates,
-    models,
-    probes,
-    sharding,
-    shown,
-    sources,
-    tokens,
-    view,
-)
+from opd_lib.engine import batches, checkpoint, evaluate, gates, probes, shown, sources, tokens, view
 from opd_lib.engine.first_batch import check
+from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.note import Note
 from opd_lib.engine.setup import Run, needs_recompute, new_record, start
-from opd_lib.report import leftovers
-from opd_lib.report.record import RunRecord, write_json
-from opd_lib.report.writer import RunWriter
+from opd_lib.records import leftovers
+from opd_lib.records.record import RunRecord, write_json
+from opd_lib.records.writer import RunWriter
 from opd_lib.types import Rollouts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from opd_lib.params import RunSpec
-    from opd_lib.schema import Train
+    from opd_lib.params.schema import Train
 
 Row = dict[str, Any]
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import batches, distributed, models, score, sources
+from opd_lib.engine import batches, score, sources
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.model import distributed, models
 from opd_lib.maths import diagnostics
 from opd_lib.seam import View
 from opd_lib.types import Rollouts

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import distributed, sources
+from opd_lib.engine import sources
+from opd_lib.engine.model import distributed
 from opd_lib.seam import State
 
 if TYPE_CHECKING:

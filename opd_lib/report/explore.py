@@ -18,8 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from opd_lib.records.record import RunRecord, write_atomically
 from opd_lib.report import token_quantities
-from opd_lib.report.record import RunRecord, write_atomically
 from opd_lib.report.token_quantities import DEFAULT, Quantity, Row, column
 
 MODULE = Path(__file__).with_suffix(".js")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from opd_lib.records.record import write_atomically
 from opd_lib.report import figures, tables
-from opd_lib.report.record import write_atomically
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from opd_lib.report.record import flatten
+from opd_lib.records.record import flatten
 
 ITEMS: dict[str, tuple[str, ...]] = {
     "student": ("base model",),
@@ -45,7 +45,7 @@ ALWAYS = {
 
 
 class Params(Protocol):
-    """A run's parameters, as `opd_lib.schema` declares them."""
+    """A run's parameters, as `opd_lib.params.schema` declares them."""
 
     def model_dump(self) -> dict[str, Any]:
         """Section → key → value."""

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from opd_lib.judge.quantities import end_of
 from opd_lib.maths import stats
-from opd_lib.report.quantities import end_of
-from opd_lib.report.reference import FILE
+from opd_lib.records.reference import FILE
 
 MISSING = "–"
 

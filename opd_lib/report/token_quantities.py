@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from opd_lib.report.record import RunRecord
+from opd_lib.records.record import RunRecord
 
 Row = Mapping[str, Any]
 Column = list[float | None]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opd_lib.params import Experiment, RunSpec
-from opd_lib.run import growing, launch, plan, progress, track
+from opd_lib.run import growing, plan, processes, progress, track
 from opd_lib.run.runs import Runs
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Training:
         self.started: Callable[[], None] = lambda: None  # called when a training begins or goes on
         self.refresh: Callable[[], None] = lambda: None  # called now and then while `runs` waits
         self._experiment = experiment
-        self._pool, self._thread, self._stop = launch.Pool(()), threading.Thread(), threading.Event()
+        self._pool, self._thread, self._stop = processes.Pool(()), threading.Thread(), threading.Event()
         self._meter = progress.Meter(tasks=(), jobs=jobs)
 
     @property
@@ -66,7 +66,7 @@ class Training:
         if self.state == GOING:
             return
         self.todo, self.error = plan.missing(self.specs), ""
-        self._pool, self._meter = launch.Pool(self.todo), progress.meter_of(self.todo, self.jobs)
+        self._pool, self._meter = processes.Pool(self.todo), progress.meter_of(self.todo, self.jobs)
         self._stop.clear()
         self._thread = threading.Thread(target=self._train, args=(self._pool,), name="training", daemon=True)
         self._thread.start()
@@ -85,13 +85,13 @@ class Training:
         """
         while self.state == GOING:
             self.refresh()
-            time.sleep(launch.POLL)
+            time.sleep(processes.POLL)
         self.refresh()
         if self.error:
             raise ValueError(self.error)
         if self.state == STOPPED:
             raise ValueError("the training was stopped: call resume() or press the button, then runs() again")
-        return launch.complete(self.specs, self.jobs)
+        return processes.complete(self.specs, self.jobs)
 
     def curves(self) -> pd.DataFrame:
         """One row per run and step of what is recorded; as long as no run has begun, of the models they start from."""
@@ -114,13 +114,13 @@ class Training:
         lines = self._meter.lines(dict(self._pool.states))
         return progress.picture(lines, self._meter.remaining(lines))
 
-    def _train(self, pool: launch.Pool) -> None:
+    def _train(self, pool: processes.Pool) -> None:
         try:
             with track.following(self._experiment, self.tracker, self._stop.is_set):
                 try:
                     while pool.is_busy() and not self._stop.is_set():
                         pool.advance(self.jobs)
-                        self._stop.wait(launch.POLL)
+                        self._stop.wait(processes.POLL)
                 finally:
                     pool.stop()
             self.error = pool.failures()

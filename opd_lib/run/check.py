@@ -14,15 +14,17 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import params, paths
+from opd_lib.judge import prognosis
+from opd_lib.judge.prognosis import Prognosis
 from opd_lib.names import run_reference
 from opd_lib.params import Experiment, RunSpec
-from opd_lib.report import prognosis, record, tables
-from opd_lib.report.prognosis import Prognosis
-from opd_lib.report.record import RUN_PREFIX, RunRecord
+from opd_lib.params.mistakes import read, validate
+from opd_lib.params.schema import FILE_KEYS, RunParams
+from opd_lib.params.schema.base import checkpoint
+from opd_lib.records import record
+from opd_lib.records.record import RUN_PREFIX, RunRecord
+from opd_lib.report import tables
 from opd_lib.run import plan
-from opd_lib.schema import FILE_KEYS, RunParams
-from opd_lib.schema.base import checkpoint
-from opd_lib.validate import read, validate
 
 NOTEBOOK = "11_what_predicts_success"
 SAME = ("task", "source", "method")
@@ -91,7 +93,8 @@ def measure(settings: RunParams, places: Sequence[str], n_prompts: int, seed: in
     from transformers.utils import logging
 
     from opd_lib.engine import measure as measuring
-    from opd_lib.engine import memory, models
+    from opd_lib.engine import memory
+    from opd_lib.engine.model import models
 
     try:
         memory.free(settings.machine)

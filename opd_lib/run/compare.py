@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib import paths
-from opd_lib.report import agreement, claims, record, tables
-from opd_lib.report.record import RunRecord
+from opd_lib.judge import agreement, claims
+from opd_lib.records import record
+from opd_lib.records.record import RunRecord
+from opd_lib.report import tables
 from opd_lib.run import evidence, plan
 
 COMPARED = record.TABLES

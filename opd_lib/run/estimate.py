@@ -1,8 +1,8 @@
 """What a batch will take before it is started: accelerator hours, memory, disk, per run and per notebook.
 
-Hours are the floor of `run/hours` divided by the share of it that is reached in practice, an assumption that is printed
-with them. Runs on a CPU and models of the tiny world have none: what they take is overhead, which no arithmetic here
-sees. Nothing is loaded and no hub is asked: shapes come from the catalogue, from local folders and `run:` parents.
+Hours are the floor of `forecast/hours` divided by the share of it that is reached in practice, an assumption that is
+printed with them. Runs on a CPU and models of the tiny world have none: what they take is overhead, which no arithmetic
+here sees. Nothing is loaded and no hub is asked: shapes come from the catalogue, from local folders and `run:` parents.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.engine import memory
-from opd_lib.maths import catalogue, footprint
-from opd_lib.maths.cost import Shape
-from opd_lib.maths.footprint import GIB
+from opd_lib.forecast import footprint, hardware
+from opd_lib.forecast.cost import Shape
+from opd_lib.forecast.footprint import GIB
+from opd_lib.forecast.hours import MEASURED_AT, Assumptions, evaluation, n_evaluations, work
 from opd_lib.params import Experiment, RunSpec
+from opd_lib.params.schema import RunParams
 from opd_lib.report.tables import show
 from opd_lib.run import plan
-from opd_lib.run.hours import MEASURED_AT, Assumptions, evaluation, n_evaluations, work
-from opd_lib.schema import RunParams
 
 HOUR, GB = 3600.0, 1e9
 PAPER, PUBLISHED_STEPS = "paper", 200
@@ -86,7 +86,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
         if role in spec.parents:
             found[role] = shapes(spec.parents[role])["student"]
         elif config.is_file():
-            found[role] = catalogue.shape_in(config)
+            found[role] = hardware.shape_in(config)
         else:
             found[role] = known_shape(spec, role, reference)
     return found
@@ -95,7 +95,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
 def known_shape(spec: RunSpec, role: str, reference: str) -> Shape:
     """The shape of a hub model. Raises ValueError naming the params file that asks for one of unknown shape."""
     try:
-        return catalogue.shape_of(reference)
+        return hardware.shape_of(reference)
     except ValueError as error:
         raise ValueError(f"{spec.origin.source}, arm {spec.arm}: {role}: {error}") from None
 

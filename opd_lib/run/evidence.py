@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from opd_lib import names, params, paths
+from opd_lib.judge.quantities import Evidence
 from opd_lib.params import RunSpec
-from opd_lib.report import record
-from opd_lib.report.quantities import Evidence
-from opd_lib.report.record import RunRecord
+from opd_lib.records import record
+from opd_lib.records.record import RunRecord
 
 JUDGED_SEEDS = range(100)
 """Seeds from 100 on are for calibration and never evidence."""

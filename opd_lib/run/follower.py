@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from filelock import FileLock
 
 from opd_lib.params import RunSpec
-from opd_lib.report import reading, record
-from opd_lib.report.record import RunRecord
+from opd_lib.records import reading, record
+from opd_lib.records.record import RunRecord
 from opd_lib.run import growing, plan
 
 GIVEN = "given.json"

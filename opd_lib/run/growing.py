@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from opd_lib.params import RunSpec
-from opd_lib.report import reading
-from opd_lib.report.record import RunRecord
+from opd_lib.records import reading
+from opd_lib.records.record import RunRecord
 from opd_lib.run import plan
 
 STEPS, EVALS = "steps", "evals"

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-import psutil
-
-from opd_lib import paths
-from opd_lib.params import Experiment, RunSpec
-from opd_lib.report import record
-from opd_lib.run import guard, plan, progress, room, status
-from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
+from opd_lib.params import Experiment
+from opd_lib.run import processes, track
 from opd_lib.run.runs import Runs
 
 if TYPE_CHECKING:
     from opd_lib.run.background import Training
-
-LOG = "log.txt"
-POLL = 0.2
-THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-ARROW = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
-"""pyarrow's allocator would start a thread when it is imported."""
-KEPT = {"MALLOC_TRIM_THRESHOLD_": "268435456", "MALLOC_MMAP_THRESHOLD_": "33554432"}
-"""glibc keeps the memory of large tensors for the next ones (bytes): by default it gives them back to the kernel each
-time, and every page of the next costs a fault. Another libc does not look."""
-TAIL = 5
-"""Lines of a log that stand for its error when the record has none."""
 
 
 @overload
@@ -67,164 +38,15 @@ def run(
     With `live` it returns at once and shows curves that grow, with buttons to stop and to resume: `.runs()` of what it
     returns waits for the end. `tracker` also gives the numbers to one of accelerate's trackers: see `opd track`.
     """
-    from opd_lib.run import track
-
     if live:
         from opd_lib.run.live import show
 
-        return show(experiment, jobs or cores(), tracker)
+        return show(experiment, jobs or processes.cores(), tracker)
     with track.following(experiment, tracker):
-        return complete(experiment.runs(), jobs)
+        return processes.complete(experiment.runs(), jobs)
 
 
 def parents(experiment: Experiment, jobs: int | None = None) -> Runs:
     """The finished runs that make an experiment's students and teachers, each once; what is missing is computed."""
     specs = {parent.name: parent for spec in experiment.runs() for parent in spec.parents.values()}
-    return complete(tuple(specs.values()), jobs)
-
-
-def complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
-    """These runs finished, under the names they were asked for by; what is missing is computed first."""
-    todo = plan.missing(plan.swept(specs))
-    if todo:
-        compute(todo, jobs or cores())
-    found = [(spec, plan.finished(spec)) for spec in specs]
-    return Runs(records=tuple(present.renamed(*spec.shown_as) for spec, present in found if present is not None))
-
-
-def cores() -> int:
-    """Physical cores this process may use."""
-    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    process = psutil.Process()
-    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else physical
-    return max(1, min(physical, allowed))
-
-
-def compute(specs: Sequence[RunSpec], jobs: int) -> None:
-    """Train these runs (parents first, as `plan.missing` orders them) in child processes, showing progress."""
-    if jobs < 1:
-        raise ValueError(f"jobs: {jobs} is too few; use at least 1")
-    pool = Pool(specs)
-    meter, display = progress.meter_of(specs, jobs), progress.display()
-    try:
-        with guard.termination_as_interrupt():
-            while pool.is_busy():
-                pool.advance(jobs)
-                lines = meter.lines(pool.states)
-                display.update(lines, meter.remaining(lines))
-                time.sleep(POLL)
-    finally:
-        pool.stop()
-        display.close()
-    if reasons := pool.failures():
-        raise ValueError(reasons)
-
-
-class Pool:
-    """Child processes that train runs, each started when its parents are done and there is room."""
-
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
-        self.specs = {spec.name: spec for spec in specs}
-        self.states = dict.fromkeys(self.specs, WAITING)
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-
-    def is_busy(self) -> bool:
-        """True until every run is done, failed or skipped."""
-        return any(state in (WAITING, RUNNING) for state in self.states.values())
-
-    def advance(self, jobs: int) -> None:
-        """Note which children have ended and start what can be started."""
-        for name, child in list(self._children.items()):
-            code = child.poll()
-            if code is not None:
-                del self._children[name]
-                self.states[name] = DONE if code == 0 and plan.finished(self.specs[name]) else FAILED
-        for name, spec in self.specs.items():
-            if self.states[name] != WAITING:
-                continue
-            needed = {self.states.get(parent.name, DONE) for parent in spec.parents.values()}
-            if needed & {FAILED, SKIPPED}:
-                self.states[name] = SKIPPED
-            elif not needed <= {DONE} or status.is_locked(spec.folder, status.TURN):  # another process trains it
-                continue
-            elif plan.trained(spec):  # now that the other one has
-                self.states[name] = DONE
-            elif self._room(jobs, spec):
-                self._children[name] = start(spec)
-                self.states[name] = RUNNING
-
-    def stop(self) -> None:
-        """End every child and its children, and wait for them."""
-        family = [process for child in self._children.values() for process in _family(child.pid)]
-        guard.end(family)
-        for child in self._children.values():
-            child.wait()
-
-    def failures(self) -> str:
-        """Each run that failed, why, and where its log is; empty if none did."""
-        failed = [spec for spec in self.specs.values() if self.states[spec.name] == FAILED]
-        return "\n".join(failure(spec.name, spec.folder / LOG, spec.folder) for spec in failed)
-
-    def _room(self, jobs: int, spec: RunSpec) -> bool:
-        busy = sum(self.specs[name].params.machine.processes for name in self._children)
-        return busy == 0 or busy + spec.params.machine.processes <= jobs
-
-
-def start(spec: RunSpec) -> subprocess.Popen[bytes]:
-    """A process of its own that trains one run and ends with this one; what it prints goes to its folder's log.txt."""
-    room.prepare(spec.folder)
-    with room.writing(spec.folder):
-        log = (spec.folder / LOG).open("ab")
-    with log:
-        return subprocess.Popen(
-            [*command(spec), "--guardian", str(os.getpid())],
-            cwd=paths.ROOT,
-            env=single_thread(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def command(spec: RunSpec) -> list[str]:
-    """The command that trains one run: `opd run` with everything that leads to the same identity."""
-    origin = spec.origin
-    words = [*OPD, "run", spec.experiment, spec.arm, str(spec.seed), "--profile", spec.profile]
-    if origin.results is not None:
-        words += ["--results", str(origin.results.resolve())]
-    if origin.overrides:
-        words += ["--overrides", json.dumps(origin.overrides)]
-    return words + params_option(origin.source.parents[1])
-
-
-OPD = (sys.executable, "-m", "opd_lib.run.cli")
-"""The `opd` command of this interpreter, whatever is on the path."""
-
-
-def params_option(root: Path) -> list[str]:
-    """The option that names a params folder, where it is not the repository's."""
-    return [] if root == paths.PARAMS else ["--params", str(root.resolve())]
-
-
-def single_thread(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, with one thread per process: parallel runs would otherwise fight for the cores."""
-    few = {**dict.fromkeys(THREADS, "1"), "TOKENIZERS_PARALLELISM": "false", **ARROW}
-    return {**KEPT, **os.environ, **few, **(extra or {})}
-
-
-def failure(name: str, log: Path, folder: Path | None) -> str:
-    """Why something failed: the error of its record or the end of its log, and where the log is."""
-    present = record.read(folder) if folder is not None else None
-    error = present.error if present is not None and present.status == FAILED else ""
-    if not error:
-        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-        error = "\n".join(lines[-TAIL:]) or "it ended without a word (killed?)"
-    return f"{name} failed: {error}\n  log: {log}"
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return [psutil.Process(pid), *guard.descendants(pid)]
-    except psutil.NoSuchProcess:
-        return []
+    return processes.complete(tuple(specs.values()), jobs)

@@ -17,7 +17,7 @@ from typing import Any
 
 from opd_lib.params import Experiment
 from opd_lib.report import figures
-from opd_lib.run import growing, launch, plan, progress
+from opd_lib.run import growing, plan, processes, progress, track
 from opd_lib.run.background import DONE, GOING, Training
 
 PACE = 2.0
@@ -112,7 +112,7 @@ class View:
     async def _follow(self) -> None:
         while self.training.state == GOING:
             self.refresh()
-            await asyncio.sleep(launch.POLL)
+            await asyncio.sleep(processes.POLL)
         self.refresh()
 
 
@@ -135,7 +135,8 @@ def show(experiment: Experiment, jobs: int, tracker: str | None = None) -> Train
     reason = what_is_missing()
     if reason:
         print(f"live: {reason}; plain progress instead", file=sys.stderr)
-        launch.run(experiment, jobs, tracker=tracker)
+        with track.following(experiment, tracker):
+            processes.complete(experiment.runs(), jobs)
         return Training(experiment, jobs)
     from IPython import display
 

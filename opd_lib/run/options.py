@@ -105,7 +105,7 @@ def mapping(text: str) -> dict[str, Any]:
 def write_done(path: Path | None, content: str) -> None:
     """Write the file that --done names, if it names one."""
     if path is not None:
-        from opd_lib.report.record import write_json
+        from opd_lib.records.record import write_json
 
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"done": content})

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from opd_lib import names, paths
 from opd_lib.params import Experiment, RunSpec, load
-from opd_lib.report import leftovers, record
-from opd_lib.report.record import RunRecord
-from opd_lib.runspec import FINISHED as FINISHED
-from opd_lib.runspec import MODEL, ROLLOUTS
-from opd_lib.validate import profiles
+from opd_lib.params.mistakes import profiles
+from opd_lib.params.spec import FINISHED as FINISHED
+from opd_lib.params.spec import MODEL, ROLLOUTS
+from opd_lib.records import leftovers, record
+from opd_lib.records.record import RunRecord
 
 
 def standing(spec: RunSpec) -> Iterator[RunRecord]:

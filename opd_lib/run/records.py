@@ -26,14 +26,14 @@ def status(
 ) -> None:
     """What is done, corrupt, stale, failed, running, interrupted or missing, and how long the rest takes."""
     from opd_lib.report import tables
-    from opd_lib.run import launch, plan, progress
+    from opd_lib.run import plan, processes, progress
     from opd_lib.run.status import status as table
 
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
     frame = table(plan.with_parents(plan.all_runs(chosen)), verify)
     typer.echo(tables.show(frame, digits=0))
     counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
-    left = float(frame["remaining"].sum(skipna=False)) / (jobs or launch.cores()) if len(frame) else 0.0
+    left = float(frame["remaining"].sum(skipna=False)) / (jobs or processes.cores()) if len(frame) else 0.0
     rest = "unknown until a first run is finished" if left != left else progress.duration(left)
     typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {rest}")
 

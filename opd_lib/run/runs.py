@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from opd_lib.report import record
-from opd_lib.report.record import RunRecord
+from opd_lib.records import record
+from opd_lib.records.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

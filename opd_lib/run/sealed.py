@@ -9,10 +9,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from opd_lib.report import leftovers, record, sealing
-from opd_lib.report.durable import write_atomically
-from opd_lib.report.record import RunRecord
-from opd_lib.runspec import FINISHED
+from opd_lib.params.spec import FINISHED
+from opd_lib.records import leftovers, record, sealing
+from opd_lib.records.durable import write_atomically
+from opd_lib.records.record import RunRecord
 
 KEY = "tables"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from opd_lib.params import RunSpec
-from opd_lib.run import launch, plan, ranks, room
+from opd_lib.run import plan, processes, ranks, room
 from opd_lib.run.status import TURN, is_locked
 
 
@@ -44,18 +44,18 @@ def train(spec: RunSpec) -> Path | None:
 
 def join(spec: RunSpec, meeting: Path) -> None:
     """Be one of the processes of a run that `train` has started, which meet in a file."""
-    from opd_lib.engine import distributed
     from opd_lib.engine import train as engine
+    from opd_lib.engine.model import distributed
 
     distributed.connect_here(spec.params.machine, meeting)
     engine.train(spec)
 
 
 def _train(spec: RunSpec) -> None:
-    processes = spec.params.machine.processes
-    if processes > 1:
-        words = [*launch.command(spec), "--guardian", str(os.getpid()), "--meeting"]
-        if code := ranks.carry_out(words, processes):
+    number = spec.params.machine.processes
+    if number > 1:
+        words = [*processes.command(spec), "--guardian", str(os.getpid()), "--meeting"]
+        if code := ranks.carry_out(words, number):
             raise SystemExit(code)
         return
     from opd_lib.engine import train as engine
@@ -75,7 +75,7 @@ def turn(spec: RunSpec) -> Iterator[None]:
         _acquire(lock, spec.name)
     try:
         while is_locked(spec.folder):  # by a process that was started without this
-            time.sleep(launch.POLL)
+            time.sleep(processes.POLL)
         yield
     finally:
         lock.release()
@@ -87,4 +87,4 @@ def _acquire(lock: FileLock, name: str) -> None:
     except Timeout:
         if sys.stderr.isatty():  # not into the log, which is that of the other one
             print(f"{name}: another process trains it; waiting for that", file=sys.stderr)
-        lock.acquire(poll_interval=launch.POLL)
+        lock.acquire(poll_interval=processes.POLL)

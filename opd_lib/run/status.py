@@ -18,8 +18,8 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.report import record, sealing
-from opd_lib.report.record import RunRecord
+from opd_lib.records import record, sealing
+from opd_lib.records.record import RunRecord
 from opd_lib.run import plan
 
 LOCK = ".lock"

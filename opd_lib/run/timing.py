@@ -29,8 +29,8 @@ def time(
     results: Folder = None,
 ) -> None:
     """Time steps at two models' shapes, of random weights: seconds by stage, share of the floor, memory; TRL's too."""
-    from opd_lib.bench import case, child, timing
-    from opd_lib.report import speed, tables
+    from opd_lib.bench import case, child, speed, timing
+    from opd_lib.report import tables
 
     if device not in ("cuda", "cpu"):
         raise ValueError(f"--device {device}: no such device; use cuda or cpu")

@@ -105,16 +105,16 @@ def following(
     if tracker is None:
         yield
         return
-    from opd_lib.run import launch
+    from opd_lib.run import processes
 
     folder = place(tracker, experiment.results)
     room.prepare(folder)
-    words = [*launch.OPD, "track", "--here", "--child", "--tracker", tracker, "--only", experiment.name]
+    words = [*processes.OPD, "track", "--here", "--child", "--tracker", tracker, "--only", experiment.name]
     words += ["--profile", experiment.profile, "--seeds", "".join(f"{seed}," for seed in experiment.seeds)]
     words += ["--overrides", json.dumps(experiment.overrides)]
     words += [] if experiment.results is None else ["--results", str(experiment.results.resolve())]
-    words += launch.params_option(experiment.source.parents[1])
-    with (folder / launch.LOG).open("ab") as log:
+    words += processes.params_option(experiment.source.parents[1])
+    with (folder / processes.LOG).open("ab") as log:
         child = subprocess.Popen(
             words, cwd=paths.ROOT, env=surroundings(folder), stdin=subprocess.PIPE, stdout=log, stderr=log,
             start_new_session=True,
@@ -122,7 +122,7 @@ def following(
     try:
         yield
     finally:
-        _finish(child, folder / launch.LOG, STOP_PATIENCE if stopped() else PATIENCE)
+        _finish(child, folder / processes.LOG, STOP_PATIENCE if stopped() else PATIENCE)
 
 
 def _finish(child: subprocess.Popen[bytes], log: Path, patience: float) -> None:
@@ -149,10 +149,10 @@ def _until_interrupted() -> bool:
 
 def surroundings(folder: Path) -> dict[str, str]:
     """The environment in which trackers write to this folder and to nowhere else."""
-    from opd_lib.run import launch
+    from opd_lib.run import processes
 
     mine = {
-        name: value for name, value in launch.single_thread().items() if not name.startswith(("TRACKIO_", "WANDB_"))
+        name: value for name, value in processes.single_thread().items() if not name.startswith(("TRACKIO_", "WANDB_"))
     }
     caches = {name: str(folder / ".cache") for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")}
     return mine | caches | {"TRACKIO_DIR": str(folder), "WANDB_DIR": str(folder), "HF_HUB_OFFLINE": "1"}
@@ -160,7 +160,7 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 def _start_again(folder: Path) -> None:
     """This very command in those surroundings: trackers read them when they are imported."""
-    from opd_lib.run import launch
+    from opd_lib.run import processes
 
     sys.stdout.flush()
-    os.execve(sys.executable, [*launch.OPD, *sys.argv[1:], "--here"], surroundings(folder))
+    os.execve(sys.executable, [*processes.OPD, *sys.argv[1:], "--here"], surroundings(folder))

@@ -14,8 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
 from opd_lib import paths
-from opd_lib.report import register
-from opd_lib.report.register import Register
+from opd_lib.judge import register
+from opd_lib.judge.register import Register
 from opd_lib.site import claims, files, glossary, notebooks, pages, rendering
 from opd_lib.site.notebooks import PROFILE, Notebook
 

@@ -10,11 +10,13 @@ from html import escape
 import pandas as pd
 
 from opd_lib import params, paths
+from opd_lib.judge import vocabulary
+from opd_lib.judge.claims import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, NOT_RUN
+from opd_lib.judge.quantities import MODELS
+from opd_lib.judge.register import Claim, Register
 from opd_lib.params import Experiment
-from opd_lib.report import reading, tables, vocabulary
-from opd_lib.report.claims import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, NOT_RUN
-from opd_lib.report.quantities import MODELS
-from opd_lib.report.register import Claim, Register
+from opd_lib.records import reading
+from opd_lib.report import tables
 from opd_lib.site.notebooks import PROFILE, Figure, Notebook
 
 VERDICTS = {HOLDS: "holds", DOES_NOT_HOLD: "fails", INCONCLUSIVE: "open", NOT_RUN: "none"}

@@ -13,7 +13,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from opd_lib import paths
-from opd_lib.report import reading, record
+from opd_lib.records import reading, record
 from opd_lib.site.claims import raw, slug
 from opd_lib.site.notebooks import PROFILE, Notebook
 

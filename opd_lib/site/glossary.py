@@ -1,7 +1,7 @@
 """The glossary of metrics: every column of the records with its equation, unit and range.
 
 Units and meanings of training metrics are those of `maths/diagnostics.UNITS`, functions of claims those of
-`report/vocabulary`. What is only said here is the equation and the range, which a test holds against the records.
+`judge/vocabulary`. What is only said here is the equation and the range, which a test holds against the records.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from opd_lib.judge import vocabulary
 from opd_lib.maths.diagnostics import UNITS
-from opd_lib.report import vocabulary
 from opd_lib.site.claims import WIDE
 
 INF = math.inf

@@ -12,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from opd_lib import paths
-from opd_lib.report import reading
+from opd_lib.records import reading
 
 PROFILE = "tiny"
 """Whose records the notebooks show."""

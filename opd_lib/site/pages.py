@@ -10,8 +10,8 @@ from html import escape
 import pandas as pd
 
 from opd_lib import methods, paths
-from opd_lib.report import claims as verdicts
-from opd_lib.report.register import Register
+from opd_lib.judge import claims as verdicts
+from opd_lib.judge.register import Register
 from opd_lib.site import claims
 from opd_lib.site.claims import raw
 from opd_lib.site.files import COMMITTED, relinked

@@ -22,7 +22,8 @@ import nbformat
 import pytest
 
 from opd_lib import params, paths
-from opd_lib.run import guard, redraw
+from opd_lib.batch import redraw
+from opd_lib.run import guard
 
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed (extra lab)")
 pytestmark = pytest.mark.browser

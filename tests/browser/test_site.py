@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from opd_lib import paths
-from opd_lib.report import record, register, vocabulary
+from opd_lib.judge import register, vocabulary
+from opd_lib.records import record
 
 pytest.importorskip("sphinx_book_theme", reason="the site's packages are not installed (extra site)")
 from opd_lib.site import build, claims, files, glossary, notebooks, pages

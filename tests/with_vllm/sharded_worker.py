@@ -11,7 +11,9 @@ import test_engine_vllm as tests
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import distributed, gates, rollout_vllm, score, sharding
+from opd_lib.engine import gates, score
+from opd_lib.engine.model import distributed, sharding
+from opd_lib.engine.sampling import rollout_vllm
 
 
 def main(folder: Path, meeting: Path) -> None:

@@ -24,11 +24,13 @@ from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 if find_spec("vllm") is None:
     pytest.skip("no vllm in this environment: make test-vllm", allow_module_level=True)
 
-from opd_lib.engine import gates, handover, models, rollout, rollout_vllm, score, train
-from opd_lib.engine.rollout_vllm import Engine
+from opd_lib.engine import gates, score, train
+from opd_lib.engine.model import models
+from opd_lib.engine.sampling import handover, rollout, rollout_vllm
+from opd_lib.engine.sampling.rollout_vllm import Engine
 from opd_lib.engine.sources import Model
-from opd_lib.report import record
-from opd_lib.schema import Machine
+from opd_lib.params.schema import Machine
+from opd_lib.records import record
 from opd_lib.tasks import chain
 from opd_lib.types import Prompt, Rollouts
 

@@ -28,7 +28,7 @@ MODELS = ("distill-small", "distill-large", "justrl-small", "rollouts", "sft-sma
 def opd(*words: str) -> str:
     """What an `opd` command prints; it must succeed."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "opd_lib.run.cli", *words]
+    command = [sys.executable, "-m", "opd_lib.command.cli", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

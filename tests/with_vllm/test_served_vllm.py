@@ -25,8 +25,10 @@ if find_spec("vllm") is None:
     pytest.skip("no vllm in this environment: make test-vllm", allow_module_level=True)
 
 from opd_lib import methods
-from opd_lib.engine import gates, models, rollout, score, served, sources, train
+from opd_lib.engine import gates, score, served, sources, train
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.model import models
+from opd_lib.engine.sampling import rollout
 from opd_lib.engine.served import Teacher
 from opd_lib.engine.sources import Model
 from opd_lib.params import RunSpec

@@ -16,7 +16,7 @@ from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teac
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
-    from opd_lib.schema import Probe
+    from opd_lib.params.schema import Probe
 
 MEASURES: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "continuation": continuation.measure,

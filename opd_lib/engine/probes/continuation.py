@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import models, sources
+from opd_lib.engine import sources
+from opd_lib.engine.model import models
 from opd_lib.maths import sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
-    from opd_lib.schema import ContinuationProbe
+    from opd_lib.params.schema import ContinuationProbe
 
 
 def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from opd_lib.engine import batches, models, tokens
+from opd_lib.engine import batches, tokens
+from opd_lib.engine.model import models
 from opd_lib.maths import coherence
 from opd_lib.maths.head import Head
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from opd_lib.engine.setup import Run
-    from opd_lib.schema import GradientProbe
+    from opd_lib.params.schema import GradientProbe
     from opd_lib.types import Rollouts
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import batches, models, score, sources
+from opd_lib.engine import batches, score, sources
+from opd_lib.engine.model import models
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
-    from opd_lib.schema import RewardProbe
+    from opd_lib.params.schema import RewardProbe
     from opd_lib.types import Rollouts
 
 

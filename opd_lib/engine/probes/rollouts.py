@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opd_lib.engine import checkpoint, models, sources, stored
+from opd_lib.engine import checkpoint, sources, stored
+from opd_lib.engine.model import models
 from opd_lib.maths import sampling
-from opd_lib.schema import Sampled
+from opd_lib.params.schema import Sampled
 from opd_lib.tasks import filters
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
-    from opd_lib.schema import RolloutsProbe
+    from opd_lib.params.schema import RolloutsProbe
     from opd_lib.types import Prompt, Rollouts
 
 

@@ -12,14 +12,14 @@ import torch
 
 from opd_lib.engine import batches
 from opd_lib.engine import teacher as teachers
-from opd_lib.engine.models import require_finite_logits
+from opd_lib.engine.model.models import require_finite_logits
 from opd_lib.maths import diagnostics, logprobs, streaming
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from opd_lib.engine.setup import Run
-    from opd_lib.schema import TeachersProbe
+    from opd_lib.params.schema import TeachersProbe
     from opd_lib.types import Rollouts
 
 K = 16  # length of the top-k lists compared

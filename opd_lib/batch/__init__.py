@@ -1,0 +1,1 @@
+"""A whole batch: its jobs, Snakemake, clusters; notebooks executed, drawn and written again."""

@@ -1,0 +1,204 @@
+"""The plan of a batch: which runs and notebooks are missing, what each needs, and the command that does it.
+
+Here a job counts by its processes; on a cluster it asks for what `resources` says.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opd_lib import paths
+from opd_lib.batch import execute
+from opd_lib.params import Experiment, RunSpec
+from opd_lib.params.schema import Machine
+from opd_lib.records import record
+from opd_lib.records.record import write_json
+from opd_lib.run import plan, processes, room
+from opd_lib.run.progress import DONE, FAILED, RUNNING, WAITING
+from opd_lib.run.status import is_locked, pace
+
+CPUS_PER_GPU = 4
+"""Processor cores beside each accelerator: for the process itself, its sampler's engine, and what feeds the two."""
+NOTEBOOK_GIB, NOTEBOOK_HOURS = 4.0, 1.0
+"""What a notebook asks of a cluster: all its runs are finished by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run or notebook to be done. `folder` is the run's record, or where the notebook is executed."""
+
+    name: str
+    is_run: bool
+    needs: tuple[str, ...]
+    done: Path
+    words: tuple[str, ...]
+    folder: Path
+    machine: Machine | None = None
+    cores: int = 1
+    steps: int = 1
+    expected: float | None = None
+
+    @property
+    def log(self) -> Path:
+        """Everything the job printed."""
+        return self.folder / (processes.LOG if self.is_run else "notebook.log")
+
+    def state(self, since: float) -> str:
+        """Where the job stands, as its files say; what is older than `since` (seconds of the epoch) does not count."""
+        if self.done.exists():
+            return DONE
+        if not self.log.exists() or self.log.stat().st_mtime < since:
+            return WAITING
+        if self.is_run:
+            return FAILED if self._has_failed(since) and not is_locked(self.folder) else RUNNING
+        failed = self.folder / execute.FAILED
+        return FAILED if failed.exists() and failed.stat().st_mtime >= since else RUNNING
+
+    def _has_failed(self, since: float) -> bool:
+        path = self.folder / "run.json"
+        if not path.exists() or path.stat().st_mtime < since:
+            return False
+        present = record.read(self.folder)
+        return present is not None and present.status == FAILED
+
+
+def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_root: Path) -> tuple[Job, ...]:
+    """The jobs that are missing under a results folder: runs, parents first, then notebooks.
+
+    Raises ValueError for a corrupt record, a run of other parameters, or a folder that cannot be written.
+    """
+    every = plan.with_parents(plan.all_runs(chosen))  # notebooks read the parents' records too
+    specs = plan.missing(plan.swept(every))
+    expected = pace(specs)
+    done = {spec.name: root / ".done" / f"{spec.name}.run.json" for spec in specs}
+    jobs = [_run_job(spec, done, expected.get(spec.name)) for spec in specs]
+    for experiment in chosen:
+        request = execute.Request(
+            name=experiment.name, profile=experiment.profile, results=root, seeds=experiment.seeds,
+            folder=folder, params_root=params_root,
+        )  # fmt: skip
+        needs = tuple(str(done[spec.name]) for spec in plan.with_parents(experiment.runs()) if spec.name in done)
+        if needs or not execute.is_done(request, experiment):
+            jobs.append(_notebook_job(request, needs, root))
+    with room.writing(root):
+        for job in jobs:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            job.done.unlink(missing_ok=True)
+    return tuple(jobs)
+
+
+def _run_job(spec: RunSpec, done: dict[str, Path], expected: float | None) -> Job:
+    return Job(
+        name=spec.name,
+        is_run=True,
+        needs=tuple(str(done[parent.name]) for parent in spec.parents.values() if parent.name in done),
+        done=done[spec.name],
+        words=tuple(processes.command(spec)),
+        folder=spec.folder,
+        machine=spec.params.machine,
+        cores=spec.params.machine.processes,
+        steps=plan.steps(spec),
+        expected=expected,
+    )
+
+
+def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) -> Job:
+    seeds = ",".join(map(str, request.seeds or ())) + ","
+    words = [*processes.OPD, "execute", request.name, "--profile", request.profile, "--results", str(root)]
+    words += ["--seeds", seeds, *processes.params_option(request.params_root)]
+    if request.folder != paths.NOTEBOOKS:
+        words += ["--notebooks", str(request.folder.resolve())]
+    return Job(
+        name=f"{request.name}.ipynb",
+        is_run=False,
+        needs=needs,
+        done=root / ".done" / f"{request.name}.ipynb.notebook.json",
+        words=tuple(words),
+        folder=request.target,
+    )
+
+
+def summary(jobs: Sequence[Job]) -> str:
+    """How much there is to do."""
+    n_runs = sum(job.is_run for job in jobs)
+    return f"{n_runs} runs to train, {len(jobs) - n_runs} notebooks to execute"
+
+
+def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: Path | None = None) -> Path:
+    """RESULTS/.plan.json, which the Snakefile reads. With a `guardian` the jobs end when that process is gone.
+
+    With the `address` of a process that `command/ready` has prepared, the jobs that suit it are started there.
+    """
+    content: dict[str, dict[str, Any]] = {"runs": {}, "notebooks": {}}
+    urgent = urgency(jobs)
+    for job in jobs:
+        words = [*job.words, "--done", str(job.done), *([] if guardian is None else ["--guardian", str(guardian)])]
+        if address is not None and suits(job.machine):
+            words = [*asking(address), *words]
+        content["runs" if job.is_run else "notebooks"][job.name] = {
+            "needs": job.needs,
+            "done": str(job.done.relative_to(root)),
+            "cores": job.cores,
+            "urgency": round(urgent[job.name]),
+            "resources": resources(job.machine),
+            "command": _command(words, job.log),
+        }
+    for entry in (*content["runs"].values(), *content["notebooks"].values()):
+        entry["needs"] = [str(Path(need).relative_to(root)) for need in entry["needs"]]
+    path = root / ".plan.json"
+    with room.writing(root):
+        write_json(path, content)
+    return path
+
+
+def urgency(jobs: Sequence[Job]) -> dict[str, float]:
+    """Of each job, how long it and the longest chain of jobs behind it take: expected seconds, or steps if unknown.
+
+    Whoever starts the most urgent job first is done early: the batch takes at least as long as its longest chain.
+    """
+    behind: dict[str, float] = {}
+    found: dict[str, float] = {}
+    for job in reversed(jobs):  # parents stand before their children
+        own = job.expected if job.expected is not None else float(job.steps)
+        found[job.name] = own + behind.get(str(job.done), 0.0)
+        for need in job.needs:
+            behind[need] = max(behind.get(need, 0.0), found[job.name])
+    return found
+
+
+def resources(machine: Machine | None) -> dict[str, int]:
+    """What a job asks of a cluster, under Snakemake's names (MiB, minutes): one node; None stands for a notebook."""
+    if machine is None:
+        gpus, cpus, gib, hours = 0, 1, NOTEBOOK_GIB, NOTEBOOK_HOURS
+    else:
+        gpus = machine.processes if machine.device == "cuda" else 0
+        cpus, gib, hours = max(machine.processes, CPUS_PER_GPU * gpus), machine.memory_gib, machine.hours
+    return {
+        "nodes": 1,
+        "gpu": gpus,
+        "cpus_per_task": cpus,
+        "mem_mb": math.ceil(1024 * gib),
+        "runtime": math.ceil(60 * hours),
+    }
+
+
+def _command(words: Sequence[str], log: Path) -> str:
+    """A line for the shell; it touches the log first, which is how a watcher knows that the job has begun."""
+    where = shlex.quote(str(log))
+    return f"cd {shlex.quote(str(paths.ROOT))} && touch {where} && exec {shlex.join(words)} >> {where} 2>&1"
+
+
+def suits(machine: Machine | None) -> bool:
+    """Whether a run may be forked: one process on the processor, without an engine of its own. None: a notebook may."""
+    return machine is None or (machine.processes, machine.device, machine.sampler) == (1, "cpu", "transformers")
+
+
+def asking(address: Path) -> list[str]:
+    """The words before a command that make it ask at this address."""
+    return [sys.executable, "-S", "-m", "opd_lib.command.ready", str(address)]

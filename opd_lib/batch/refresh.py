@@ -1,0 +1,135 @@
+"""What is committed of results: records, verdicts, the table in the README (notebooks and outputs: `reexecute`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from opd_lib import paths
+from opd_lib.batch import front
+from opd_lib.judge import claims
+from opd_lib.params import RunSpec
+from opd_lib.params.spec import MODEL
+from opd_lib.records import durable, record, sealing
+from opd_lib.records.record import write_atomically
+from opd_lib.report import outputs, tables
+from opd_lib.run import evidence, plan
+from opd_lib.run.compare import registers
+
+COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), "rollouts.jsonl")
+TOKENS, TOKENS_OF = "tokens.jsonl", 0
+"""Responses token by token, which are committed of this seed alone: of all they would be tens of megabytes."""
+MODELS, SHIPPED_OF = "00_models", 0
+SHIPPED = (
+    "base-small",
+    "base-large-grpo",
+    "nt-large",
+    "distill-small",
+    "distill-large",
+    "justrl-small",
+    "skywork-large",
+)
+"""The checkpoints of 00_models whose weights are committed, of this seed and the default profile alone: students and
+teachers of a first exploration (01, 03, 04, 05, 09, 10, 92), 5.3 MB. The others are larger or rarely wanted first."""
+OUTPUTS = ("figures", "tables")
+README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
+DEFAULT_PROFILE = "tiny"
+"""The profile whose outputs the notebooks in notebooks/ carry."""
+
+
+def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) -> int:
+    """Copy finished runs to the committed results, each folder as a whole. Returns how many.
+
+    Only what a reader needs goes: no logs, checkpoints or progress, and the weights of few. Raises ValueError for a run
+    that is not finished.
+    """
+    chosen = plan.with_parents(specs)
+    unfinished = [spec.name for spec in chosen if plan.finished(spec) is None]
+    if unfinished:
+        raise ValueError(f"not finished: {', '.join(unfinished)}; run `opd reproduce` first")
+    for spec in chosen:
+        target = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed, committed)
+        copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF, with_weights=is_shipped(spec))
+    return len(chosen)
+
+
+def is_shipped(spec: RunSpec) -> bool:
+    """Whether the weights of a run are committed with its record."""
+    place = (spec.profile, spec.experiment, spec.seed)
+    return place == (DEFAULT_PROFILE, MODELS, SHIPPED_OF) and spec.arm in SHIPPED
+
+
+def copy_record(source: Path, target: Path, with_tokens: bool = False, with_weights: bool = False) -> None:
+    """Replace a run folder by a copy of another's record, which does not know of tables that are left out.
+
+    Raises ValueError for a table that is not what its run left.
+    """
+    names = [*COMMITTED_FILES, *([TOKENS] if with_tokens else [])]
+    if with_weights:
+        names += [f"{MODEL}/{path.name}" for path in sorted((source / MODEL).iterdir())]
+    present = record.read(source)
+    assert present is not None  # finished: the caller has seen it
+    for name in set(names) & set(sealing.FILES):
+        present.content(name)
+    known = {} if present.tables is None else {"tables": {n: seal for n, seal in present.tables.items() if n in names}}
+    text = json.dumps(json.loads((source / "run.json").read_bytes()) | known, indent=1) + "\n"
+    replace_folder(source, target, [name for name in names if (source / name).exists()], {"run.json": text})
+
+
+def replace_folder(source: Path, target: Path, names: Iterable[str], texts: Mapping[str, str] | None = None) -> None:
+    """Put these files of `source` in the place of `target`; a reader finds the old folder or the new one.
+
+    `texts`: what some of them say instead.
+    """
+    new, old = (target.with_name(f".{target.name}.{word}.{os.getpid()}") for word in ("new", "old"))
+    new.mkdir(parents=True)
+    for name in names:
+        (new / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, new / name)
+    for name, text in (texts or {}).items():
+        (new / name).write_text(text, encoding="utf-8")
+    if target.exists():
+        os.replace(target, old)
+    durable.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def judge(profile: str, results: Path) -> pd.DataFrame:
+    """The verdict of every claim of every paper from the finished records of a results folder.
+
+    Raises ValueError for a profile without params, and for a folder that has nothing of it.
+    """
+    plan.require_profile(profile)
+    if not (results / profile).is_dir():
+        raise ValueError(
+            f"{results / profile}: no such folder, so no records to judge; `opd reproduce --profile {profile}` "
+            f"computes them, and --results {paths.LOCAL} judges those"
+        )
+    found = evidence.read(profile, results)
+    judged = [claims.judge(register, found).assign(register=register.paper) for register in registers()]
+    return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
+
+
+def write_claims(judged: pd.DataFrame, profile: str, results: Path) -> Path:
+    """RESULTS/PROFILE/claims.csv. Raises ValueError if it cannot be written."""
+    path = results / profile / "claims.csv"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, judged.to_csv(index=False, lineterminator="\n"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error}); choose another --results folder") from error
+    return path
+
+
+def write_readme(judged: pd.DataFrame, readme: Path = paths.ROOT / "README.md") -> None:
+    """Replace the README's two tables: notebooks and claims. Raises ValueError if their markers are not there."""
+    notebook_of = {claim.id: claim.notebook for register in registers() for claim in register.claims}
+    listed = front.notebooks(judged.assign(notebook=judged["id"].map(notebook_of)), DEFAULT_PROFILE)
+    outputs.put_between(readme, "notebooks", f"{claims.summary(judged)}\n\n{tables.markdown(listed)}")
+    table = tables.markdown(tables.verdict_table(judged)[list(README_COLUMNS)])
+    outputs.put_between(readme, "claims", table)

@@ -1,0 +1,228 @@
+"""The `opd` command. Every import that costs time stands inside the command that needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from opd_lib import paths
+from opd_lib.bench.command import bench
+from opd_lib.run import data, options, records, streams, timing, track
+from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
+from opd_lib.site.command import site
+
+
+class Commands(TyperGroup):
+    """Commands whose ValueErrors and OSErrors are one message on standard error and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        streams.settle()
+        with streams.told():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="On-policy distillation replicated: train the runs, execute the notebooks, judge the claims.",
+)
+
+
+@app.command()
+def reproduce(
+    profile: Profile = "tiny",
+    only: Only = None,
+    seeds: Seeds = None,
+    jobs: options.AtATime = None,
+    results: Results = paths.LOCAL,
+    dry_run: options.DryRun = False,
+    cluster: options.Cluster = None,
+    partition: options.Partition = None,
+    account: options.Account = None,
+    snakemake: options.Snakemake = None,
+    plan_only: options.PlanOnly = False,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """Train what is missing and execute the notebooks, in parallel, through Snakemake. Can be stopped and resumed."""
+    from opd_lib.batch import cluster as clusters
+    from opd_lib.batch import jobs as planning
+    from opd_lib.batch import workflow
+    from opd_lib.run import estimate, processes
+
+    results = results.resolve()
+    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
+    if dry_run:
+        typer.echo(estimate.plan_text(chosen))
+        return
+    slurm = clusters.named(cluster, partition, account)
+    program = None if plan_only else workflow.find_snakemake(snakemake)
+    with workflow.alone(results):
+        todo = planning.make_plan(chosen, results, notebooks, params)
+        typer.echo(f"{planning.summary(todo)} in {results}", err=True)
+        if program is None:
+            typer.echo(planning.write_plan(todo, results, guardian=None))
+            return
+        workflow.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else processes.cores()), program, slurm)
+    for experiment in chosen:
+        typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
+
+
+@app.command()
+def run(
+    notebook: Annotated[str, typer.Argument(help="An experiment, such as 03_reverse_distillation.")],
+    arm: Annotated[str, typer.Argument(help="One of its arms.")],
+    seed: Annotated[int, typer.Argument(help="The seed: 0 to 99 are judged, from 100 on calibration.")],
+    profile: Profile = "tiny",
+    results: options.Records = None,
+    overrides: Overrides = "{}",
+    guardian: Guardian = None,
+    done: Done = None,
+    meeting: options.Meeting = None,
+    params: Params = paths.PARAMS,
+) -> None:
+    """Train one run: one arm, one seed. Resumes where it was interrupted; waits if another process trains it."""
+    from opd_lib.run import guard
+
+    if guardian is not None:
+        guard.follow(guardian)
+    from opd_lib.params import load
+    from opd_lib.run import single
+
+    spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
+    if meeting is not None:
+        single.join(spec, meeting)
+    elif folder := single.train(spec):
+        options.write_done(done, spec.identity)
+        typer.echo(f"finished: {folder}")
+
+
+@app.command(name="execute")
+def execute_notebook(
+    notebook: Annotated[str, typer.Argument(help="A notebook, such as 03_reverse_distillation.")],
+    profile: Profile = "tiny",
+    results: Results = paths.LOCAL,
+    seeds: Seeds = None,
+    overrides: Overrides = "{}",
+    cell_seconds: Annotated[int, typer.Option(min=1, max=options.YEAR, help="Longest time for one cell.")] = 24 * 3600,
+    guardian: Guardian = None,
+    done: Done = None,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """Execute one notebook into RESULTS/PROFILE/NOTEBOOK/notebook.ipynb; runs that are missing are trained."""
+    from opd_lib.batch import execute
+    from opd_lib.run import guard
+
+    if guardian is not None:
+        guard.follow(guardian)
+    request = execute.Request(
+        name=notebook,
+        profile=profile,
+        results=results,
+        seeds=options.seed_list(seeds),
+        overrides=options.mapping(overrides),
+        folder=notebooks,
+        params_root=params,
+        cell_seconds=cell_seconds,
+    )
+    path = execute.execute(request)
+    options.write_done(done, notebook)
+    typer.echo(f"done: {path}")
+
+
+@app.command()
+def claims(
+    profile: Profile = "tiny",
+    results: Results = paths.RESULTS,
+    readme: Annotated[bool, typer.Option(help="Also rewrite the table in README.md.")] = False,
+) -> None:
+    """Judge every claim from the records, print the verdicts and write RESULTS/PROFILE/claims.csv."""
+    from opd_lib.batch import refresh
+    from opd_lib.judge import claims as register
+    from opd_lib.report import tables
+
+    judged = refresh.judge(profile, results)
+    typer.echo(tables.show(tables.verdict_table(judged)))
+    typer.echo(f"\n{register.summary(judged)}")
+    typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
+    if readme:
+        refresh.write_readme(judged)
+
+
+@app.command()
+def figures(
+    profile: Profile = "tiny",
+    only: Only = None,
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    results: options.Records = None,
+    output: options.Output = options.REDRAWN,
+    params: Params = paths.PARAMS,
+    notebooks: Notebooks = paths.NOTEBOOKS,
+) -> None:
+    """Draw all figures and tables again from finished records; trains nothing and needs neither torch nor a kernel."""
+    from opd_lib.batch import redraw
+    from opd_lib.run import processes
+
+    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
+    for drawn in redraw.redraw(chosen, output, notebooks, jobs or processes.cores()):
+        typer.echo(f"{drawn.name}: {drawn.figures} figures, {drawn.seconds:.1f} s, {drawn.folder}")
+
+
+@app.command()
+def check(
+    student: Annotated[str, typer.Argument(help="A folder, a hub name, or run:NOTEBOOK/ARM.")],
+    teacher: Annotated[str, typer.Argument(help="The same; both need one tokenizer.")],
+    profile: Profile = "tiny",
+    prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many prompts the student answers.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Of the prompts and samples, and of run: checkpoints.")] = 0,
+    results: options.Records = None,
+    params: Params = paths.PARAMS,
+) -> None:
+    """What is known before training: overlap, entropy, divergence and lead, beside the runs seen, and a prognosis."""
+    from opd_lib.run import check as checking
+
+    pair = checking.Pair(student=student, teacher=teacher, profile=profile, seed=seed, results=results, root=params)
+    typer.echo(checking.check(pair, prompts))
+
+
+@app.command()
+def compare(profile: Profile = "tiny", results: Results = paths.LOCAL) -> None:
+    """Does this machine agree? Local records beside the committed ones."""
+    from opd_lib.run import compare as comparison
+
+    typer.echo(comparison.compare(profile, results))
+
+
+@app.command()
+def refresh(
+    profile: Profile = "tiny",
+    seeds: Seeds = None,
+    jobs: Jobs = None,
+    snakemake: options.Snakemake = None,
+    outputs_only: options.OutputsOnly = False,
+) -> None:
+    """Rewrite the committed results: train into results/local, copy the records, execute the notebooks, judge."""
+    from opd_lib.batch import reexecute
+    from opd_lib.batch.refresh import commit_records
+    from opd_lib.run import processes
+
+    if not outputs_only:
+        reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
+        chosen = options.experiments(profile, None, seeds, paths.LOCAL, paths.PARAMS, paths.NOTEBOOKS)
+        typer.echo(f"{commit_records(r for e in chosen for r in e.runs())} records copied to {paths.RESULTS / profile}")
+    for line in reexecute.reexecute(profile, options.seed_list(seeds), jobs or processes.cores()):
+        typer.echo(line)
+
+
+for command in (records.status, records.seal, bench, timing.time, data.data, data.dedup, data.grade, track.track, site):
+    app.command()(command)
+
+if __name__ == "__main__":
+    app()

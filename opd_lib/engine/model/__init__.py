@@ -1,0 +1,1 @@
+"""Models: made, loaded, spread over processes."""

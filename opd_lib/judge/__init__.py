@@ -1,0 +1,1 @@
+"""From records to verdicts: claims, the quantities they name, their intervals, and what predicts an outcome."""

@@ -1,0 +1,233 @@
+"""Parameters that are well-formed and yet cannot be run, or must not be: each refused with the reason and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from opd_lib import methods, tasks
+from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task
+from opd_lib.tasks import chain
+
+
+def check(params: RunParams, method: methods.Method | None, options: Sequence[BaseModel]) -> None:
+    """Raise ValueError for the first thing refused. Without torch there is no method, and what it says goes unasked.
+
+    `options` are the method's, with those of a probe that compares two objectives.
+    """
+    check_task(params)
+    if isinstance(params.student, NewModel):
+        require_context(params, "student", params.student.context, "student.context")
+    check_teachers(params, method)
+    if method:
+        check_method(params, method, options)
+        if params.machine.teacher_url and params.teacher:
+            check_served(params, method, options)
+        if params.probe is not None:
+            check_probe(params, params.probe, method)
+
+
+def check_task(params: RunParams) -> None:
+    """Refuse names the task does not have, and evaluations and diagnostics that cannot be."""
+    tasks.load(params.task.name).check(params.task)
+    sets = params.task.test_sets
+    if len(set(sets)) < len(sets):
+        raise ValueError(f"task.test_sets: {', '.join(sets)}: name each once")
+    if (data := getattr(params.task, "data", None)) is not None and not (data.strip() and data.isprintable()):
+        raise ValueError(f"task.data: {data!r} is no folder; name one, or write null for the hub")
+    if params.source.kind == "corpus":
+        check_corpus(params, params.source)
+    if params.source.kind == "answers" and params.task.name != "math":
+        raise ValueError("source.kind: answers is for real questions; in the tiny world use kind: corpus")
+    if isinstance(params.student, NewModel) and isinstance(params.student, NewTextModel) != (
+        params.task.name == "math"
+    ):
+        raise ValueError(
+            f"student: a new model for task.name {params.task.name}: the tiny world has its own tokenizer and takes no "
+            "key vocabulary; for real mathematics a tokenizer is trained, and vocabulary is required"
+        )
+    for cap in params.evaluate.caps:
+        if not 1 <= cap <= params.evaluate.max_new_tokens:
+            raise ValueError(f"evaluate.caps: {cap} is no lower limit than max_new_tokens: use 1 ≤ cap ≤ that")
+    steps = [entry.step for entry in getattr(params.source, "schedule", ())]
+    if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
+        raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
+    vocabulary = len(chain.VOCABULARY) if params.task.name != "math" else None
+    for k in params.diagnose.ks:
+        if k < 1 or (vocabulary and k > vocabulary):
+            raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
+
+
+def require_context(params: RunParams, role: str, room: int, where: str) -> None:
+    """Raise ValueError if a prompt and its response may have more tokens than the context of the model in this role.
+
+    `where` names what says so: a key, or a checkpoint.
+    """
+    for key, (prompt, response) in longest(params, role).items():
+        if prompt + response > room:
+            fits = f"at most {room - prompt}, or " if room > prompt else ""
+            raise ValueError(
+                f"{key}: a prompt of {prompt} and a response of {response} tokens do not fit into the {role}'s context "
+                f"of {room} ({where}); use {fits}a model of a larger context"
+            )
+
+
+def longest(params: RunParams, role: str) -> dict[str, tuple[int, int]]:
+    """key → tokens of the longest prompt and response that a model in this role reads because of it."""
+    source, probe = params.source, params.probe
+    trained, tested = prompt_tokens(params.task)
+    found = {}
+    if isinstance(source, Sampled) and not params.only_evaluates:
+        limits = {source.limit(step) for step in (1, *(entry.step for entry in source.schedule))}
+        found["source.schedule" if source.schedule else "source.max_new_tokens"] = (trained, max(limits))
+    if role == "student" and probe is None:
+        found["evaluate.max_new_tokens"] = (tested, params.evaluate.max_new_tokens)
+    if probe is not None and probe.kind == "continuation":
+        found["probe.new_tokens"] = (trained + max(probe.depths), probe.new_tokens)
+    return found
+
+
+def prompt_tokens(task: Task) -> tuple[int, int]:
+    """Of the longest training and test prompt: in the tiny world two of each operation and five around them.
+
+    Of mathematics' test prompts it is known that they have some.
+    """
+    if task.name == "math":
+        return task.max_prompt_tokens, 1
+    contents = [task.content, *([task.other_content] if task.other_share else [])]
+    tested = [int(test_set.removeprefix("chain-")) for test_set in task.test_sets]
+    return 2 * max(max(chain.CONTENTS[name].lengths) for name in contents) + 5, 2 * max(tested) + 5
+
+
+def check_corpus(params: RunParams, source: Corpus) -> None:
+    """Refuse a corpus of the tiny world for another task, and templates it does not have."""
+    if params.task.name != "chain":
+        raise ValueError(
+            f"source.kind: corpus, but only the tiny world writes one, and task.name is {params.task.name}"
+        )
+    for template in source.templates:
+        if template not in chain.TEMPLATES:
+            raise ValueError(f"source.templates: {template!r} is unknown; choose from {', '.join(chain.TEMPLATES)}")
+    for digit in source.slip_operands:
+        if digit > 9:
+            raise ValueError(f"source.slip_operands: {digit} is no digit; use 0 to 9")
+
+
+def check_method(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
+    """Refuse a method without what it needs, and what the method itself refuses in any of these options."""
+    if params.teacher is None and ("teacher" in method.needs or params.source.kind == "teacher"):
+        raise ValueError(f"teacher: null, but method {method.name} with source {params.source.kind} needs one; name it")
+    if params.machine.processes > params.source.prompts_per_step:
+        raise ValueError(
+            f"machine.processes: {params.machine.processes} for {params.source.prompts_per_step} prompts per step; "
+            "each process needs at least one prompt"
+        )
+    if params.source.kind in ("stored", "answers") and method.needs:
+        raise ValueError(
+            f"source.kind: {params.source.kind}, but method {method.name} needs {', '.join(sorted(method.needs))}: "
+            "responses given beforehand are for fine-tuning, method.name: sft"
+        )
+    if params.source.kind == "student" and (params.source.temperature != 1.0 or params.source.top_p < 1.0):
+        raise ValueError(
+            f"source: temperature {params.source.temperature:g}, top_p {params.source.top_p:g}: on-policy gradients "
+            "take the samples for the student's own; use temperature: 1.0 and top_p: 1.0 with kind: student"
+        )
+    if params.source.kind != "student" and method.check_others is not None:
+        for each in options:
+            method.check_others(each, params.source.kind)
+    if "reward" in method.needs and (params.source.kind != "student" or params.source.per_prompt < 2):
+        raise ValueError(
+            f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
+            "responses to one prompt; use kind: student with per_prompt of at least 2"
+        )
+    if method.check is not None and params.task.name != "math":  # elsewhere the vocabulary is known once it is loaded
+        for each in options:
+            method.check(each, len(chain.VOCABULARY), params.teacher is not None)
+
+
+def check_teachers(params: RunParams, method: methods.Method | None) -> None:
+    """Refuse teachers that a run or a method cannot have: the live student, several by name, copies that move."""
+    if params.teacher == SELF or params.named_teachers:
+        who = "self" if params.teacher == SELF else "several by name"
+        if params.machine.teacher_url:
+            raise ValueError(f"teacher: {who}, but machine.teacher_url names a server of one; use teacher_url: null")
+        if params.source.kind == "teacher":
+            raise ValueError(f"teacher: {who}, but source.kind: teacher lets one other model write; name it alone")
+        if params.probe is not None:
+            raise ValueError(f"teacher: {who}, but a probe compares two checkpoints; name one teacher")
+    if method is None:
+        return
+    if params.named_teachers and not (method.shares or method.taught or "teachers" in method.needs):
+        raise ValueError(f"teacher: several by name, but method {method.name} knows one teacher; name one")
+    if method.aligned is not None:
+        check_aligned(params, method)
+    if method.shown is not None and params.teacher is None:
+        raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
+    if method.after_step is not None and params.machine.shard:
+        raise ValueError(
+            f"machine.shard: true, but method {method.name} mixes whole weights between steps; use shard: false"
+        )
+
+
+def check_aligned(params: RunParams, method: methods.Method) -> None:
+    """Refuse teachers and sources with which a method that aligns two tokenizers has no way."""
+    why = f"but method {method.name} aligns the tokens of two checkpoints"
+    if params.teacher == SELF or params.named_teachers:
+        raise ValueError(f"teacher: {'self' if params.teacher == SELF else 'several by name'}, {why}; name one teacher")
+    if params.machine.teacher_url:
+        raise ValueError(f"machine.teacher_url: a server, {why} in one process; use teacher_url: null")
+    if params.source.kind == "teacher":
+        raise ValueError(f"source.kind: teacher, {why}, and trains on the student's; use kind: student")
+    if params.probe is not None:
+        raise ValueError(f"probe.kind: {params.probe.kind}, {why}, and a probe reads one vocabulary; use probe: null")
+    if tasks.load(params.task.name).respond is not None:
+        raise ValueError(f"task.name: {params.task.name}, {why}, and a tool's words stand between; use another task")
+
+
+def check_served(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
+    """Refuse what needs more of the teacher than a server says: its samples, or its probability of given tokens."""
+    here = "the teacher must be in this process: use machine.teacher_url: null"
+    if params.source.kind == "teacher":
+        raise ValueError(f"source.kind: teacher, but a served teacher writes no responses; {here}")
+    if params.probe is not None and params.probe.kind in ("teachers", "continuation"):
+        what = {"teachers": "compares whole distributions", "continuation": "lets the teacher write"}
+        raise ValueError(f"probe.kind: {params.probe.kind} {what[params.probe.kind]}, and {here}")
+    if method.check_served is not None:
+        for each in options:
+            method.check_served(each)
+
+
+def check_rollouts(params: RunParams) -> None:
+    """Refuse stored rollouts of a task whose responses the filters cannot read, or without anybody who writes them."""
+    if params.task.name != "math":
+        raise ValueError(f"probe.kind: rollouts, but its filters read mathematics, and task.name is {params.task.name}")
+    if params.source.kind not in ("student", "teacher"):
+        raise ValueError(f"source.kind: {params.source.kind}, but rollouts are sampled; use student or teacher")
+
+
+def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:
+    """Refuse a probe of what does not exist, of responses of others, or whose answer would be empty or trivial."""
+    if params.machine.processes != 1:
+        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
+    if probe.kind == "rollouts":
+        check_rollouts(params)
+        return
+    if params.teacher is None or not isinstance(params.student, str):
+        raise ValueError("probe: it compares two checkpoints; name both student and teacher")
+    if params.source.kind != "student":
+        raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
+    if params.source.schedule:
+        raise ValueError("source.schedule: a probe has no steps; write schedule: [] and one max_new_tokens")
+    if probe.kind == "teachers" and probe.other == params.teacher:
+        raise ValueError(f"probe.other: {probe.other} is the teacher itself; name another checkpoint")
+    if probe.kind == "continuation" and not 0 <= min(probe.depths) <= max(probe.depths) < params.source.max_new_tokens:
+        raise ValueError(
+            f"probe.depths: {list(probe.depths)} with responses of at most {params.source.max_new_tokens} tokens; "
+            "use depths from 0 to below source.max_new_tokens"
+        )
+    if probe.kind == "gradient" and ("teacher" not in method.needs or params.source.prompts_per_step < 2):
+        raise ValueError(
+            f"probe: the gradient probe halves a batch of prompts and asks what the teacher does; method is "
+            f"{method.name} with {params.source.prompts_per_step} prompts per step; distil, on 2 prompts at least"
+        )

@@ -1,0 +1,102 @@
+"""One run: what determines it, where its record stands, where its models come from and where its own can be loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opd_lib.records import record
+
+if TYPE_CHECKING:
+    from opd_lib.params import Experiment
+    from opd_lib.params.schema import RunParams
+
+FINISHED = "finished"
+"""The status of a record whose run has come to its end."""
+MODEL = "model"
+"""The folder of a run's final checkpoint, beside its record."""
+ROLLOUTS = "rollouts"
+"""The folder of the responses that a probe of this kind stores, beside its record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """One run to be found or computed: an arm of an experiment at a seed.
+
+    `identity` is what a record must carry to be this run's. `folders` are the places a finished record may stand, the
+    last one being where it is written. `parents` maps roles (`RunParams.references`) to the runs that make
+    them (absent for new, local or hub models). `origin` is the experiment as loaded: what a process of its own needs
+    to find this run again. `shown_as` is the experiment and arm under which it was asked for: not its own where another
+    notebook shares it.
+    """
+
+    experiment: str
+    profile: str
+    arm: str
+    seed: int
+    params: RunParams
+    identity: str
+    parents: dict[str, RunSpec]
+    folders: tuple[Path, ...]
+    shown_as: tuple[str, str]
+    origin: Experiment = field(repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run writes its record."""
+        return self.folders[-1]
+
+    @property
+    def model_folder(self) -> Path:
+        """Where this run writes its final checkpoint, in hub format."""
+        return self.folder / MODEL
+
+    @property
+    def weights(self) -> Path | None:
+        """Where its final checkpoint can be loaded from: beside its finished record, committed or made here; or None.
+
+        Committed checkpoints come first. Raises ValueError for a corrupt record.
+        """
+        return self.made(MODEL)
+
+    def made(self, name: str) -> Path | None:
+        """A folder that stands beside a finished record of this run, the first one found; None if there is none.
+
+        Raises ValueError for a corrupt record.
+        """
+        for folder in self.folders:
+            present = record.read(folder)
+            if present is None or (present.status, present.identity) != (FINISHED, self.identity):
+                continue
+            if (folder / name).is_dir():
+                return folder / name
+        return None
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}/{self.arm}/seed{self.seed}"
+
+    def checkpoint(self, role: str) -> str | None:
+        """Where the model of a role (`RunParams.references`) is loaded from: folder or hub name; None for a new one."""
+        if role in self.parents:
+            parent = self.parents[role]
+            return str(parent.weights or parent.model_folder)
+        return self.params.references.get(role)
+
+
+def determining(params: RunParams) -> dict[str, Any]:
+    """What is said of a run, without the machine and where a task's data lies on it."""
+    said = params.said()
+    del said["machine"]
+    said["task"].pop("data", None)
+    return said
+
+
+def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
+    """16 hex digits: the hash of everything that determines the run."""
+    content = {"params": determining(params), "seed": seed, "parents": dict(parents)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
