@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Chat = tuple[tuple[str, str], ...]
 """The messages of a chat: role and content."""
+NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
 OUTSIDE = 1 << 20  # rank of a token that is in neither top-k list: larger than any k
 
 
@@ -99,6 +100,11 @@ class Candidates:
     teacher_logp_NC: Tensor
     student_rank_NC: Tensor
     teacher_rank_NC: Tensor
+
+    @property
+    def length(self) -> int:
+        """The k these candidates were made with: the longest list that can be cut from them."""
+        return int((self.student_rank_NC[:1] < OUTSIDE).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

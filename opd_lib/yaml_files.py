@@ -7,6 +7,7 @@ keys that are no text and whole numbers of thousands of digits are refused.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,14 @@ MOST = 100_000
 def read(source: Path) -> Any:
     """What a file says, in ruamel's containers, which know their lines (`.lc`); `plain` makes Python's own of them.
 
-    Raises ValueError naming the file, the place in it and a remedy.
+    A file that says the same as before is not read again: what is returned is not to be changed. Raises ValueError
+    naming the file, the place in it and a remedy.
     """
-    text = _text(source)
+    return _content(source, _text(source))
+
+
+@lru_cache(maxsize=256)
+def _content(source: Path, text: str) -> Any:
     try:
         if _may_grow(text):
             _require_finite(text, source)

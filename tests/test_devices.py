@@ -10,9 +10,8 @@ import torch
 from opd_lib import methods
 from opd_lib.bench.entrants import OBJECTIVES
 from opd_lib.engine import gates, score
-from opd_lib.maths import diagnostics, logprobs
 from opd_lib.maths.head import Head
-from opd_lib.types import Prompt, Rollouts
+from opd_lib.types import Candidates, Prompt, Rollouts
 
 PROMPT = Prompt(id="", source="", question="", rendered="", token_ids=(3, 4, 5), answer="")
 K, LENGTHS, ROWS = 16, (6, 4, 2), torch.tensor([0, 2])
@@ -35,8 +34,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """A device without data: what asks it for a number, or for its precision, is answered for it."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    for module in (logprobs, diagnostics):
-        monkeypatch.setattr(module, "list_length", lambda _: K)
+    monkeypatch.setattr(Candidates, "length", property(lambda _: K))
     return "meta"
 
 

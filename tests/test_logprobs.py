@@ -47,7 +47,7 @@ def test_candidates_are_the_union_of_the_top_k_lists_each_token_once(k: int) -> 
     student_NV, teacher_NV, *_ = draw()
     candidates = logprobs.score(*draw(), k=k).candidates
     assert candidates is not None
-    assert logprobs.list_length(candidates) == k
+    assert candidates.length == k
     assert candidates.id_NC.shape[1] == (V if k == V else 2 * k)
     for n in range(len(student_NV)):
         ours, theirs = (sorted(range(V), key=lambda v: -float(x_NV[n, v]))[:k] for x_NV in (student_NV, teacher_NV))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
 
+import oracles
 import pytest
 import torch
 from pydantic import ValidationError
@@ -111,7 +112,7 @@ def close(actual: Tensor, expected: Tensor | float) -> None:
 @every_accepted
 def test_value_and_gradient_are_the_oracles(params: opd.Params) -> None:
     batch = draw()
-    expected_value, expected_gradient_NV = opd.oracle(*batch, params)
+    expected_value, expected_gradient_NV = oracles.of_opd(*batch, params)
     for extra in (0, 3):
         value, gradient_NV = outcome(params, *batch, extra=extra)
         close(value, expected_value)
@@ -423,7 +424,7 @@ def test_sft_is_cross_entropy() -> None:
     leaf_NV = student_NV.clone().requires_grad_()
     scores = logprobs.score(leaf_NV, None, token_N, token_N, token_N, 0)
     result = sft.value(scores, sft.Params()).sum()
-    value, gradient_NV = sft.oracle(student_NV, None, token_N, sft.Params())
+    value, gradient_NV = oracles.of_sft(student_NV, None, token_N)
     close(result, torch.nn.functional.cross_entropy(student_NV, token_N, reduction="sum"))
     close(result, value)
     close(torch.autograd.grad(result, leaf_NV)[0], gradient_NV)

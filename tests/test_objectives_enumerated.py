@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import micro
+import oracles
 import pytest
 import torch
 from test_methods_exact import PUBLISHED, close, options, outcome
@@ -290,7 +291,7 @@ def test_the_tail_bucket_is_exact_in_float32_however_small_it_is(how: dict[str, 
     params = options(k=3, tail="bucket", normalize="raw", **how)
     for other_tail in (0.065, 1e-9):
         student_NV, teacher_NV = extreme(own_tail) + 20.0, extreme(other_tail)
-        exact = opd.oracle(student_NV, teacher_NV, torch.zeros(1), params)
+        exact = oracles.of_opd(student_NV, teacher_NV, torch.zeros(1), params)
         value, gradient_NV = outcome(params, student_NV.float(), teacher_NV.float(), torch.zeros(1, dtype=torch.long))
         torch.testing.assert_close(value.double(), torch.tensor(exact[0], dtype=FLOAT), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(gradient_NV.double(), exact[1], rtol=1e-4, atol=1e-6)
@@ -323,7 +324,7 @@ def test_jensen_shannon_is_exact_in_float32_also_where_the_mixture_is_nearly_one
     student_NV, teacher_NV = 3.0 * torch.randn(2, 6, 9, generator=generator, dtype=FLOAT)
     params = options(estimator=estimator, k=4, direction="jsd", normalize="raw", stop_gradient=False, beta=beta)
     value, gradient_NV = outcome(params, student_NV.float(), teacher_NV.float(), torch.zeros(6).long())
-    expected, expected_NV = opd.oracle(student_NV, teacher_NV, torch.zeros(6).long(), params)
+    expected, expected_NV = oracles.of_opd(student_NV, teacher_NV, torch.zeros(6).long(), params)
     assert float(value) == pytest.approx(expected, rel=2e-4)
     assert float((gradient_NV - expected_NV).norm() / expected_NV.norm()) < 1e-4
 

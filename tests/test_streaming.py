@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from itertools import chain
 from typing import Any
 
+import oracles
 import pytest
 import torch
 from test_methods_exact import ACCEPTED, options
@@ -112,7 +113,7 @@ def require_oracle(params: opd.Params, chunk: int | None, k: int, measured: bool
     """Value, gradient of the hidden states and gradient of the head, by the oracle's gradient at the logits."""
     tensors = student_NH, student_VH, teacher_NH, teacher_VH, token_N = leaves()
     logits_NV, teacher_NV = student_NH @ student_VH.T, teacher_NH @ teacher_VH.T
-    value, delta_NV = opd.oracle(logits_NV, teacher_NV, token_N, params)
+    value, delta_NV = oracles.of_opd(logits_NV, teacher_NV, token_N, params)
     loss_of = lambda scores: opd.value(scores, params)
     scaled, loss, _ = stream(tensors, params, chunk, k, measured).loss(loss_of, scale=0.25)
     close(loss, torch.tensor(value, dtype=torch.float64))
@@ -262,7 +263,7 @@ def test_the_gradient_at_the_logits_can_be_watched() -> None:
     tensors = student_NH, student_VH, teacher_NH, teacher_VH, token_N = leaves()
     seen: list[tuple[slice, Tensor]] = []
     stream(tensors, EQ5, chunk=2).loss(lambda s: opd.value(s, EQ5), 2.0, watch=lambda *what: seen.append(what))
-    _, delta_NV = opd.oracle(student_NH @ student_VH.T, teacher_NH @ teacher_VH.T, token_N, EQ5)
+    _, delta_NV = oracles.of_opd(student_NH @ student_VH.T, teacher_NH @ teacher_VH.T, token_N, EQ5)
     assert list(chain(*(range(N)[part] for part, _ in seen))) == list(range(N))
     close(torch.cat([delta for _, delta in seen]), 2.0 * delta_NV)
 

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opd_lib.maths.logprobs import NEGLIGIBLE, list_length
 from opd_lib.spelling import Units
-from opd_lib.types import TokenScores
+from opd_lib.types import NEGLIGIBLE, TokenScores
 
 Metric = tuple[Tensor, Tensor]  # value_N (already multiplied by its weight) and weight_N
 AT_K = (
@@ -135,7 +134,7 @@ def at_k(scores: TokenScores, k: int) -> dict[str, Metric]:
     positions that happen to be known it would be the mean of another population.
     """
     c = scores.candidates
-    if c is None or (len(c.id_NC) and not 1 <= k <= list_length(c)):
+    if c is None or (len(c.id_NC) and not 1 <= k <= c.length):
         raise ValueError(f"k = {k}: the scores hold no top-k lists of that length; score with this k or a larger one")
     logp_NC, logq_NC = c.student_logp_NC.detach(), c.teacher_logp_NC
     mine_NC = c.student_rank_NC < k

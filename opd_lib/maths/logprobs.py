@@ -10,8 +10,6 @@ from torch import Tensor
 
 from opd_lib.types import OUTSIDE, Candidates, TokenScores
 
-NEGLIGIBLE = -1e30  # a log-probability that weighs nothing and, unlike −inf, leaves no NaN where a support is empty
-
 
 def score(
     student_logits_NV: Tensor,
@@ -125,11 +123,6 @@ def _candidates(student_logp_NV: Tensor, teacher_logp_NV: Tensor, teacher_id_NK:
         student_rank_NC=student_rank_NC.masked_fill(twice_NC, OUTSIDE),
         teacher_rank_NC=teacher_rank_NC.masked_fill(twice_NC, OUTSIDE),
     )
-
-
-def list_length(candidates: Candidates) -> int:
-    """The k these candidates were made with: the longest list that can be cut from them."""
-    return int((candidates.student_rank_NC[:1] < OUTSIDE).sum())
 
 
 def log_softmax(logits_NV: Tensor) -> Tensor:

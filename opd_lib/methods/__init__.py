@@ -13,9 +13,6 @@ and, where they apply,
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
     check_others(params, kind)                      refuse responses of another author than the student (source.kind)
-    oracle(student_logits_NV, teacher_logits_NV, token_N, params) -> (float, Tensor (N, V))
-                                                    the summed value and its exact gradient at the logits, written
-                                                    independently
 
 What is seen of a step before anything is trained (seam.View: all responses of this process), without gradient and
 called in this order:
@@ -96,7 +93,6 @@ class Method:
     check: Callable[[Any, int, bool], None] | None
     check_served: Callable[[Any], None] | None
     check_others: Callable[[Any, str], None] | None
-    oracle: Callable[..., Any] | None
 
     @property
     def views(self) -> bool:

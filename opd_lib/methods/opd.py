@@ -35,19 +35,17 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from opd_lib.maths import logprobs
-from opd_lib.maths.logprobs import NEGLIGIBLE
-from opd_lib.methods._opd_oracle import oracle as oracle
 from opd_lib.methods._opd_refusals import check as check
 from opd_lib.methods._opd_refusals import check_others as check_others
 from opd_lib.methods._opd_refusals import check_served as check_served
-from opd_lib.types import Candidates, Reads, TokenScores
+from opd_lib.types import NEGLIGIBLE, Candidates, Reads, TokenScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
 
@@ -107,7 +105,7 @@ def value(scores: TokenScores, params: Params) -> Tensor:
         return on_support(scores.candidates, params, scores.distributions)
     if params.estimator == "full" and scores.distributions is not None:
         logp_NV, logq_NV = scores.distributions
-        all_11 = torch.ones(1, 1, dtype=torch.bool, device=logp_NV.device)
+        all_11 = logp_NV.new_ones(1, 1).bool()
         mask_NV = SUPPORTS[params.support](all_11, all_11).expand_as(logp_NV)
         return divergence(logp_NV, logq_NV, mask_NV, params)
     raise ValueError(LACKING)
@@ -124,6 +122,8 @@ def on_support(candidates: Candidates, params: Params, distributions: tuple[Tens
     if params.tail == "bucket":
         if distributions is None:
             raise ValueError(LACKING)
+        import torch
+
         tails_N1 = [outside(logp_NV, candidates.id_NC, mask_NC) for logp_NV in distributions]
         logp_NC, logq_NC = (torch.cat(pair, 1) for pair in zip((logp_NC, logq_NC), tails_N1, strict=True))
         mask_NC = torch.nn.functional.pad(mask_NC, (0, 1), value=True)
@@ -144,7 +144,7 @@ def divergence(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params
 
 def weighs(logp_NC: Tensor, logq_NC: Tensor, params: Params) -> Tensor:
     """False for tokens that are impossible to whoever weighs them: they add 0, and 0 times an infinite ratio is NaN."""
-    both_NC = torch.maximum(logp_NC, logq_NC)
+    both_NC = logp_NC.maximum(logq_NC)
     source_NC = {"student_p": logp_NC, "teacher_p": logq_NC, "uniform": both_NC}[params.weight]
     return (both_NC if params.direction == "jsd" else source_NC).detach() != -math.inf
 
@@ -153,7 +153,7 @@ def summand(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params) -
     """What is summed over the support (N, C)."""
     if params.direction == "jsd":
         return jensen_shannon(logp_NC, logq_NC, params.beta)
-    source_NC = {"student_p": logp_NC, "teacher_p": logq_NC, "uniform": torch.zeros_like(logp_NC)}[params.weight]
+    source_NC = {"student_p": logp_NC, "teacher_p": logq_NC, "uniform": logp_NC.new_zeros(logp_NC.shape)}[params.weight]
     as_is = params.normalize == "raw" or (params.estimator == "full" and params.weight != "uniform")
     weight_NC = (source_NC if as_is else renormalise(source_NC, mask_NC)).exp()
     if params.direction == "forward":
@@ -167,6 +167,8 @@ def jensen_shannon(logp_NC: Tensor, logq_NC: Tensor, beta: float) -> Tensor:
 
     Both ratios to the mixture are taken from log(q/p) alone: exact also where m is nearly p or q.
     """
+    import torch
+
     with torch.no_grad():
         ratio_NC = logq_NC - logp_NC
         own, other = ratio_NC.new_tensor(math.log1p(-beta)), ratio_NC.new_tensor(math.log(beta))
@@ -182,7 +184,7 @@ def score_function(coefficient: Tensor, logp: Tensor) -> Tensor:
 
 def support_mask(candidates: Candidates, params: Params) -> Tensor:
     """Which candidates form the support S (N, C). Raises ValueError if their lists are too short for it."""
-    length, k = logprobs.list_length(candidates), params.k
+    length, k = candidates.length, params.k
     if len(candidates.id_NC) and length < k:
         raise ValueError(f"candidates: lists of {length} tokens, but the objective reads {k}; score with that k")
     return SUPPORTS[params.support](candidates.student_rank_NC < k, candidates.teacher_rank_NC < k)
@@ -198,6 +200,8 @@ def outside(logp_NV: Tensor, id_NC: Tensor, mask_NC: Tensor) -> Tensor:
 
     A served teacher has not said it: its tail is what its list leaves of 1, and at least the rounding error.
     """
+    import torch
+
     n, vocabulary = logp_NV.shape
     slot_NC = id_NC.masked_fill(~mask_NC, vocabulary)  # one more place, for the slots that are not used
     inside_NV = torch.zeros(n, vocabulary + 1, dtype=torch.bool, device=id_NC.device).scatter_(1, slot_NC, True)

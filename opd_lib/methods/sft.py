@@ -7,7 +7,6 @@ Source: arXiv 2604.13016 §5.1 and Table 3 (the cold start).
 
 from __future__ import annotations
 
-from math import log
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -30,15 +29,3 @@ NEEDS: frozenset[str] = frozenset()
 def value(scores: TokenScores, params: Params) -> Tensor:
     """Negative log-likelihood (N, nats)."""
     return -scores.student_logp_N
-
-
-def oracle(
-    student_logits_NV: Tensor, teacher_logits_NV: Tensor | None, token_N: Tensor, params: Params
-) -> tuple[float, Tensor]:
-    """The summed value and its exact gradient at the logits (N, V): softmax minus one-hot. The teacher is not read."""
-    gradient_NV = student_logits_NV.detach().double().softmax(-1)
-    total = 0.0
-    for n, token in enumerate(token_N.tolist()):
-        total -= log(float(gradient_NV[n, token]))
-        gradient_NV[n, token] -= 1.0
-    return total, gradient_NV

@@ -25,9 +25,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from opd_lib.maths.logprobs import NEGLIGIBLE
 from opd_lib.spelling import NONE, Alignment, Spelling, Units
-from opd_lib.types import Reads, TokenScores
+from opd_lib.types import NEGLIGIBLE, Reads, TokenScores
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
 

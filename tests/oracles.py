@@ -1,4 +1,4 @@
-"""The objectives of `opd` a second time: slow, explicit, in plain Python floats and without autograd.
+"""The objectives of `opd`, and of `sft`, a second time: slow, explicit, in plain Python floats and without autograd.
 
 Per position the gradient is Σ_v c_v ∇log p_v. The closed forms of c_v on a set of categories (tokens, perhaps a tail):
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Floats = list[float]
 
 
-def oracle(
+def of_opd(
     student_logits_NV: Tensor, teacher_logits_NV: Tensor, token_N: Tensor, params: Params
 ) -> tuple[float, Tensor]:
     """Sum over positions of the objective (nats) and its exact gradient at the student's logits (N, V), in float64."""
@@ -89,3 +89,13 @@ def _terms(p: Floats, q: Floats, params: Params) -> tuple[float, Floats]:
 
 def _shares(x: Floats) -> Floats:
     return [x_v / fsum(x) for x_v in x]
+
+
+def of_sft(student_logits_NV: Tensor, teacher_logits_NV: Tensor | None, token_N: Tensor) -> tuple[float, Tensor]:
+    """Cross-entropy, summed, and its exact gradient at the logits (N, V): softmax minus one-hot."""
+    gradient_NV = student_logits_NV.detach().double().softmax(-1)
+    total = 0.0
+    for n, token in enumerate(token_N.tolist()):
+        total -= log(float(gradient_NV[n, token]))
+        gradient_NV[n, token] -= 1.0
+    return total, gradient_NV
