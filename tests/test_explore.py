@@ -257,19 +257,22 @@ def test_a_row_that_is_none_is_named_with_its_file_and_line(
     change(rows)
     record = kept.record(tmp_path, "a", rows)
     for read in (lambda: explore.tokens([record]), lambda: token_quantities.worst([record])):
-        with pytest.raises(ValueError, match=rf"^{record.folder}/tokens\.jsonl, line 2: {said}.*; take it back"):
+        with pytest.raises(ValueError, match=rf"^{record.folder}/tokens\.jsonl, line 2: {said}.*; bring it back"):
             read()
 
 
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
-        (lambda text: text[:-30], ", line 6: cut off"),
-        (lambda text: text[:-1], ", line 6: cut off"),
+        (lambda text: text[:-30], ": corrupt table: it is cut off in line 6"),
+        (lambda text: text[:-1], ": corrupt table: it is cut off in line 6"),
         (lambda text: text.replace("\n", "\n\n", 1), ", line 2: no JSON"),
         (lambda text: "[]\n" + text, ", line 1: a JSON object is expected, not list"),
-        (lambda text: "<<<<<<< HEAD\n" + text, ", line 1: an unmerged conflict"),
-        (lambda text: "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ": only a pointer of Git LFS"),
+        (lambda text: "<<<<<<< HEAD\n" + text, r": corrupt table: it holds git's conflict markers \(line 1\)"),
+        (
+            lambda text: "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            ": corrupt table: it is a git-LFS pointer",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["tokens", "rollouts"])
@@ -279,7 +282,9 @@ def test_a_damaged_file_of_responses_is_named_with_its_line(
     record = kept.record(tmp_path, "a", kept.rows(1, steps=(0, 20)))
     text = (record.folder / "tokens.jsonl").read_text(encoding="utf-8")
     (record.folder / f"{name}.jsonl").write_text(damage(text), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"^{record.folder}/{name}\.jsonl{line}.*; "):
+    with pytest.raises(
+        ValueError, match=rf"^{record.folder}/{name}\.jsonl{line}.*; bring it back .*delete {record.folder}"
+    ):
         record.tokens() if name == "tokens" else record.examples()
 
 

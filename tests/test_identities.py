@@ -9,8 +9,11 @@ import pytest
 
 from opd_lib import params, paths
 from opd_lib.params import Experiment
+from opd_lib.params.schema.base import Strict
 
 RECORDS = sorted(path for path in paths.RESULTS.glob("*/*/*/*/run.json") if not path.is_relative_to(paths.LOCAL))
+NOTEBOOKS = sorted({path.parents[2].name for path in RECORDS})
+TINY = sorted(paths.RESULTS.glob("tiny/[0-9]*/*/seed*/run.json"))
 
 
 @cache
@@ -18,15 +21,37 @@ def experiment(name: str, profile: str) -> Experiment:
     return params.load(name, profile)
 
 
-def test_there_are_records_to_be_held_to() -> None:
-    assert len(RECORDS) > 300
+def test_records_of_all_notebooks_are_looked_at() -> None:
+    assert len(TINY) > 300 and set(TINY) <= set(RECORDS)
+    assert len({path.parents[2].name for path in TINY}) >= 12
 
 
-@pytest.mark.parametrize("notebook", sorted({path.parents[2].name for path in RECORDS}))
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_committed_records_have_the_identity_and_the_place_that_params_give_them(notebook: str) -> None:
     for path in (path for path in RECORDS if path.parents[2].name == notebook):
         content = json.loads(path.read_text())
-        spec = experiment(content["experiment"], content["profile"]).spec(content["arm"], content["seed"])
-        assert spec.identity == content["identity"], f"{path}: params of {spec.name} mean another run today"
+        profile, arm, seed = path.parents[3].name, path.parents[1].name, int(path.parent.name.removeprefix("seed"))
+        said = (content["profile"], content["experiment"], content["arm"], content["seed"])
+        assert said == (profile, notebook, arm, seed), f"{path}: says it is the record of another run"
+        spec = experiment(notebook, profile).spec(arm, seed)
+        assert (spec.experiment, spec.arm) == (notebook, arm), "records stand where their run belongs"
         assert spec.folders[0] == path.parent
+        assert spec.identity == content["identity"], f"{path}: params of {spec.name} mean another run today"
+        assert content["parents"] == {role: parent.identity for role, parent in spec.parents.items()}
         assert spec.params.model_dump(mode="json") | {"machine": 0} == content["params"] | {"machine": 0}
+
+
+OPTIONAL: set[str] = set()
+"""Keys that a params file may leave out, each with a neutral default: silence says what it always said."""
+
+
+def test_no_key_of_the_schema_has_a_default_but_those_that_came_later() -> None:
+    """A key that gets a default would vanish from identities where a file says just that."""
+    found = {
+        f"{model.__name__}.{name}"
+        for model in Strict.__subclasses__()
+        + [each for child in Strict.__subclasses__() for each in child.__subclasses__()]
+        for name, field in model.model_fields.items()
+        if not field.is_required()
+    }
+    assert found == OPTIONAL

@@ -320,7 +320,9 @@ def test_a_params_file_that_is_missing_says_where_it_is(world: Path) -> None:
         load(world, "02_more")
     with pytest.raises(ValueError, match=r"no such profile huge; choose from large, tiny"):
         load(world, profile="huge")
-    with pytest.raises(ValueError, match=r"--only 02_more: no such notebook; choose from 01_opd; 02_more is at large"):
+    with pytest.raises(
+        ValueError, match=r"--only 02_more: no such notebook of this profile; choose from 01_opd; 02_more is at large"
+    ):
         plan.choose(["02_more"], ("01_opd",), "tiny", world / "params")
 
 
@@ -403,16 +405,16 @@ def test_plain_python_has_no_type_of_ruamels() -> None:
 # ----------------------------------------------------------------------------------------------- a method's broken file
 
 BROKEN = {
-    "syntax": ("def loss(:\n", r"wrong\.py, line 1: SyntaxError: "),
+    "syntax": ("def value(:\n", r"wrong\.py, line 1: SyntaxError: "),
     "a name": ("import math\n\nNEEDS = fozenset()\n", r"wrong\.py, line 3: NameError: .*fozenset"),
     "an import": ("import no_such_package_here\n", r"wrong\.py, line 1: ModuleNotFoundError: "),
     "a division": ("x = 1 / 0\n", r"wrong\.py, line 1: ZeroDivisionError"),
-    "no loss": ("NEEDS = frozenset()\n", r"wrong\.py defines no Params, loss"),
+    "no value": ("NEEDS = frozenset()\n", r"wrong\.py defines no Params, value; see .*methods/__init__\.py"),
     "what it needs": (
-        "from pydantic import BaseModel\nclass Params(BaseModel): pass\nNEEDS = frozenset({'techer'})\nloss = 0\n",
-        r"wrong\.py: NEEDS: write a frozenset of teacher, reward",
+        "from pydantic import BaseModel\nclass Params(BaseModel): pass\nNEEDS = frozenset({'techer'})\nvalue = 0\n",
+        r"wrong\.py: NEEDS: write a frozenset of reward, teacher, teachers or nothing",
     ),
-    "its Params": ("Params = 5\nNEEDS = frozenset()\ndef loss(): pass\n", r"wrong\.py: Params: write a frozen class"),
+    "its Params": ("Params = 5\nNEEDS = frozenset()\ndef value(): pass\n", r"wrong\.py: Params: write a frozen class"),
 }
 
 
@@ -443,7 +445,7 @@ def test_a_broken_method_is_an_error_of_who_asks_for_it_alone(world: Path, wrong
 
 
 def test_numbers_of_an_own_objective_are_finite(world: Path) -> None:
-    own = {"name": "own", "source": "def loss(scores, params):\n    return None\n", "k": 4}
+    own = {"name": "own", "source": "def value(scores, params):\n    return None\n", "k": 4}
     assert load(world, overrides={"method": own | {"options": {"a": 1, "b": True, "c": "x", "d": 0.5}}}).arms
     for value in (math.inf, -math.inf, math.nan):
         with pytest.raises(ValueError, match=r"method\.options: .*: b is -?(inf|nan); use a finite number") as error:

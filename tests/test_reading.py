@@ -16,7 +16,7 @@ from opd_lib.bench import compare as measuring
 from opd_lib.bench import speed, stages, targets
 from opd_lib.forecast import hardware
 from opd_lib.judge import register
-from opd_lib.records import reading, reference
+from opd_lib.records import reading, record, reference
 from opd_lib.report import outputs
 from opd_lib.run import growing
 
@@ -33,6 +33,10 @@ CLAIMS = "id,estimate,low,high,threshold,verdict\nC1,0.5,0.25,0.75,> 0,holds\nC2
 CONFIG = {
     "model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128,
     "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 100,
+}  # fmt: skip
+RUN = {
+    "experiment": "01_a", "profile": "tiny", "arm": "x", "seed": 0, "status": "finished", "identity": "0", "params": {},
+    "parents": {}, "seconds": {"score": 1.0},
 }  # fmt: skip
 NOTEBOOK = {"cells": [{"cell_type": "markdown", "source": ["# One: two\n"], "metadata": {}}], "nbformat": 4}
 
@@ -88,7 +92,7 @@ READERS: dict[str, tuple[str, str, Callable[[Path], Any], dict[str, Callable[[st
     "cells": ("01_a.ipynb", json.dumps(NOTEBOOK, indent=1), lambda path: redraw.execute(path, {}), OBJECTS),
     "seconds of a run": (
         "tiny/01_a/x/seed0/run.json",
-        json.dumps({"seconds": {"score": 1.0}}, indent=1),
+        json.dumps(RUN, indent=1),
         lambda path: stages.write(path.parents[3], 0, path.with_name("stages.csv")),
         OBJECTS,
     ),
@@ -167,11 +171,12 @@ def test_a_config_of_impossible_sizes_is_named(tmp_path: Path, changes: dict[str
 
 def test_a_growing_table_shows_its_whole_lines_and_refuses_what_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "evals.csv", EVALS + "4,chain-3,0.8")
-    assert growing.rows(tmp_path, growing.EVALS)["step"].tolist() == [0, 2]
+    present = record.RunRecord(folder=tmp_path, **RUN | {"status": "running"})
+    assert growing.rows(present, growing.EVALS)["step"].tolist() == [0, 2]
     for text in (merged(EVALS), POINTER, EVALS.replace("0.5", "half"), EVALS.replace("test_set", "set"), "a\n1,2\n"):
         write(path, text)
         with pytest.raises(ValueError, match=f"^{path}.*delete {tmp_path} and run again"):
-            growing.rows(tmp_path, growing.EVALS)
+            growing.rows(present, growing.EVALS)
 
 
 def test_lines_end_in_line_feeds_alone(tmp_path: Path) -> None:

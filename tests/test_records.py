@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from opd_lib.batch import refresh
 from opd_lib.command.cli import app
-from opd_lib.params import RunSpec
+from opd_lib.params import RunSpec, experiment
 from opd_lib.records import durable, leftovers, record, sealing
 from opd_lib.records.record import RunRecord
 from opd_lib.records.writer import RunWriter
@@ -24,6 +24,7 @@ from opd_lib.report import explore
 from opd_lib.run import compare, evidence, growing, launch, plan, sealed, status
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+KEPT = {"step": 0, "prompt": "p", "answer": "5", "reward": 1.0, "test_set": "x", "problem": 0, "finished": True}
 Damage = Callable[[Path], None]
 
 
@@ -40,7 +41,7 @@ def write(spec: RunSpec, steps: int = 6) -> None:
     with RunWriter(begun(spec)) as writer:
         for step in range(1, steps + 1):
             writer.append("steps", [{"step": step, "loss": 0.1 * step + spec.seed, "entropy_gap": None}])
-            writer.append_lines("tokens", [{"step": step, "tokens": ["a", "\u2028"]}])
+            writer.append_lines("tokens", [KEPT | {"step": step, "tokens": ["a", "\u2028"]}])
         writer.append("evals", [{"step": s, "test_set": t, "accuracy": 0.25} for s in (0, 6) for t in ("x", "y")])
         writer.finish({"score": 3.0})
 
@@ -251,11 +252,11 @@ def test_a_damaged_progress_file_stops_nobody(world: Path, specs: tuple[RunSpec,
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"step,loss\n1,0.5\n2,0.", "middle of a row"),
+        (b"step,loss\n1,0.5\n2,0.", r"is cut off in line 3 \(no line break at its end\)"),
         (b"step,loss\n1,0.5\n2\n", "more or fewer cells"),
         (b"", "is empty"),
         (LFS, "git-LFS"),
-        (b"step,loss\n<<<<<<< HEAD\n1,0.5\n=======\n1,0.6\n>>>>>>> x\n", "conflict"),
+        (b"step,loss\n<<<<<<< HEAD\n1,0.5\n=======\n1,0.6\n>>>>>>> x\n", r"conflict markers \(line 2\)"),
     ],
 )
 def test_without_digests_what_can_be_seen_is_refused(world: Path, content: bytes, reason: str) -> None:
@@ -329,13 +330,13 @@ def test_kept_words_may_be_any_and_a_bad_line_is_named(world: Path) -> None:
     micro.write_record(spec)
     present = record.read(spec.folder)
     assert present is not None
-    rows = [{"step": 0, "tokens": ["a\u2028b", "\x0b"]}, {"step": 1, "tokens": ["c"]}]
+    rows = [KEPT | {"tokens": ["a\u2028b", "\x0b"]}, KEPT | {"step": 1, "tokens": ["c"]}]
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     (spec.folder / "tokens.jsonl").write_text("".join(lines), encoding="utf-8")
     assert present.tokens() == rows
     for bad in ("{\n", "[1]\n", '{"tokens": []}\n'):
         (spec.folder / "tokens.jsonl").write_text(lines[0] + bad, encoding="utf-8")
-        with pytest.raises(ValueError, match=r"tokens\.jsonl: corrupt table: .*line 2"):
+        with pytest.raises(ValueError, match=r"tokens\.jsonl, line 2: .*; bring it back .*delete"):
             present.tokens()
 
 
@@ -566,10 +567,8 @@ def test_tables_of_many_runs_are_read_as_one(
 
 
 def test_a_spec_is_made_once_however_many_start_from_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from opd_lib import params
-
     made: list[int] = []
-    original = params.identity
-    monkeypatch.setattr(params, "identity", lambda *a: (made.append(1), original(*a))[1])
+    original = experiment.identity
+    monkeypatch.setattr(experiment, "identity", lambda *a: (made.append(1), original(*a))[1])
     micro.load(world, micro.OPD, seeds=tuple(range(20))).runs()
     assert len(made) == 20 * 4  # two arms, a student and a teacher; not a student and a teacher for each arm

@@ -439,8 +439,13 @@ def test_rows_of_one_seed_are_averaged_before_seeds_are():
 
 
 def test_reports_need_no_torch():
-    modules = "claims, figures, outcomes, quantities, reference, tables"
-    code = f"import sys; from opd_lib.maths import stats; from opd_lib.report import {modules}; "
+    wings = {
+        "maths": "stats",
+        "records": "reading, record, reference, responses, sealing",
+        "judge": "claims, outcomes, paired, prognosis, quantities, register",
+        "report": "figures, outputs, tables",
+    }
+    code = "import sys; " + "".join(f"from opd_lib.{wing} import {modules}; " for wing, modules in wings.items())
     code += "print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False", "False"]

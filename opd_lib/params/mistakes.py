@@ -23,7 +23,7 @@ from opd_lib.records.record import flatten
 from opd_lib.yaml_files import plain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
-STUDENTS = ("checkpoint", "new model", "new text model", "merged")  # pydantic's names for the kinds of student
+KINDS = ("checkpoint", "new model", "new text model", "merged", "teachers by name")  # of a student, or of teachers
 SHAPES = {str: "text", list: "list with at least one entry", dict: "mapping with at least one entry"}
 
 
@@ -143,7 +143,7 @@ def explain(
     """Every problem on a line of its own: file and line (or overrides), key, value, remedy."""
     lines = []
     for item in error.errors():
-        location = [str(key) for key in (*prefix, *item["loc"]) if key not in STUDENTS]
+        location = [str(key) for key in (*prefix, *item["loc"]) if key not in KINDS]
         if location[:1] in (["task"], ["source"], ["probe"]) and len(location) > 1:
             location.pop(1)  # pydantic names the kind of task, source or probe, which is no key of the file
         path = ".".join(location)

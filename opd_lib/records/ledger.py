@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from opd_lib.records import durable, sealing
+from opd_lib.records import damage, durable, sealing
 from opd_lib.records.sealing import FILES, Hasher, Seal
 
 PIECE = 1 << 20
@@ -91,7 +91,7 @@ class Ledger:
         if found.seal != known:
             seen = "" if found.bytes == known["bytes"] else f" of {found.bytes:,} bytes,"
             with path.open("rb") as opened:
-                reason = sealing.foreign(opened.read(PIECE))
+                reason = damage.foreign(opened.read(PIECE))
             reason = reason or (
                 f"is{seen} not what it was at the last checkpoint ({known['rows']:,} rows, {known['bytes']:,} bytes)"
             )

@@ -8,16 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
 
-RESTORE = "take it back from where it came (`git checkout -- FILE` for a committed one)"
-POINTER = "version https://git-lfs.github.com/"
-CONFLICT = re.compile(r"^(?:<{7} |={7}$|>{7} )", re.MULTILINE)
+from opd_lib.records import damage
+
+RESTORE = "bring it back from where it came (a committed one: `git checkout -- FILE`)"
 
 
 def text(path: Path, remedy: str = RESTORE, content: bytes | None = None) -> str:
@@ -26,17 +25,15 @@ def text(path: Path, remedy: str = RESTORE, content: bytes | None = None) -> str
     Raises ValueError for one that is not there or no text, for a pointer of Git LFS and for an unmerged conflict.
     """
     try:
-        found = path.read_text(encoding="utf-8") if content is None else content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        refuse(path, f"no UTF-8 text (byte {error.start + 1})", remedy, error)
+        read = path.read_bytes() if content is None else content
     except OSError as error:
         refuse(path, f"cannot be read ({error.strerror})", remedy, error)
-    if found.startswith(POINTER):
-        refuse(path, "only a pointer of Git LFS, not the file", "fetch the file (`git lfs pull`)")
-    if conflict := CONFLICT.search(found):
-        line = found.count("\n", 0, conflict.start()) + 1
-        refuse(f"{path}, line {line}", "an unmerged conflict", "choose one of the two sides")
-    return found
+    if reason := damage.foreign(read):
+        refuse(path, f"it {reason}", remedy)
+    try:
+        return read.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        refuse(path, f"no UTF-8 text (byte {error.start + 1})", remedy, error)
 
 
 def frame(path: Path, columns: Collection[str] = (), remedy: str = RESTORE, **options: Any) -> pd.DataFrame:
@@ -45,8 +42,8 @@ def frame(path: Path, columns: Collection[str] = (), remedy: str = RESTORE, **op
     Raises ValueError as `text` does, for lines of several lengths or one cut off, and naming a column that is missing.
     """
     content = text(path, remedy)
-    if content and not content.endswith("\n"):
-        refuse(f"{path}, line {content.count(chr(10)) + 1}", "cut off (no line break at its end)", remedy)
+    if reason := damage.unended(content.encode()):
+        refuse(path, f"it {reason}", remedy)
     rows = csv.reader(io.StringIO(content))
     header = next(rows, [])
     for row in rows:
@@ -91,10 +88,11 @@ def lines(
 
     Raises ValueError as `text` does, naming the line that is none, lacks a key, or is cut off.
     """
-    *whole, rest = text(path, remedy, content).split("\n")
-    if rest:
-        refuse(f"{path}, line {len(whole) + 1}", "cut off (no line break at its end)", remedy)
-    return [_object(line, f"{path}, line {number}", keys, remedy) for number, line in enumerate(whole, start=1)]
+    found = text(path, remedy, content)
+    if reason := damage.unended(found.encode()):
+        refuse(path, f"it {reason}", remedy)
+    numbered = enumerate(found.split("\n")[:-1], start=1)
+    return [_object(line, f"{path}, line {number}", keys, remedy) for number, line in numbered]
 
 
 def refuse(where: object, what: str, remedy: str, error: BaseException | None = None) -> NoReturn:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from opd_lib.records import responses, sealing
+from opd_lib.records import damage, responses, sealing
 from opd_lib.records.durable import write_atomically as write_atomically
 from opd_lib.records.durable import write_json as write_json
 from opd_lib.records.leftovers import PROGRESS as PROGRESS
@@ -104,8 +104,8 @@ class RunRecord:
         return file in (self.tables or ()) or (self.folder / file).exists()
 
     def _lines(self, file: str, fields: Mapping[str, responses.Kinds]) -> list[responses.Row]:
-        remedy = f"take it back from git, or delete {self.folder} and run again"
-        return responses.read(self.folder / file, fields, remedy, self.content(file))
+        path = self.folder / file
+        return responses.read(path, fields, sealing.remedy(path), self.content(file))
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -142,11 +142,8 @@ def read(folder: Path) -> RunRecord | None:
         require_kinds(content)
         return RunRecord(folder=folder, **content)
     except (ValueError, TypeError, RecursionError) as error:
-        reason = sealing.foreign(found).replace("holds", "it holds") or str(error)
-        raise ValueError(
-            f"{path}: corrupt record ({reason}); bring it back (a committed one: `git checkout -- run.json` in its "
-            f"folder), or delete {folder} and run again"
-        ) from None
+        reason = f"it {said}" if (said := damage.foreign(found)) else str(error)
+        raise ValueError(f"{path}: corrupt record ({reason}); {sealing.remedy(path)}") from None
 
 
 def require_kinds(content: Any) -> None:

@@ -9,18 +9,17 @@ lines, as many cells in each as the header has.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
+
+from opd_lib.records import damage
 
 TABLES = ("steps", "evals", "depth", "problems", "caps", "probe")
 LINES = ("rollouts", "tokens")
 FILES = (*(f"{name}.csv" for name in TABLES), *(f"{name}.jsonl" for name in LINES))
 """Whatever a record may have beside run.json."""
 DIGEST_BYTES = 16
-LFS = b"version https://git-lfs"
-CONFLICT = re.compile(rb"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 
 
 class Seal(TypedDict):
@@ -103,15 +102,18 @@ def fault(folder: Path, seals: Mapping[str, Seal] | None, verify: bool) -> str:
 
 def damaged(path: Path, reason: str) -> ValueError:
     """What is said of a table that is not what it was."""
-    return ValueError(
-        f"{path}: corrupt table: it {reason}; bring it back (a committed one: `git checkout -- {path.name}` in its "
-        f"folder), or delete {path.parent} and run again"
-    )
+    return ValueError(f"{path}: corrupt table: it {reason}; {remedy(path)}")
+
+
+def remedy(path: Path) -> str:
+    """What to do about a file of a record that is not what its run left."""
+    back = f"bring it back (a committed one: `git checkout -- {path.name}` in its folder)"
+    return f"{back}, or delete {path.parent} and run again"
 
 
 def changed(found: bytes, known: Seal) -> str:
     """How bytes that are not those of a seal differ from them."""
-    if reason := foreign(found):
+    if reason := damage.foreign(found):
         return reason
     if seal("", found.replace(b"\r\n", b"\n"))["blake2b"] == known["blake2b"]:
         return "has other line ends than its run wrote (CRLF)"
@@ -122,20 +124,13 @@ def changed(found: bytes, known: Seal) -> str:
 
 def torn(name: str, found: bytes) -> str:
     """Why these bytes cannot be a whole table, as far as can be seen; empty if they can."""
-    if reason := foreign(found):
+    if reason := damage.foreign(found):
         return reason
-    if not found.endswith(b"\n"):
-        return "is empty" if not found else "ends in the middle of a row"
+    if not found:
+        return "is empty"
+    if reason := damage.unended(found):
+        return reason
     header = found.partition(b"\n")[0]
     if name.endswith(".csv") and b'"' not in found and found.count(b",") != header.count(b",") * found.count(b"\n"):
         return "has rows with more or fewer cells than its header"
-    return ""
-
-
-def foreign(found: bytes) -> str:
-    """What else than a record's file these bytes are: git's pointers and markers; empty if neither is seen."""
-    if found.startswith(LFS):
-        return "is a git-LFS pointer and not the file itself: `git lfs pull` fetches that"
-    if CONFLICT.search(found):
-        return "holds git's conflict markers: `git checkout --ours` or `--theirs` takes one side"
     return ""

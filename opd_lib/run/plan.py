@@ -134,9 +134,13 @@ def notebooks(profile: str, params_root: Path = paths.PARAMS, folder: Path = pat
 
 def require_profile(profile: str, params_root: Path = paths.PARAMS) -> str:
     """The profile, if it is a name and there are params of it. Raises ValueError naming those there are."""
-    names.require(profile, "profile", "--profile")
-    if profile not in (known := profiles(params_root)):
-        there = ", ".join(known) or "none: name the folder that holds them"
+    known = profiles(params_root)
+    there = ", ".join(known) or "none: name the folder that holds them"
+    try:
+        names.require(profile, "profile", "--profile")
+    except ValueError as error:
+        raise ValueError(f"{error}; {params_root} has params files of {there}") from None
+    if profile not in known:
         raise ValueError(f"--profile {profile}: {params_root} has no params files of it; choose from {there}")
     return profile
 

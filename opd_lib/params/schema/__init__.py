@@ -159,6 +159,12 @@ Student = Annotated[
     Discriminator(_kind_of_student),
 ]
 
+Teacher = Annotated[
+    Annotated[Checkpoint, Tag("checkpoint")]
+    | Annotated[dict[str, Checkpoint], Field(min_length=1), Tag("teachers by name")],
+    Discriminator(lambda value: "teachers by name" if isinstance(value, dict) else "checkpoint"),
+]
+
 
 class RunParams(Strict):
     """Everything that determines a run but its seed and its parents' weights.
@@ -169,7 +175,7 @@ class RunParams(Strict):
 
     task: Annotated[Task, Field(discriminator="name")]
     student: Student
-    teacher: Checkpoint | Annotated[dict[str, Checkpoint], Field(min_length=1)] | None
+    teacher: Teacher | None
     source: Source
     method: Annotated[dict[str, Any], Field(min_length=1)]
     train: Train
