@@ -144,7 +144,7 @@ def whole_runs(world: Path, processes: int) -> None:
     sharding.gathered = keeping
     train.train(spec_of(world, "sharded", processes, **SHARDED))
     sharding.gathered = gathered
-    check, train.check = train.check, lambda *_: None  # or the gates would see it first
+    check, train.check = train.check, lambda *_, **__: None  # or the gates would see it first
     score.Objective.value = poisoned
     refused(spec_of(world, "poisoned", processes, **SHARDED), "loss nan at step 1; the batch is in")
     score.Objective.value, train.check = VALUE, check

@@ -330,7 +330,7 @@ def test_two_batches_do_not_meet(world: Path, address: Path) -> None:
 @needs_linux
 def test_threads_before_a_fork_are_refused_and_jobs_start_by_themselves(tmp_path: Path) -> None:
     code = (
-        "import threading, sys; from opd_lib.run import ready\n"
+        "import threading, sys; from opd_lib.command import ready\n"
         "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         "ready.wait_and_fork(sys.argv[1])"
     )

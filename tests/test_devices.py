@@ -10,7 +10,9 @@ import torch
 from opd_lib import methods
 from opd_lib.bench.entrants import OBJECTIVES
 from opd_lib.engine import gates, score
+from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head
+from opd_lib.methods import opd
 from opd_lib.types import Candidates, Prompt, Rollouts
 
 PROMPT = Prompt(id="", source="", question="", rendered="", token_ids=(3, 4, 5), answer="")
@@ -34,6 +36,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """A device without data: what asks it for a number, or for its precision, is answered for it."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(opd, "has_impossible", lambda _: False)
     monkeypatch.setattr(Candidates, "length", property(lambda _: K))
     return "meta"
 

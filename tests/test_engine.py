@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import batches, evaluate, gates, score, sources
+from opd_lib.engine import batches, evaluate, gates, score, sources, view
 from opd_lib.engine.model import models
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.sampling import rollout
@@ -344,9 +344,11 @@ def test_a_responses_advantage_reaches_each_of_its_tokens_unrounded(student: sou
     rollouts = sampled(student)
     advantage_B = torch.linspace(-0.75, 0.5, len(rollouts.prompts), dtype=torch.float64)
     objective = score.Objective(method=methods.load("grpo"), options=None, k=0, chunk=5)
-    _, _, scores = objective(student[0], None, rollouts, torch.arange(len(rollouts.prompts)), advantage_B)
+    advantage_N = advantage_B.repeat_interleave(rollouts.length_B)
+    rows, credit = torch.tensor([1, 3]), view.Credit(advantage_N=advantage_N)
+    _, _, scores = objective(student[0], None, rollouts, rows, credit)
     assert scores.advantage_N is not None
-    assert torch.equal(scores.advantage_N, advantage_B.repeat_interleave(rollouts.length_B))
+    assert torch.equal(scores.advantage_N, advantage_B[rows].repeat_interleave(rollouts.length_B[rows]))
 
 
 @pytest.mark.parametrize("max_tokens", [10, 14, 10_000])
@@ -432,9 +434,7 @@ def test_student_and_teacher_must_share_an_end_and_are_told_of_others(student: s
 def test_an_objective_whose_gradient_is_no_number_is_told_so(student: sources.Model, teacher: sources.Model) -> None:
     method = methods.load("opd")
     for factor in (math.nan, math.inf):
-        broken = replace(
-            method, loss=lambda *given, f=factor: replace(found := method.loss(*given), total=found.total * f)
-        )
+        broken = replace(method, value=lambda *given, f=factor: method.value(*given) * f)
         objective = score.Objective(method=broken, options=method.Params(**OPD), k=8)
         with pytest.raises(ValueError, match=r"gradient at the logits is not finite"):
             gates.gradient_sees_teacher(objective, student[0], teacher[0], sampled(student))

@@ -413,8 +413,8 @@ def test_the_folder_is_the_catalogue() -> None:
     assert not any(name.startswith("_") for name in methods.names())
     for name in methods.names():
         method = methods.load(name)
-        assert method.name == name and method.needs <= {"teacher", "reward"}
-        assert method.Params.model_config == opd.Params.model_config
+        assert method.name == name and method.needs <= {"teacher", "teachers", "reward"}
+        assert method.Params.model_config == opd.Params.model_config, name
     with pytest.raises(ValueError, match=r"method\.name: 'dpo' is unknown; choose from .*grpo, .*opd, .*sft"):
         methods.load("dpo")
 

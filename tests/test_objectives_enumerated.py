@@ -227,8 +227,10 @@ CORPUS = {"kind": "corpus", "prompts_per_step": 4, "templates": ["T1"], "pattern
 @pytest.mark.parametrize("source", [{"source.kind": "teacher"}, {"source": CORPUS}], ids=["teacher", "corpus"])
 def test_sampled_is_refused_for_tokens_that_others_wrote(world: Path, source: dict[str, Any]) -> None:
     """Of them the expected log-ratio is no KL; whoever reads whole lists may learn on any prefix."""
-    where = r"01_opd\.yaml, arm plain: method\.estimator: sampled, but source\.kind is (teacher|corpus): only of the "
-    with pytest.raises(ValueError, match=rf"{where}.*; use estimator: topk or full, or source\.kind: student"):
+    where = r"arm plain of 01_opd: method\.estimator: sampled, but source\.kind is (teacher|corpus): only of the "
+    with pytest.raises(
+        ValueError, match=rf"overrides, {where}.*; use estimator: topk or full, or source\.kind: student"
+    ):
         micro.load(world, micro.OPD, overrides=source | {"method.estimator": "sampled"})
     for estimator in ("topk", "full"):
         opd.check_others(options(estimator=estimator), "teacher")
@@ -250,7 +252,8 @@ def test_the_students_own_tokens_are_drawn_as_likely_as_they_are(world: Path, ch
 def test_what_a_probe_compares_with_is_refused_as_well(world: Path, against: dict[str, Any]) -> None:
     probe = {"kind": "gradient", "batches": 1, "tokens": 8, "against": against}
     with pytest.raises(
-        ValueError, match=r"arm plain: method\.(k: 1|normalize: weights): .*(under every teacher|no teacher changes)"
+        ValueError,
+        match=r"arm plain of 01_opd: method\.(k: 1|normalize: weights): .*(under every teacher|no teacher changes)",
     ):
         micro.load(world, micro.OPD, overrides={"probe": probe})
 

@@ -67,7 +67,7 @@ def test_two_processes_listen_to_themselves_alone_and_die_with_what_started_them
 @pytest.mark.process
 def test_a_process_group_of_one_listens_to_itself_alone() -> None:
     code = (
-        "import psutil, torch; from opd_lib import params; from opd_lib.engine import distributed\n"
+        "import psutil, torch; from opd_lib import params; from opd_lib.engine.model import distributed\n"
         "machine = params.load('04_success_and_failure').arms['failure'].machine\n"
         "for _ in range(2): distributed.stand_alone(machine)\n"
         "torch.distributed.new_group([0]).size(); distributed.meet(); assert not distributed.are_many()\n"

@@ -18,10 +18,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 BACKLOG = 1024
 """Jobs that may wait at the socket while the imports take their time."""
@@ -85,6 +81,9 @@ def carry_out(connection: socket.socket) -> None:
     for number, output in enumerate(outputs, start=1):
         os.dup2(output, number)
         os.close(output)
+    # the objects at hand remember the position of the file that was there before
+    sys.stdout = os.fdopen(1, "w", encoding=sys.stdout.encoding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     asker, *command = message.decode().split("\0")
     guard.follow(int(asker))
     connection.send(UNSAID)

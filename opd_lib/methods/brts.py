@@ -38,12 +38,12 @@ class Params(opd.Params):
     """The objective's options, and how the teacher's responses are chosen. A file says `part: student`."""
 
     part: Literal["student", "teacher"] = Field(description="whose responses; the other part follows from coef")
-    coef: Annotated[float, Field(ge=0.0, description="weight of the teacher's part")]
-    candidates: Annotated[int, Field(ge=1, description="N, responses of the teacher to choose from")]
-    temperature: Annotated[float, Field(gt=0.0, description="at which the teacher writes")]
+    coef: Annotated[float, Field(ge=0.0, le=1e6, description="weight of the teacher's part")]
+    candidates: Annotated[int, Field(ge=1, le=10**6, description="N, responses of the teacher to choose from")]
+    temperature: Annotated[float, Field(gt=0.0, le=1e6, description="at which the teacher writes")]
     top_p: Annotated[float, Field(gt=0.0, le=1.0, description="the share of the mass it draws from")]
     hint: str = Field(description='the message that tier 2\'s author sees, as in `opsd`; "" for no tier 2')
-    similar_k: Annotated[int, Field(ge=1, description="length of the lists whose overlap is similarity (tokens)")]
+    similar_k: Annotated[int, Field(ge=1, le=10**6, description="length of the lists compared (tokens)")]
 
 
 def branches(params: Params) -> tuple[Branch, ...]:

@@ -30,8 +30,8 @@ MATRICES = ("*.self_attn.*_proj.weight", "*.mlp.*_proj.weight")
 class Params(opd.Params):
     """The objective's options, and how far weights are extrapolated."""
 
-    k_max: Annotated[int, Field(ge=0, description="candidates at most; 0: none")]
-    tried: Annotated[int, Field(ge=1, description="training prompts that a candidate answers")]
+    k_max: Annotated[int, Field(ge=0, le=10**6, description="candidates at most; 0: none")]
+    tried: Annotated[int, Field(ge=1, le=10**6, description="training prompts that a candidate answers")]
 
 
 def after_step(world: World, row: Mapping[str, float], state: State, params: Params) -> State:

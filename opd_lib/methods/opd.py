@@ -134,12 +134,17 @@ def divergence(logp_NC: Tensor, logq_NC: Tensor, mask_NC: Tensor, params: Params
     """The objective at each position (N), of log-probabilities which are 0 where the mask is False."""
     if params.normalize == "both" and params.estimator != "full":  # a whole distribution is normalised
         logp_NC, logq_NC = renormalise(logp_NC, mask_NC), renormalise(logq_NC, mask_NC)
-    if any(logx_NC.numel() and logx_NC.detach().amin() == -math.inf for logx_NC in (logp_NC, logq_NC)):
+    if has_impossible(logp_NC) or has_impossible(logq_NC):
         mask_NC = mask_NC & weighs(logp_NC, logq_NC, params)
         logp_NC, logq_NC = logp_NC.masked_fill(~mask_NC, 0.0), logq_NC.masked_fill(~mask_NC, 0.0)
         if params.direction == "jsd":  # finite also where one of the two is impossible
             logp_NC, logq_NC = logp_NC.clamp(min=NEGLIGIBLE), logq_NC.clamp(min=NEGLIGIBLE)
     return summand(logp_NC, logq_NC, mask_NC, params).masked_fill(~mask_NC, 0.0).sum(-1)
+
+
+def has_impossible(logp_NC: Tensor) -> bool:
+    """Whether a probability of 0 is among them."""
+    return logp_NC.numel() > 0 and bool(logp_NC.detach().amin() == -math.inf)
 
 
 def weighs(logp_NC: Tensor, logq_NC: Tensor, params: Params) -> Tensor:

@@ -27,23 +27,23 @@ from opd_lib.methods.opd import value as value
 from opd_lib.seam import State, View, World
 from opd_lib.types import Reads
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class Params(opd.Params):
     """The objective's options, what a bad token costs, and how the limit moves (tokens)."""
 
-    overlap_k: Annotated[int, Field(ge=1, description="length of the lists whose overlap is looked at (tokens)")]
+    overlap_k: Annotated[int, Field(ge=1, le=10**6, description="length of the lists compared (tokens)")]
     threshold: Annotated[float, Field(ge=0.0, le=1.0, description="an overlap below it is bad")]
     drop: Annotated[float, Field(ge=0.0, le=1.0, description="what each bad token takes from the weights after it")]
-    base: Annotated[float, Field(ge=0.0, description="weight that every token keeps")]
-    limit_start: Annotated[int, Field(ge=1, description="response limit of the first step (tokens)")]
-    limit_least: Annotated[int, Field(ge=1, description="the lowest limit (tokens)")]
-    limit_most: Annotated[int, Field(ge=1, description="the highest, up to source.max_new_tokens (tokens)")]
-    limit_step: Annotated[int, Field(ge=0, description="by how much it moves (tokens); 0: it stays the file's")]
-    margin: Annotated[int, Field(ge=0, description="how near to the limit counts as reaching it (tokens)")]
+    base: Annotated[float, Field(ge=0.0, le=1e6, description="weight that every token keeps")]
+    limit_start: Annotated[int, Field(ge=1, le=10**6, description="response limit of the first step (tokens)")]
+    limit_least: Annotated[int, Field(ge=1, le=10**6, description="the lowest limit (tokens)")]
+    limit_most: Annotated[int, Field(ge=1, le=10**6, description="the highest, up to source.max_new_tokens (tokens)")]
+    limit_step: Annotated[int, Field(ge=0, le=10**6, description="how far it moves (tokens); 0: it stays the file's")]
+    margin: Annotated[int, Field(ge=0, le=10**6, description="how near to the limit counts as reaching it (tokens)")]
     hit_share: Annotated[float, Field(gt=0.0, le=1.0, description="share of responses that must reach it to grow")]
-    patience: Annotated[int, Field(ge=1, description="steps in a row without before it shrinks")]
+    patience: Annotated[int, Field(ge=1, le=10**6, description="steps in a row without before it shrinks")]
 
 
 def reads(params: Params) -> Reads:

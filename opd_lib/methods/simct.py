@@ -34,7 +34,7 @@ NEEDS: frozenset[str] = frozenset({"teacher"})
 class Params(BaseModel):
     """Which units teach."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     units: Literal["simct", "shared_only"] = Field(description="every unit, or shared tokens alone")
 
 

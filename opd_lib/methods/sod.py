@@ -29,9 +29,9 @@ class Params(grpo.Params):
     """GRPO's options, and how much the teacher counts in which turn."""
 
     outcome: bool = Field(description="add the group's advantage")
-    coef: Annotated[float, Field(ge=0.0, description="weight of the teacher")]
-    delta: Annotated[float, Field(ge=0.0, description="δ, by how much a later turn may count more than the first")]
-    smooth: Annotated[float, Field(gt=0.0, description="ε (nats)")]
+    coef: Annotated[float, Field(ge=0.0, le=1e6, description="weight of the teacher")]
+    delta: Annotated[float, Field(ge=0.0, le=1e6, description="δ, how much more a later turn may count")]
+    smooth: Annotated[float, Field(gt=0.0, le=1e6, description="ε (nats)")]
 
 
 def reads(params: Params) -> Reads:

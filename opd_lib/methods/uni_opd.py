@@ -32,11 +32,13 @@ LOG_RATIO = "sampled_reverse_kl"  # −u
 class Params(BaseModel):
     """Who teaches what, and what is set right."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     route: dict[str, str] = Field(description="content of the task → name of its teacher; empty: one teacher for all")
-    margin: float | None = Field(description="Δ (nats), how far right responses must be ahead; null: not at all")
+    margin: Annotated[
+        float | None, Field(ge=0.0, le=1e6, description="Δ (nats), the right responses' lead; null: none")
+    ]
     balance: bool = Field(description="leave responses out until right and wrong ones are equally many")
-    extreme: Annotated[float, Field(gt=0.0, description="tokens whose |u| is as large count nothing (nats)")]
+    extreme: Annotated[float, Field(gt=0.0, le=1e6, description="tokens whose |u| is as large count nothing (nats)")]
 
 
 def reads(params: Params) -> Reads:

@@ -27,9 +27,9 @@ NEEDS: frozenset[str] = frozenset({"teacher"})
 class Params(BaseModel):
     """Which baseline."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     baseline: Literal["none", "full", "topk"] = Field(description="what the expected log-ratio is taken over")
-    k: int = Field(ge=0, description="length of the student's list for topk (tokens); 0 for the others")
+    k: int = Field(ge=0, le=10**6, description="length of the student's list for topk (tokens); 0 for the others")
 
 
 def reads(params: Params) -> Reads:
