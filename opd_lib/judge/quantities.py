@@ -1,6 +1,6 @@
 """One number of one seed, read from the tables of its runs: training curves and accuracies.
 
-These numbers are what claims are about; `report.vocabulary` has the others and evaluates a claim's expression.
+These numbers are what claims are about; `judge.vocabulary` has the others and evaluates a claim's expression.
 The first logged point is the start; the end is the mean of the last three points after it, so that the start is never
 part of the end.
 """

@@ -170,8 +170,8 @@ def _evidence(claim: Claim, experiment: Experiment, figures: Sequence[Figure]) -
         f"<dt>Restated</dt><dd>{escape(claim.note)}</dd>"
         f"<dt>The paper's value</dt><dd>{escape(claim.paper.source)}</dd>"
         f"<dt>Records</dt><dd>{records}</dd>"
-        '<dt>Code</dt><dd><a href="code/report/claims.html">the verdict</a>, '
-        '<a href="code/report/vocabulary.html">the quantity</a>, <a href="params/claims.html">the claims file</a></dd>'
+        '<dt>Code</dt><dd><a href="code/judge/claims.html">the verdict</a>, '
+        '<a href="code/judge/vocabulary.html">the quantity</a>, <a href="params/claims.html">the claims file</a></dd>'
         "</dl></details>"
     )
 
