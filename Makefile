@@ -98,7 +98,7 @@ site: $(READY) ## the results as pages in results/local/site: open index.html th
 refresh-outputs: $(READY) $(READY_BATCH) ## rewrite the committed results and notebooks (5 seeds); nothing else does
 	$(OPD) refresh --profile tiny --seeds 5 $(if $(JOBS),--jobs $(JOBS))
 
-outputs: $(READY) ## the notebooks again on the committed records, with figures, tables, claims, README; trains nothing
+outputs: $(READY) ## the notebooks again on the committed records, with figures, tables, claims, pages; trains nothing
 	$(OPD) refresh --profile tiny --outputs-only $(if $(JOBS),--jobs $(JOBS))
 
 lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still fit)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from opd_lib.batch import refresh
+from opd_lib.batch import front, refresh
 from opd_lib.command.cli import app
 from opd_lib.records import record
 from opd_lib.run import compare, evidence, options, streams
@@ -270,20 +270,28 @@ def test_evidence_leaves_out_calibration_failures_and_other_parameters(world: Pa
     assert set(found.experiments[micro.MODELS]["steps"]["arm"]) == {"teacher"}
 
 
-def test_readme_tables_stand_between_their_markers(tmp_path: Path) -> None:
+def test_readme_tables_stand_between_their_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "findings", lambda judged, found: "FOUND")
     row = {"id": "C1", "figure": "5", "statement": "It falls.", "paper": ".5", "verdict": "holds", "estimate": 0.25}
     judged = pd.DataFrame([row | {"paper_number": "inside", "low": 0.2, "high": 0.3, "threshold": "> 0", "n_seeds": 5}])
-    readme = tmp_path / "README.md"
-    for text, lacking in (("# Title\n", "notebooks"), ("<!-- notebooks -->\n<!-- /notebooks -->\n", "claims")):
-        readme.write_text(text)
+    page, empty = tmp_path / "README.md", tmp_path / "results"
+    between = {name: f"<!-- {name} -->\nOLD\n<!-- /{name} -->\n" for name in ("findings", "notebooks", "claims")}
+    for lacking in between:
+        page.write_text("# Title\n" + "".join(text for name, text in between.items() if name != lacking))
         with pytest.raises(ValueError, match=f"<!-- {lacking} -->"):
-            refresh.write_readme(judged, readme)
-    between = "<!-- notebooks -->\nOLD\n<!-- /notebooks -->\n<!-- claims -->\nOLD TABLE\n<!-- /claims -->\n"
-    readme.write_text(f"# Title\n{between}rest\n")
+            refresh.write_readme(judged, empty, page, page)
+    page.write_text(f"# Title\n{''.join(between.values())}rest\n")
     for _ in range(2):
-        refresh.write_readme(judged, readme)
-    text = readme.read_text()
-    assert text.startswith("# Title\n") and text.endswith("rest\n") and "OLD" not in text and text.count("| holds") == 2
+        refresh.write_readme(judged, empty, page, page)
+    text = page.read_text()
+    assert text.startswith("# Title\n") and text.endswith("rest\n") and "OLD" not in text
+    assert text.count("FOUND") == 1 and text.count("| holds") == 2
+
+
+def test_the_readme_is_not_of_another_profile(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["claims", "--profile", "smoke", "--readme", "--results", str(tmp_path)])
+    assert result.exit_code == 1 and "--readme: the README is of profile tiny, not smoke; leave it out" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [("claims", "--profile", "../../x"), ("compare", "--profile", "")])

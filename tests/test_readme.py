@@ -5,19 +5,32 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
+import torch
+import typer
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from test_methods_exact import close, draw, gradient, score
 
-from opd_lib import paths
+from opd_lib import methods, paths
+from opd_lib.batch import front, refresh
 from opd_lib.bench import speed, targets
+from opd_lib.command import cli
 from opd_lib.judge import claims
+from opd_lib.judge.quantities import Evidence
+from opd_lib.methods import sft
 from opd_lib.report import tables
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
-TREE = re.search(r"## The tree\n\n```\n(.*?)```", (paths.ROOT / "README.md").read_text(), re.DOTALL)
-
+README, LAYOUT = paths.ROOT / "README.md", paths.ROOT / "docs" / "layout.md"
+PAGES = [README, paths.ROOT / "CONTRIBUTING.md", refresh.CLAIMS_PAGE, *sorted(LAYOUT.parent.glob("*.md"))]
+LINES = 150  # of the README: a stranger finds the way in a minute
+TREE = re.search(r"```\n(.*?)```", LAYOUT.read_text(), re.DOTALL)
 
 METHOD = "method"  # the tag of the one cell that may define something: an objective, as one function
 CLOCK = re.compile(r"\b[0-2]\d:[0-5]\d:[0-5]\d\b|\b20[2-9]\d-[01]\d-[0-3]\d\b")
@@ -25,7 +38,7 @@ NOTEBOOK_MIB, ALL_NOTEBOOKS_MIB = 2.5, 14
 
 
 def tree_paths() -> list[str]:
-    """The paths of the README's tree, with their folders."""
+    """The paths of the tree in docs/layout.md, with their folders."""
     assert TREE
     found, folder = [], ""
     for line in TREE[1].splitlines():
@@ -42,6 +55,13 @@ def tracked() -> list[str]:
         cwd=paths.ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     return listing.stdout.split()
+
+
+def code_of(text: str) -> list[str]:
+    """What a page has as code: the lines of its blocks, and what stands between backquotes in its sentences."""
+    parts = re.split(r"^```.*$", text, flags=re.MULTILINE)
+    spans = re.findall(r"`([^`]+)`", " ".join(parts[::2]))
+    return [*(line for block in parts[1::2] for line in block.splitlines()), *(" ".join(s.split()) for s in spans)]
 
 
 def tags(cell: dict) -> list[str]:  # type: ignore[type-arg]
@@ -62,15 +82,90 @@ def test_every_path_of_the_tree_is_there_and_nothing_at_the_top_is_missing_from_
     assert library == {name.split("/")[1] for name in named if name.startswith("opd_lib/") and name != "opd_lib/"}
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", (paths.ROOT / "README.md").read_text())
-    assert [link for link in links if "://" not in link and not (paths.ROOT / link).exists()] == []
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    text = README.read_text()
+    assert text.count("\n") <= LINES
+    assert [page.name for page in PAGES[1:] if f"]({page.relative_to(paths.ROOT).as_posix()})" not in text] == []
 
 
-def test_the_readme_has_the_committed_ratios() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(paths.ROOT).as_posix())
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(paths.ROOT).as_posix())
+def test_every_command_and_option_that_a_page_names_is_there(page: Path) -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    targets_there = set(re.findall(r"^([a-z-]+):", (paths.ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in code_of(page.read_text()):
+        for name, rest in re.findall(r"^(?:\.venv/bin/)?opd ([a-z]+)\b([^#]*)", line):
+            options = {option for each in commands[name].params for option in (*each.opts, *each.secondary_opts)}
+            assert set(re.findall(r"--[a-z-]+", rest)) <= options, line
+        assert set(re.findall(r"^make ([a-z][a-z-]+)\b", line)) <= targets_there, line
+
+
+def test_the_page_of_speed_has_the_committed_ratios() -> None:
     found = targets.table(speed.place("tiny", None))
     table = tables.markdown(found.drop(columns=["ours", "theirs"]), digits=2)
-    assert table in (paths.ROOT / "README.md").read_text()
+    assert table in (paths.ROOT / "docs" / "speed.md").read_text()
+
+
+def test_findings_and_tables_are_those_of_the_committed_records(tmp_path: Path) -> None:
+    copies = []
+    for page in (README, refresh.CLAIMS_PAGE):
+        copies.append(tmp_path / f"{page.parent.name}.md")
+        emptied = re.sub(r"(<!-- (\w+) -->).*?(<!-- /\2 -->)", r"\1\nOLD\n\3", page.read_text(), flags=re.DOTALL)
+        copies[-1].write_text(emptied)
+    refresh.write_readme(committed_verdicts(), paths.RESULTS, *copies)
+    assert [copy.read_text() for copy in copies] == [page.read_text() for page in (README, refresh.CLAIMS_PAGE)]
+
+
+def committed_verdicts() -> pd.DataFrame:
+    return pd.read_csv(paths.RESULTS / "tiny" / "claims.csv")
+
+
+@pytest.mark.parametrize("finding", front.FINDINGS, ids=lambda finding: finding.notebook + "-" + min(finding.rests_on))
+def test_a_finding_rests_on_verdicts_of_its_notebook_and_is_refused_without_any_of_them(finding: front.Finding) -> None:
+    register = claims.load(paths.claims_file("rethinking_opd"))
+    notebook_of = {claim.id: claim.notebook for claim in register.claims}
+    assert finding.notebook in {notebook_of[name] for name in finding.rests_on}
+    judged = committed_verdicts().assign(notebook=lambda frame: frame["id"].map(notebook_of))
+    for name in finding.rests_on:
+        other = judged.assign(verdict=judged["verdict"].where(judged["id"] != name, claims.NOT_RUN))
+        with pytest.raises(ValueError, match=rf"claim {name} is now: not run; .* true only while it is: "):
+            front.findings(other, Evidence(profile="tiny"), [finding])
+    with pytest.raises(ValueError, match=rf"{finding.notebook}: no finished records for"):
+        front.findings(judged, Evidence(profile="tiny"), [finding])
+
+
+def test_the_readmes_method_is_a_method_with_the_gradient_of_its_equation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (section,) = re.findall(r"`(method: \{.*?\})`", README.read_text())
+    given = YAML(typ="safe").load(section)["method"]
+    name = given.pop("name")
+    assert f"`opd_lib/methods/{name}.py`" in README.read_text() and name not in methods.names()
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(methods, "names", lambda: (name,))
+    method = methods.load(name)
+    monkeypatch.delitem(sys.modules, f"{methods.__name__}.{name}")
+    assert method.Params.model_config == sft.Params.model_config and "Differs:" in code
+    with pytest.raises(ValidationError):
+        method.Params()
+
+    options, alpha = method.Params(**given), given["alpha"]
+    reads = method.reads(options)
+    student_NV, teacher_NV, token_N = draw()
+    leaf_NV = student_NV.clone().requires_grad_()
+    value_N = method.value(score(leaf_NV, teacher_NV, token_N, reads.k, reads.distributions), options)
+    p_NV, q_NV = student_NV.softmax(-1), teacher_NV.softmax(-1)
+    close(value_N.detach(), (p_NV * (p_NV / (alpha * p_NV + (1 - alpha) * q_NV)).log()).sum(-1))
+    equation = gradient(lambda p_NV: p_NV * (p_NV / (alpha * p_NV + (1 - alpha) * q_NV)).log(), student_NV)
+    close(torch.autograd.grad(value_N.sum(), leaf_NV)[0], equation)
+    assert float(equation.abs().max()) > 0.01
 
 
 def test_every_claim_has_its_notebook_and_every_notebook_its_params() -> None:

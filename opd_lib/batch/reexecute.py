@@ -1,4 +1,4 @@
-"""The committed notebooks executed again, in place, on the committed records: figures, tables, verdicts, the README.
+"""The committed notebooks executed again, in place, on the committed records: figures, tables, verdicts, pages.
 
 Nothing is trained: a missing or other record is refused before the first notebook. A notebook that fails stays as it
 was.
@@ -42,7 +42,7 @@ def reexecute(profile: str, seeds: tuple[int, ...] | None, jobs: int) -> Iterato
     yield f"written: {refresh.write_claims(judged, profile, paths.RESULTS)}"
     if profile == refresh.DEFAULT_PROFILE:
         refresh.write_readme(judged)
-        command.bench(readme=True)
+        command.bench(docs=True)
 
 
 def sources(profile: str, experiments: Sequence[str], folder: Path = paths.NOTEBOOKS) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What is committed of results: records, verdicts, the table in the README (notebooks and outputs: `reexecute`)."""
+"""What is committed of results: records, verdicts, generated parts of pages (notebooks and outputs: `reexecute`)."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ OUTPUTS = ("figures", "tables")
 README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
 """The profile whose outputs the notebooks in notebooks/ carry."""
+README, CLAIMS_PAGE = paths.ROOT / "README.md", paths.RESULTS / DEFAULT_PROFILE / "README.md"
+"""Pages with generated parts; the ratios of docs/speed.md are `opd bench --docs`."""
 
 
 def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) -> int:
@@ -126,10 +128,18 @@ def write_claims(judged: pd.DataFrame, profile: str, results: Path) -> Path:
     return path
 
 
-def write_readme(judged: pd.DataFrame, readme: Path = paths.ROOT / "README.md") -> None:
-    """Replace the README's two tables: notebooks and claims. Raises ValueError if their markers are not there."""
+def write_readme(
+    judged: pd.DataFrame, results: Path = paths.RESULTS, readme: Path = README, of_claims: Path = CLAIMS_PAGE
+) -> None:
+    """Write the generated parts anew: findings and notebooks in the README, claims in results/tiny/README.md.
+
+    Raises ValueError if their markers are not there, and for a finding that these verdicts do not bear out.
+    """
     notebook_of = {claim.id: claim.notebook for register in registers() for claim in register.claims}
-    listed = front.notebooks(judged.assign(notebook=judged["id"].map(notebook_of)), DEFAULT_PROFILE)
-    outputs.put_between(readme, "notebooks", f"{claims.summary(judged)}\n\n{tables.markdown(listed)}")
+    placed = judged.assign(notebook=judged["id"].map(notebook_of))
+    found = front.findings(placed, evidence.read(DEFAULT_PROFILE, results))
+    listed = tables.markdown(front.notebooks(placed, DEFAULT_PROFILE))
     table = tables.markdown(tables.verdict_table(judged)[list(README_COLUMNS)])
-    outputs.put_between(readme, "claims", table)
+    outputs.put_between(readme, "findings", found)
+    outputs.put_between(readme, "notebooks", f"{claims.summary(judged)}\n\n{listed}")
+    outputs.put_between(of_claims, "claims", table)

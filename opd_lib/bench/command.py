@@ -18,17 +18,17 @@ def bench(
         Path | None, typer.Option(help="Only sum up where the time of these records of one seed went: RESULTS/PROFILE.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=999, help="The seed of --stages-of.")] = 0,
-    readme: Annotated[bool, typer.Option("--readme", help="Only write the committed ratios into README.md.")] = False,
+    docs: Annotated[bool, typer.Option("--docs", help="Only write the committed ratios into docs/speed.md.")] = False,
 ) -> None:
     """Measure training steps beside TRL, Liger and plain torch (`make bench`); go on where it was interrupted."""
     from opd_lib.bench import speed, targets
     from opd_lib.report import tables
 
-    if readme:
+    if docs:
         from opd_lib.report.outputs import put_between
 
         table = targets.table(speed.place("tiny", None)).drop(columns=["ours", "theirs"])
-        put_between(paths.ROOT / "README.md", "speed", tables.markdown(table, digits=2))
+        put_between(paths.ROOT / "docs" / "speed.md", "speed", tables.markdown(table, digits=2))
         return
     if stages_of is not None:
         from opd_lib.bench import stages

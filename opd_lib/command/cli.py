@@ -140,19 +140,21 @@ def execute_notebook(
 def claims(
     profile: Profile = "tiny",
     results: Results = paths.RESULTS,
-    readme: Annotated[bool, typer.Option(help="Also rewrite the table in README.md.")] = False,
+    readme: Annotated[bool, typer.Option(help="Also rewrite what the pages say of them (profile tiny).")] = False,
 ) -> None:
     """Judge every claim from the records, print the verdicts and write RESULTS/PROFILE/claims.csv."""
     from opd_lib.batch import refresh
     from opd_lib.judge import claims as register
     from opd_lib.report import tables
 
+    if readme and profile != refresh.DEFAULT_PROFILE:
+        raise ValueError(f"--readme: the README is of profile {refresh.DEFAULT_PROFILE}, not {profile}; leave it out")
     judged = refresh.judge(profile, results)
     typer.echo(tables.show(tables.verdict_table(judged)))
     typer.echo(f"\n{register.summary(judged)}")
     typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
     if readme:
-        refresh.write_readme(judged)
+        refresh.write_readme(judged, results)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from opd_lib.site.notebooks import DIFFERENCES, Figure, Notebook
 SHOWN_FIRST = ("04_success_and_failure", "fig06_dynamics")
 """The figure of the first page: notebook and name."""
 OWN_METHOD = "92_your_own_method"
-PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\s*")
+FINDINGS = "<!-- findings -->"
 DIFFERS = re.compile(r"(?:^|(?<=[.\s]))Differs\b(.*?)(?=\n\s*\n|\Z)", re.DOTALL)
 
 
@@ -34,14 +34,16 @@ def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str,
             f"{COMMITTED / '/figures/'.join(SHOWN_FIRST)}.svg: not there; the first page shows this figure"
         )
     cards = raw('<ul class="cards">' + "".join(_card(notebook, judged, register) for notebook in notebooks) + "</ul>")
-    slogan = _between(readme, "**", "**")
-    about = PICTURE.sub("", _between(readme, f"**{slogan}**", "\n## ")).strip()
+    slogan, _, rest = _between(readme, "\n\n**", "\n\n").partition("**: ")
+    about = f"{rest[:1].upper()}{rest[1:]}\n\n{_between(readme, '## What it shows', FINDINGS).strip()}"
+    found = _between(readme, FINDINGS, "<!--").strip()
     commands = _between(readme, "## Two commands\n", "\n## ").strip()
     return (
-        f"# On-policy distillation, replicated\n\n{{.slogan}}\n{slogan}\n\n{relinked(about, known)}\n\n"
+        f"# On-policy distillation, replicated\n\n{{.slogan}}\n{slogan}.\n\n{relinked(about, known)}\n\n"
         "## What holds\n\n"
         + raw(claims.bar(judged["verdict"]))
-        + f"{verdicts.summary(judged)} [All claims with their evidence](claims.md).\n\n## One figure\n\n"
+        + f"{verdicts.summary(judged)} [All claims with their evidence](claims.md).\n\n"
+        + f"{relinked(found, known)}\n\n## One figure\n\n"
         + raw(f"<figure>{figure.link('')}<figcaption>{_caption(figure)}</figcaption></figure>")
         + f"\n## The notebooks\n\n{cards}\n## Compute it again\n\n"
         + relinked(commands, known)
