@@ -137,10 +137,11 @@ def test_the_compiled_sampler_and_lower_precision_take_part(pair: Case, monkeypa
     from opd_lib.engine.sampling import rollout_compiled
 
     monkeypatch.setattr(rollout_compiled, "COMPILED", {"backend": "eager", "dynamic": False, "fullgraph": True})
+    skipped = timed_step.graphs_skipped()  # in this process, by other tests
     precise = next(timed_step.measure(pair))
     chosen = HERE | {"machine.precision": "bfloat16", "machine.sampler": "compiled"}
     sampled = next(timed_step.measure(replace(pair, entrant=case.SAMPLING, overrides=chosen)))
-    assert 5 <= sampled["written"] <= 70 and sampled["graphs_skipped"] == 0 and sampled["rollout_s"] > 0
+    assert 5 <= sampled["written"] <= 70 and sampled["graphs_skipped"] == skipped and sampled["rollout_s"] > 0
     row = next(timed_step.measure(replace(pair, overrides=chosen)))
     assert row["loss"] != precise["loss"] and row["loss"] == pytest.approx(precise["loss"], rel=0.05)
     assert json.loads(row["overrides"]) == chosen

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 TAIL_RESAMPLES = 100  # a bound is known to a tenth of its tail's probability
 FEWEST_RESAMPLES = 10_000
@@ -79,7 +79,7 @@ def paired_cluster_bootstrap(
     difference_P = (first - second.reindex(first.index)).to_numpy(dtype=float)
     if len(difference_P) < 2:
         raise ValueError(f"{len(difference_P)} problem(s) cannot be resampled; give at least two")
-    draws = stats.bootstrap(
+    draws = scipy.stats.bootstrap(
         (difference_P,),
         np.mean,
         n_resamples=resamples_for(confidence),
@@ -121,7 +121,7 @@ def _student(values: Sequence[float], confidence: float, spread: Callable[[int],
     mean = float(array.mean())
     if array.size == 1:
         return Interval(estimate=mean, low=math.nan, high=math.nan, n=1)
-    quantile = float(stats.t.ppf((1 + confidence) / 2, array.size - 1))
+    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, array.size - 1))
     half = quantile * float(array.std(ddof=1)) * spread(array.size)
     return Interval(estimate=mean, low=mean - half, high=mean + half, n=array.size)
 

@@ -206,7 +206,7 @@ def replace_at(tree: Any, path: str, value: Any, where: str) -> None:
     *parents, last = path.split(".")
     node = tree
     for key in (*parents, last):
-        if key == last and isinstance(node, dict) and last in _known_keys(parents):
+        if key == last and isinstance(node, dict) and (last in node or last in _known_keys(parents)):
             node[last] = copy.deepcopy(value)
             return
         if not isinstance(node, dict) or key not in node:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from opd_lib.records.record import write_atomically
-from opd_lib.report import figures, tables
+from opd_lib.report import tables
+
+if TYPE_CHECKING:
+    from opd_lib.report import figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class Outputs:
 
     def figure(self, name: str, chart: figures.Chart) -> figures.Chart:
         """Write figures/NAME.svg and its numbers, figures/NAME.json; return the figure, which a notebook then shows."""
+        from opd_lib.report import figures  # matplotlib: not for whoever writes tables alone
+
         figures.save(chart, self.folder / "figures" / f"{name}.svg")
         write_atomically(self.folder / "figures" / f"{name}.json", figures.plotted(chart))
         return chart
