@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from opd_lib import names
 from opd_lib.params.mistakes import blamed, replace_at, validate
 from opd_lib.params.schema import FILE_KEYS, RunParams
+from opd_lib.yaml_files import plain
 
 ARMS = "arms."  # what an override of one arm, or a new one, begins with
 SAME_AS = "same_as"  # the only key of an arm that is another notebook's run
@@ -86,7 +86,7 @@ def _is_right(raw: Mapping[str, Any], own: Changes | None, arm: str, source: Pat
 
 def _with(raw: Mapping[str, Any], changes: Changes, arm: str, source: Path, is_overridden: bool) -> RunParams:
     """The common parameters of a file with these changes."""
-    resolved = copy.deepcopy({key: value for key, value in raw.items() if key not in FILE_KEYS})
+    resolved = plain({key: value for key, value in raw.items() if key not in FILE_KEYS})
     for path, value in changes.items():
         replace_at(resolved, path, value, blamed(arm, source) if is_overridden else f"{source}, arm {arm}")
     return validate(resolved, raw, arm, source, is_overridden)
