@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import micro
+import pytest
 from conftest import OPD
 
+from opd_lib.engine import checkpoint, train
 from opd_lib.params import RunSpec
 
 PRUNE = {
@@ -45,3 +47,22 @@ def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
     asked = {f"arms.{arm}": ARMS.get(arm, {}) | changes} if arm not in ("plain", "sampled") else {}
     experiment = micro.load(world, micro.OPD, overrides=asked)
     return replace(experiment.spec(arm, 0), folders=(results / arm,))
+
+
+def require_same_bytes_after_a_kill(whole: RunSpec, broken: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train both, the second one killed one step after a checkpoint and resumed; they must leave the same bytes."""
+    train.train(whole)
+    original = checkpoint.progress
+
+    def stop(folder: Path, step: int, *more: Any) -> None:
+        original(folder, step, *more)
+        if step == 5:  # one step after the last checkpoint
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "progress", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(broken)
+    train.train(broken)
+    for name in ("steps.csv", "evals.csv", "depth.csv", "model/model.safetensors"):
+        assert (whole.folder / name).read_bytes() == (broken.folder / name).read_bytes(), name

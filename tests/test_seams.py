@@ -14,9 +14,9 @@ import pytest
 import seams_worker
 import torch
 from conftest import make_world
-from seams import ARMS, A, B, spec_of
+from seams import ARMS, A, B, require_same_bytes_after_a_kill, spec_of
 
-from opd_lib.engine import batches, checkpoint, first_batch, plain, setup, shown, sources, train, view
+from opd_lib.engine import batches, first_batch, plain, setup, shown, sources, train, view
 from opd_lib.engine.model import distributed
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
@@ -268,21 +268,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
     whole, broken = (spec_of(made, tmp_path / name, arm) for name in ("whole", "broken"))
-    train.train(whole)
-    original = checkpoint.progress
-
-    def stop(folder: Path, step: int, *more: Any) -> None:
-        original(folder, step, *more)
-        if step == 5:  # one step after the last checkpoint
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "progress", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(broken)
-    train.train(broken)
-    for name in ("steps.csv", "evals.csv", "depth.csv", "model/model.safetensors"):
-        assert (whole.folder / name).read_bytes() == (broken.folder / name).read_bytes(), name
+    require_same_bytes_after_a_kill(whole, broken, monkeypatch)
 
 
 @pytest.mark.process

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 import torch
 from conftest import OPD, make_world
+from seams import require_same_bytes_after_a_kill
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as kinds
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from opd_lib import methods
-from opd_lib.engine import aligning, checkpoint, gates, plain, setup, train
+from opd_lib.engine import aligning, gates, plain, setup, train
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, models
 from opd_lib.engine.model.vocabularies import Surfaces, pairs
@@ -579,21 +580,7 @@ def test_with_one_tokenizer_it_is_opd_to_the_bit(made: Path, tmp_path: Path) -> 
 
 def test_a_killed_run_resumes_to_the_same_bytes(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = (spec_of(made, tmp_path / name, "simct") for name in ("whole", "broken"))
-    train.train(whole)
-    original = checkpoint.progress
-
-    def stop(folder: Path, step: int, *more: Any) -> None:
-        original(folder, step, *more)
-        if step == 5:  # one step after the last checkpoint
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "progress", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(broken)
-    train.train(broken)
-    for name in ("steps.csv", "evals.csv", "depth.csv", "model/model.safetensors"):
-        assert (whole.folder / name).read_bytes() == (broken.folder / name).read_bytes(), name
+    require_same_bytes_after_a_kill(whole, broken, monkeypatch)
 
 
 @pytest.mark.parametrize(

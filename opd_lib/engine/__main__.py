@@ -20,6 +20,7 @@ from opd_lib import params, paths
 from opd_lib.engine.model.distributed import connect_over
 from opd_lib.engine.train import train
 from opd_lib.params import RunSpec
+from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
 
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def is_trained(spec: RunSpec) -> bool:
     """True if the record is finished and what the run makes stands beside it."""
     present = record.read(spec.folder)
-    finished = present is not None and present.status == "finished" and present.identity == spec.identity
+    finished = present is not None and present.status == FINISHED and present.identity == spec.identity
     return finished and (spec.params.probe is not None or spec.model_folder.is_dir())
 
 

@@ -60,6 +60,11 @@ class Note:
             self._examples = score.examples(self.step, self.rollouts, scores, setup.words(self.run), n)
 
     @property
+    def mean_loss(self) -> float:
+        """Weighted values, over all processes (nats per token that is trained on)."""
+        return total(self._loss_sum) / max(self.n_tokens, 1)
+
+    @property
     def mean_gap(self) -> float:
         """|log-probability of the sampler − of the trainer|, token mean over all processes (nats)."""
         return total(self._gap_sum) / max(self.n_tokens, 1)
@@ -74,13 +79,13 @@ class Note:
             distributed.sum_over_ranks([self.tally.sums_MD, self.tally.weights_MD])
         row: Row = {
             "step": self.step,
-            "loss": total(self._loss_sum) / max(self.n_tokens, 1),
+            "loss": self.mean_loss,
             "grad_norm": norm,
             "n_tokens": int(self.n_tokens),
             **batch_row(self.rollouts),
             "sampler_gap": distributed.max_over_ranks(float(self._gap)),
             **(self.tally.means() if self.is_measured else {}),
-            **{name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()},
+            **self.noted(),
             **{f"{name}.{key}": value for name, note in branches.items() for key, value in note.short().items()},
             **(self.run.world.columns() if self.run.world else {}),
         }
@@ -94,11 +99,15 @@ class Note:
     def short(self) -> Row:
         """What a branch leaves in the row of its step."""
         return {
-            "loss": total(self._loss_sum) / max(self.n_tokens, 1),
+            "loss": self.mean_loss,
             "n_tokens": int(self.n_tokens),
             **batch_row(self.rollouts),
-            **{name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()},
+            **self.noted(),
         }
+
+    def noted(self) -> Row:
+        """The columns that the method itself makes of its view, over all processes."""
+        return {name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()}
 
     def signals(self) -> Row:
         """The method's signals, each its mean over the tokens where it is defined."""

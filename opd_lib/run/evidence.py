@@ -8,6 +8,7 @@ from pathlib import Path
 from opd_lib import names, params, paths
 from opd_lib.judge.quantities import Evidence
 from opd_lib.params import RunSpec
+from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
 from opd_lib.records.record import RunRecord
 
@@ -21,12 +22,13 @@ def records(profile: str, results: Path) -> dict[str, RunRecord]:
     Raises ValueError for a corrupt one, and for a profile that is no name.
     """
     names.require(profile, "profile", "profile")
-    found: dict[str, RunRecord] = {}
-    for path in sorted((results / profile).glob("*/*/seed*/run.json")):
-        present = record.read(path.parent)
-        if present is not None and present.status == "finished" and present.seed in JUDGED_SEEDS:
-            found[present.name] = present
-    return found
+    return {present.name: present for present in finished(results / profile) if present.seed in JUDGED_SEEDS}
+
+
+def finished(folder: Path) -> list[RunRecord]:
+    """Every finished record below RESULTS/PROFILE. Raises ValueError for a corrupt one."""
+    found = [record.read(path.parent) for path in sorted(folder.glob("*/*/seed*/run.json"))]
+    return [each for each in found if each is not None and each.status == FINISHED]
 
 
 def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evidence:

@@ -9,10 +9,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from opd_lib.params.spec import FINISHED
-from opd_lib.records import leftovers, record, sealing
+from opd_lib.records import leftovers, sealing
 from opd_lib.records.durable import write_atomically
 from opd_lib.records.record import RunRecord
+from opd_lib.run import evidence
 
 KEY = "tables"
 
@@ -23,8 +23,7 @@ def seal_all(folder: Path) -> str:
     Raises ValueError, before anything is written, for a record that is corrupt, has tables that are not those of its
     seals or are not whole, or is not written as we write; and if anything but the new key has changed.
     """
-    found = [record.read(path.parent) for path in sorted(folder.glob("*/*/seed*/run.json"))]
-    finished = [each for each in found if each is not None and each.status == FINISHED]
+    finished = evidence.finished(folder)
     if not finished:
         raise ValueError(f"{folder}: no finished records")
     for each in finished:

@@ -124,7 +124,7 @@ def sampler(machine: Machine) -> rollout.Sample:
         top_p: float,
     ) -> Rollouts:
         lower = machine.precision != "float32" and not is_sharded(model)
-        tokens = max(len(prompt.token_ids) for prompt in prompts) + uniform_BT.shape[1]
+        tokens = rollout.longest(prompts) + uniform_BT.shape[1]
         slots = rollout.slots(model, tokens, machine.sampler_cache_gib * footprint.GIB, torch.float32.itemsize)
         with whole(model), torch.autocast(machine.device, torch.bfloat16, enabled=lower):
             return rollout.sample(model, tokenizer, prompts, uniform_BT, temperature, top_p, slots)

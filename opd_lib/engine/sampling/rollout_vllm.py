@@ -98,7 +98,7 @@ class Engine:
         Row b of `uniform_BT` seeds response b. Every process must call it if the weights are spread over them.
         """
         limit = uniform_BT.shape[1]
-        self._require_room(max(len(prompt.token_ids) for prompt in prompts) + limit)
+        self._require_room(rollout.longest(prompts) + limit)
         model.eval()
         self.wake()
         self.refresh(model, prompts)
