@@ -92,10 +92,10 @@ def test_what_was_started_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ValueError, match=r"processes: 2 asked for, 4 started"):
         distributed.join(machine(processes=2))
-    with pytest.raises(ValueError, match=r"a launcher .* whose store listens on every address.*`opd run`.*--network"):
+    with pytest.raises(ValueError, match=r"a launcher .* store listens on every address.*`opd run`.*machine\.network"):
         distributed.join(machine(processes=4))
     with pytest.raises(
-        ValueError, match=rf"--network moon0: no such interface.*choose from .*{distributed.loopback()}"
+        ValueError, match=rf"machine\.network: moon0 is no interface.*choose from .*{distributed.loopback()}"
     ):
         distributed.connect_over(machine(processes=4), "moon0")
 
@@ -246,10 +246,9 @@ def test_a_run_ends_with_any_of_its_processes_and_resumes_to_the_same_bytes(toge
     assert present.status == "running" or "ended without a word" in present.error
     print(f"two failures: {time.monotonic() - begin:.0f} s")
     assert [path.name for path in checkpoint.saved(spec.folder)] == ["00000002", "00000004"]
-    overrides = worker.SHARDED | {"machine.processes": 2}
+    overrides = worker.SHARDED | {"machine.processes": 2, "machine.network": distributed.loopback()}
     words = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "-m", "opd_lib.engine", micro.OPD]
     words += ["plain", "0", "--results", str(together / "broken"), "--params", str(together / "params")]
-    words += ["--network", distributed.loopback()]
     (together / "broken" / "tiny" / micro.MODELS).symlink_to(together / "results" / "tiny" / micro.MODELS)
     done = started(2, *words, "--overrides", json.dumps(overrides), program=("-m",), ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr[-4000:]
@@ -258,6 +257,15 @@ def test_a_run_ends_with_any_of_its_processes_and_resumes_to_the_same_bytes(toge
         assert (spec.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     weights = [models.weights_digest(models.load(each.model_folder)[0]) for each in (spec, whole)]
     assert weights[0] == weights[1]
+
+
+def test_a_process_that_loses_the_others_says_so_in_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="another process of this run has ended"),
+        distributed.OneFate(distributed.Ranks(rank=1, world=2), tmp_path),
+    ):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer")
+    assert not list(tmp_path.iterdir()), "it is not the one that failed"
 
 
 @pytest.mark.process

@@ -1,12 +1,12 @@
 """One process of a run, for launchers that start as many as the run has: torchrun, accelerate, a cluster's own.
 
-    accelerate launch --num_processes 16 ... -m opd_lib.engine NOTEBOOK ARM SEED --profile paper --network eth1
+    accelerate launch --num_processes 16 ... -m opd_lib.engine NOTEBOOK ARM SEED --profile paper
 
 That is for a run over several machines. The launcher's store listens on every address of its machine and runs what is
 written into it, and the processes' sockets ask for no password: whoever reaches the network can run code as you. So it
-is a network between these machines alone, and has to be named. On one machine `opd run` does the same, starts the
-processes itself and opens nothing to others. Errors are one message and exit code 1; the models the run starts from
-must be there.
+is a network between these machines alone, and `machine.network` in the params names its interface. On one machine
+`opd run` does the same, starts the processes itself and opens nothing to others. Errors are one message and exit code
+1; the models the run starts from must be there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="tiny", help="a folder of PARAMS (default: tiny)")
     parser.add_argument("--results", type=Path, help="folder of records (default: results/local/lab)")
     parser.add_argument("--overrides", default="{}", help='JSON, such as {"train.steps": 20}')
-    parser.add_argument("--network", help="interface (such as eth1) of a network that nobody else reaches")
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="folder of params files")
     asked = parser.parse_args(arguments)
     try:
@@ -42,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         spec = experiment.spec(asked.arm, asked.seed)
         if not is_trained(spec):
-            if asked.network is not None:
-                connect_over(spec.params.machine, asked.network)
+            if spec.params.machine.network is not None:
+                connect_over(spec.params.machine, spec.params.machine.network)
             train(spec)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

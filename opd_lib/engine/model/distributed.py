@@ -65,8 +65,8 @@ def join(machine: Machine) -> Ranks:
         raise ValueError(
             f"machine.processes: {world} were started by a launcher (torchrun, accelerate) whose store listens on "
             "every address of this machine and believes whoever writes into it. On one machine use `opd run`, which "
-            "opens nothing to others; in a network that nobody else reaches, say which one: python -m opd_lib.engine "
-            "... --network INTERFACE"
+            "opens nothing to others; over several machines, name the interface of a network that nobody else reaches: "
+            "machine.network in the params"
         )
     return Ranks(rank=dist.get_rank(), world=world) if world > 1 else ALONE
 
@@ -104,7 +104,7 @@ def connect_over(machine: Machine, network: str) -> None:
     world = require_started(machine)
     known = [name for _, name in socket.if_nameindex()]
     if network not in known:
-        raise ValueError(f"--network {network}: no such interface of this machine; choose from {', '.join(known)}")
+        raise ValueError(f"machine.network: {network} is no interface of this machine; choose from {', '.join(known)}")
     if world > 1:
         _connect(machine, network)
 
@@ -197,7 +197,9 @@ class OneFate:
         if self.ranks.world == 1:
             return
         if not self.ranks.is_main:
-            if isinstance(error, Exception) and not connection_broke(error):
+            if connection_broke(error):
+                raise ValueError("another process of this run has ended; what it said stands in this log") from error
+            if isinstance(error, Exception):
                 with suppress(OSError):
                     self.folder.mkdir(parents=True, exist_ok=True)
                     (self.folder / f"{NOTE}{self.ranks.rank}").write_text(f"{type(error).__name__}: {error}")

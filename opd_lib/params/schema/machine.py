@@ -24,6 +24,8 @@ class Machine(Strict):
     `max_sampler_gap` (nats): the run stops if the mean |log-probability of the sampler − of the trainer| of a step's
     tokens is larger.
     `teacher_url`: the vLLM server that has the teacher, as http://HOST:8000; null keeps it in the run's own processes.
+    `network`: the interface (such as eth1) over which the processes of a run on several machines meet; whoever else
+    reaches that network can run code as you (engine/model/distributed). Null: one machine, its loopback interface.
     `memory_gib` and `hours` are asked of a cluster.
     """
 
@@ -41,3 +43,4 @@ class Machine(Strict):
     teacher_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None
     memory_gib: Gib
     hours: Hours
+    network: Annotated[str, Field(pattern=r"^\S+$")] | None = None
