@@ -41,7 +41,7 @@ def test_committed_records_have_the_identity_and_the_place_that_params_give_them
         assert spec.params.model_dump(mode="json") | {"machine": 0} == content["params"] | {"machine": 0}
 
 
-OPTIONAL: set[str] = set()
+OPTIONAL = {"Machine.network"}
 """Keys that a params file may leave out, each with a neutral default: silence says what it always said."""
 
 
