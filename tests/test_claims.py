@@ -98,8 +98,11 @@ def test_verdicts(tmp_path, growths, expected):
         "low",
         "high",
         "threshold",
+        "margin",
+        "detectable",
         "n_seeds",
         "statistic",
+        "precondition",
     ]
 
 
@@ -216,9 +219,11 @@ def small_world() -> Evidence:
         "caps": pd.DataFrame(caps),
         "problems": problems({"a": [[0, 1, 1, 1], [0.5, 0, 0.5, 1]], "b": [[0, 0, 0, 0.75], [0.5, 0.5, 0.5, 0.5]]}),
     }
-    return Evidence(
-        profile="tiny", experiments={"x": tables, MODELS: {"evals": evals({"teacher": [0.1, 0.7], "worse": [0.1]})}}
-    )
+    models = evals({"teacher": [0.1, 0.7], "worse": [0.1]})
+    lengths = {("teacher", 0): 99.0, ("teacher", 10): 30.0, ("worse", 0): 40.0}  # the last of each counts
+    shifts = models["test_set"].map({"chain-3": 5, "chain-4": -5})
+    models["response_length"] = [lengths[key] for key in zip(models["arm"], models["step"], strict=True)] + shifts
+    return Evidence(profile="tiny", experiments={"x": tables, MODELS: {"evals": models}})
 
 
 EXPECTED = {
@@ -235,6 +240,8 @@ EXPECTED = {
     "accuracy_end('a', 'chain-3')": 0.6,
     "accuracy_max_gap('a', 'b')": 0.1,
     "checkpoint('teacher')": 0.7,
+    "checkpoint('teacher', 'response_length') / checkpoint('worse', 'response_length')": 0.75,  # 30 against 40 tokens
+    "weakest('teacher', 'worse')": 0.1,
     "recovery('a', 'teacher')": 0.6,
     "auroc('rewards')": 5 / 6,  # of six pairs one is the wrong way round
     "auroc_within_length('rewards')": 1,
@@ -369,7 +376,7 @@ def test_seeds_without_every_run_are_left_out(tmp_path):
     failure = frame[frame["seed"] == 1].assign(arm="failure", overlap_k16=0.0)
     runs = Evidence(profile="tiny", experiments={NOTEBOOK: {"steps": pd.concat([frame, failure])}})
     register = claims.load(write(tmp_path, quantity))
-    assert claims.per_seed(register.claims[0], runs) == {1: pytest.approx(0.1)}
+    assert register.claims[0].per_seed(runs) == {1: pytest.approx(0.1)}
 
 
 @pytest.mark.parametrize(
@@ -410,6 +417,8 @@ def test_seeds_without_every_run_are_left_out(tmp_path):
         ("end(*'ab')", "without names or stars"),
         ("end('success')", "missing a required argument: 'column'"),
         ("end('success', 5)", "column: 5: write a text"),
+        ("weakest('a', 'b', 5)", "others: 5: write a text"),
+        ("weakest()", "missing a required argument: 'name'"),
         ("cap_gain('success', 'x')", "cap: 'x': write a number"),
         ("end('success', 2 * 3)", "its arguments are texts and numbers"),
         ("abs(1, 2)", "abs: 2 arguments"),
@@ -763,8 +772,9 @@ def test_the_papers_number_lies_where_our_verdict_says_or_not(value, found, expe
 
 def test_the_summary_counts_verdicts_and_the_papers_numbers():
     verdicts = [claims.HOLDS, claims.HOLDS, claims.DOES_NOT_HOLD, claims.INCONCLUSIVE]
-    judged = pd.DataFrame({"verdict": verdicts, "paper_number": ["inside", "", "outside", "open"]})
+    judged = pd.DataFrame({"verdict": verdicts, "paper_number": ["inside", "", "outside", "open"], "precondition": ""})
     text = claims.summary(judged)
+    assert "precondition" not in text
     assert "Of 4 claims 2 hold, 1 do not, 1 are inconclusive and 0 were not run" in text
     assert (
         "a number for 3 of them: 1 lie on the side of the bound that our verdict names, 1 on the other, 1 where" in text

@@ -1,0 +1,77 @@
+"""The command `opd claims`: what the paper presupposes and what it says, judged from the records, as text."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from opd_lib import paths
+from opd_lib.run.options import Profile, Results
+
+WIDTH, STATEMENT, WORDS = 100, 22, 12
+"""Characters of a line, and of the columns with which a table fits into it."""
+
+
+def claims(
+    profile: Profile = "tiny",
+    results: Results = paths.RESULTS,
+    readme: Annotated[bool, typer.Option(help="Also rewrite what the pages say of them (profile tiny).")] = False,
+) -> None:
+    """Judge preconditions and claims from the records, print them and write RESULTS/PROFILE/claims.csv."""
+    from opd_lib.batch import refresh
+    from opd_lib.judge import claims as verdicts
+    from opd_lib.judge import preconditions
+    from opd_lib.run.compare import registers
+
+    if readme and profile != refresh.DEFAULT_PROFILE:
+        raise ValueError(f"--readme: the README is of profile {refresh.DEFAULT_PROFILE}, not {profile}; leave it out")
+    found = refresh.found(profile, results)
+    for register in registers(profile):
+        if register.preconditions:
+            states = preconditions.judge(register, found)
+            typer.echo(f"{_preconditions(states)}\n\n{textwrap.fill(preconditions.summary(states), WIDTH)}\n")
+    judged = refresh.verdicts(found)
+    typer.echo(f"{_verdicts(judged)}\n\n{textwrap.fill(verdicts.summary(judged), WIDTH)}")
+    typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
+    if readme:
+        refresh.write_readme(judged, results)
+
+
+def _preconditions(states: pd.DataFrame) -> str:
+    from opd_lib.report import tables
+
+    said = states["state"] + states["fails"].where(states["fails"] == "", ": " + states["fails"])
+    return tables.show(
+        pd.DataFrame(
+            {
+                "id": states["id"],
+                "precondition": _wrapped(states["statement"], STATEMENT),
+                "paper": _wrapped(states["paper"], WORDS),
+                "wanted": _wrapped(states["wanted"], WORDS),
+                "mean": [tables.number(value) for value in states["mean"]],
+                "lowest": [tables.number(value) for value in states["lowest"]],
+                "highest": [tables.number(value) for value in states["highest"]],
+                "seeds": states["n_seeds"],
+                "state": _wrapped(said, WORDS),
+            }
+        )
+    )
+
+
+def _verdicts(judged: pd.DataFrame) -> str:
+    from opd_lib.report import tables
+
+    shown = tables.verdict_table(judged, width=STATEMENT)
+    marked = judged["verdict"] + judged["precondition"].where(
+        judged["precondition"] == "", "; " + judged["precondition"]
+    )
+    detectable = [tables.number(value, tables.places(value)) for value in judged["detectable"]]
+    shown = shown.assign(detectable=detectable, verdict=_wrapped(marked, WORDS))
+    return tables.show(shown[["id", "statement", "ours", "interval", "claimed", "detectable", "verdict"]])
+
+
+def _wrapped(texts: pd.Series, width: int) -> list[str]:
+    return [textwrap.fill(text, width) for text in texts]
