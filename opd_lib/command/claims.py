@@ -11,8 +11,8 @@ import typer
 from opd_lib import paths
 from opd_lib.run.options import Profile, Results
 
-WIDTH, STATEMENT, WORDS = 100, 22, 12
-"""Characters of a line, and of the columns with which a table fits into it."""
+WIDTH, CLAIM, PRECONDITION, WORDS = 100, 22, 18, 12
+"""Characters of a line, and of the columns of text with which the tables fit into it."""
 
 
 def claims(
@@ -43,18 +43,18 @@ def claims(
 def _preconditions(states: pd.DataFrame) -> str:
     from opd_lib.report import tables
 
-    said = states["state"] + states["fails"].where(states["fails"] == "", ": " + states["fails"])
+    said = states["state"] + (": " + states["fails"]).where(states["fails"] != "", "")
     return tables.show(
         pd.DataFrame(
             {
                 "id": states["id"],
-                "precondition": _wrapped(states["statement"], STATEMENT),
+                "precondition": _wrapped(states["statement"], PRECONDITION),
                 "paper": _wrapped(states["paper"], WORDS),
                 "wanted": _wrapped(states["wanted"], WORDS),
                 "mean": [tables.number(value) for value in states["mean"]],
                 "lowest": [tables.number(value) for value in states["lowest"]],
                 "highest": [tables.number(value) for value in states["highest"]],
-                "seeds": states["n_seeds"],
+                "n": states["n_seeds"],
                 "state": _wrapped(said, WORDS),
             }
         )
@@ -64,12 +64,12 @@ def _preconditions(states: pd.DataFrame) -> str:
 def _verdicts(judged: pd.DataFrame) -> str:
     from opd_lib.report import tables
 
-    shown = tables.verdict_table(judged, width=STATEMENT)
-    marked = judged["verdict"] + judged["precondition"].where(
-        judged["precondition"] == "", "; " + judged["precondition"]
+    shown = tables.verdict_table(judged, width=CLAIM)
+    marks = zip(_wrapped(judged["verdict"], WORDS), _wrapped(judged["precondition"], WORDS), strict=True)
+    shown = shown.assign(
+        detectable=[tables.number(value, tables.places(value)) for value in judged["detectable"]],
+        verdict=["\n".join(filter(None, each)) for each in marks],
     )
-    detectable = [tables.number(value, tables.places(value)) for value in judged["detectable"]]
-    shown = shown.assign(detectable=detectable, verdict=_wrapped(marked, WORDS))
     return tables.show(shown[["id", "statement", "ours", "interval", "claimed", "detectable", "verdict"]])
 
 

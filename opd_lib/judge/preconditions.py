@@ -33,7 +33,7 @@ def judge(register: Register, evidence: Evidence, notebook: str | None = None) -
     """One row per precondition, or per one that this notebook's claims rest on.
 
     mean, lowest, highest and sd (n − 1) are over seeds, in the quantity's unit; `wanted` is the claims file's bounds as
-    text; `fails` names what is not within them: mean, sd, seed 3. A precondition may be read from runs of another
+    text; `fails` names what is not within them: mean; sd; seeds 0, 3. A precondition may be read from runs of another
     notebook than its claims: give the evidence of all.
     """
     try:
@@ -71,7 +71,8 @@ def _row(precondition: Precondition, evidence: Evidence) -> dict[str, object]:
     if precondition.sd is not None and not sd < precondition.sd:
         fails.append("sd")
     if precondition.each_seed is not None:
-        fails += [f"seed {seed}" for seed, value in found.items() if not _is_within(value, precondition.each_seed)]
+        outside = [str(seed) for seed, value in found.items() if not _is_within(value, precondition.each_seed)]
+        fails += [f"seeds {', '.join(outside)}"] if outside else []
     return {
         "id": precondition.id,
         "statement": precondition.statement,
@@ -83,7 +84,7 @@ def _row(precondition: Precondition, evidence: Evidence) -> dict[str, object]:
         "sd": sd,
         "n_seeds": len(values),
         "state": _state(precondition, evidence.profile, bool(values), bool(fails)),
-        "fails": ", ".join(fails) if values else "",
+        "fails": "; ".join(fails) if values else "",
     }
 
 
