@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
 from opd_lib import paths
 from opd_lib.run.options import Profile, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH, CLAIM, PRECONDITION, WORDS = 100, 22, 18, 12
 """Characters of a line, and of the columns of text with which the tables fit into it."""
@@ -44,21 +46,15 @@ def _preconditions(states: pd.DataFrame) -> str:
     from opd_lib.report import tables
 
     said = states["state"] + (": " + states["fails"]).where(states["fails"] != "", "")
-    return tables.show(
-        pd.DataFrame(
-            {
-                "id": states["id"],
-                "precondition": _wrapped(states["statement"], PRECONDITION),
-                "paper": _wrapped(states["paper"], WORDS),
-                "wanted": _wrapped(states["wanted"], WORDS),
-                "mean": [tables.number(value) for value in states["mean"]],
-                "lowest": [tables.number(value) for value in states["lowest"]],
-                "highest": [tables.number(value) for value in states["highest"]],
-                "n": states["n_seeds"],
-                "state": _wrapped(said, WORDS),
-            }
-        )
+    shown = states.assign(
+        precondition=_wrapped(states["statement"], PRECONDITION),
+        paper=_wrapped(states["paper"], WORDS),
+        wanted=_wrapped(states["wanted"], WORDS),
+        **{name: [tables.number(value) for value in states[name]] for name in ("mean", "lowest", "highest")},
+        n=states["n_seeds"],
+        state=_wrapped(said, WORDS),
     )
+    return tables.show(shown[["id", "precondition", "paper", "wanted", "mean", "lowest", "highest", "n", "state"]])
 
 
 def _verdicts(judged: pd.DataFrame) -> str:
