@@ -57,8 +57,9 @@ class Run:
 
     @property
     def k(self) -> int:
-        """How long the top-k lists must be for the objective and the diagnostics."""
-        return max(self.method.reads(self.options).k, *self.spec.params.diagnose.ks, 0)
+        """How long the top-k lists must be for the objective, its signals and the diagnostics."""
+        reads = self.method.reads(self.options)
+        return max(reads.k, score.length(reads.signals), *self.spec.params.diagnose.ks)
 
     @property
     def chunk(self) -> int:

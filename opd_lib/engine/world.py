@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import sources
+from opd_lib.engine import served, sources
 from opd_lib.engine.model import distributed
 from opd_lib.seam import State
 
@@ -106,10 +106,10 @@ class RunWorld:
         return found
 
     def _teachers(self) -> dict[str, Weights]:
-        """The frozen teachers' weights by name; the live student is none."""
-        if self._run.teacher is None or self._run.teacher[0] is self._run.student[0]:
+        """The frozen teachers' weights by name; the live student is none, and a served one's are not here."""
+        model = self._run.teacher and self._run.teacher[0]
+        if model is None or model is self._run.student[0] or isinstance(model, served.Teacher):
             return {}
-        model = self._run.teacher[0]
         named: Mapping[str, PreTrainedModel] = getattr(model, "models", {"teacher": model})
         return {name: weights(each) for name, each in named.items()}
 
