@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from opd_lib import methods, paths
-from opd_lib.engine import batches, gates, memory, score, served, train
+from opd_lib.engine import batches, gates, memory, score, served, train, vllm_server
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import hub, models
 from opd_lib.engine.served import Teacher
@@ -65,7 +65,7 @@ def teacher() -> Model:
 
 @pytest.fixture
 def fake(teacher: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    monkeypatch.setattr(served, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(vllm_server, "WAITS", (0.0, 0.0))
     with serving(Fake(teacher)) as found:
         yield found
 
@@ -383,7 +383,7 @@ def test_a_server_that_is_not_there_is_one_error(fake: Fake, monkeypatch: pytest
         connect(fake)
     assert fake.broken == 96
     fake.broken = 0
-    monkeypatch.setattr(served, "PATIENCE", 0.05)
+    monkeypatch.setattr(vllm_server, "PATIENCE", 0.05)
     monkeypatch.setattr(fake, "complete", lambda body: threading.Event().wait(0.5))
     fake.requests.clear()
     with pytest.raises(ValueError, match=r"cannot be reached \(.*timed out"):
@@ -675,7 +675,7 @@ def test_probes_that_read_log_probabilities_work_with_a_server(trained: Path, pr
 
 def test_a_server_that_is_too_short_or_lost_stops_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, Any] = {"method.support": "teacher"}
-    monkeypatch.setattr(served, "WAITS", ())
+    monkeypatch.setattr(vllm_server, "WAITS", ())
     with served_checkpoint(trained) as fake:
         changes["machine.teacher_url"] = fake.url
         fake.max_model_len = 40

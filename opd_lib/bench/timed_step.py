@@ -31,8 +31,8 @@ from opd_lib.engine import batches, checkpoint, memory, setup, train
 from opd_lib.engine.model import distributed, grouped, models, sharding
 from opd_lib.engine.sampling import rollout, samplers
 from opd_lib.forecast import footprint
-from opd_lib.forecast.cost import Shape
 from opd_lib.forecast.footprint import GIB
+from opd_lib.forecast.shapes import Shape
 from opd_lib.maths import sampling
 from opd_lib.params.spec import RunSpec
 from opd_lib.types import Rollouts

@@ -62,6 +62,16 @@ class Run:
         return max(reads.k, score.length(reads.signals), *self.spec.params.diagnose.ks)
 
     @property
+    def authors(self) -> sources.Authors:
+        """Who may write its responses."""
+        return sources.Authors(student=self.student, teacher=self.teacher, sample=self.sample, shelf=self.shelf)
+
+    def which(self, step: int) -> sources.Draw:
+        """This process's responses of a step."""
+        purpose = f"rollout/{self.name}" if self.name else "rollout"
+        return sources.Draw(seed=self.spec.seed, step=step, ranks=self.ranks, purpose=purpose)
+
+    @property
     def chunk(self) -> int:
         """For how many tokens logits may exist at a time."""
         return memory.chunk(self.spec.params.machine, self.student[0].config.vocab_size)
@@ -104,17 +114,6 @@ def needs_recompute(spec: RunSpec) -> bool:
     except (ValueError, OSError):
         return False
     return memory.require(spec, shapes, least)
-
-
-def shelf(spec: RunSpec) -> stored.Stored | None:
-    """The responses that an earlier run has stored, None for a run that learns from others."""
-    written = spec.parents.get("rollouts")
-    if written is None:
-        return None
-    probe = written.params.probe
-    return stored.Stored(
-        written.made(stored.FOLDER) or written.folder / stored.FOLDER, probe.batches if probe else None
-    )
 
 
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
@@ -163,7 +162,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         optimizer=optimizer(student[0], params.train),
         writer=writer,
         sample=samplers.of_run(spec, student[0]),
-        shelf=shelf(spec),
+        shelf=stored.shelf(spec),
     )
     run.branches = tuple(changes.branches(run))
     run.world = RunWorld(run) if method.after_step else None
