@@ -7,6 +7,7 @@ that is written in torch goes unchecked.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -153,7 +154,9 @@ def explain(
             nearest = difflib.get_close_matches(location[-1], known_keys(location[:-1]), n=1)
             lines.append(f"{where}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
         else:
-            lines.append(f"{where}: {shown(item['input'])}: {item['msg'].removeprefix('Value error, ')}")
+            value, said = shown(item["input"]), item["msg"].removeprefix("Value error, ")
+            said = re.sub(rf"^{re.escape(value)}:? ", "", said)  # the value once
+            lines.append(f"{where}: {value}: {said}")
     return "\n".join(lines)
 
 
