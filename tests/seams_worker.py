@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from distribution_worker import Kept
 from seams import ARMS, MACHINES, refusal, spec_of
@@ -28,6 +29,26 @@ def first(world: Path, arm: str, machine: dict[str, Any]) -> dict[str, Any]:
     return {"gradients": kept.gradients, "row": row}
 
 
+BETWEEN = ("prune", "opsd-ema", "eff_opd")
+"""Methods that act between two steps."""
+
+
+def stopped(world: Path, arm: str) -> None:
+    """A run with sharded weights that every process leaves one step after a checkpoint; it goes on to its end."""
+    spec, update = spec_of(world, world / "sharded", arm, **MACHINES["sharded"]), train.update
+
+    def failing(run: setup.Run, rollouts: Any, step: int) -> Any:
+        if step == 5:
+            raise ValueError("stopped here")
+        return update(run, rollouts, step)
+
+    train.update = failing
+    with pytest.raises(ValueError, match="stopped here"):
+        train.train(spec)
+    train.update = update
+    train.train(spec)
+
+
 def main(folder: str, meeting: str) -> None:
     """Every method in all processes, with whole weights and, where it can, with weights shared out."""
     world, whole = Path(folder), {"machine.processes": int(os.environ["WORLD_SIZE"])}
@@ -36,6 +57,8 @@ def main(folder: str, meeting: str) -> None:
     for arm in ARMS:
         if not refusal(world, arm, MACHINES["sharded"]):
             found[arm, "sharded"] = first(world, arm, MACHINES["sharded"])
+    for arm in BETWEEN:
+        stopped(world, arm)
     if int(os.environ["RANK"]) == 0:
         torch.save(found, world / "together.pt")
 

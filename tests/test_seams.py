@@ -269,7 +269,6 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         ({"teacher": "self", "machine.teacher_url": "http://a:1"}, "teacher: self, but machine.teacher_url"),
         ({"teacher": "self", "source.kind": "teacher"}, "teacher: self, but source.kind: teacher"),
         ({"teacher": {"one": A}}, "teacher: several by name, but method opd knows one teacher"),
-        (ARMS["eff_opd"] | {"machine.shard": True, "machine.processes": 2}, "machine.shard: true, but method eff_opd"),
         (ARMS["opsd"] | {"teacher": None}, "teacher: null, but method opsd"),
         ({"student": {"merge": {A: 0.5}}}, r"student\.merge: .*at least 2"),
     ],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import changes, checkpoint, first_batch, gates, memory, score, served, sources, stored
+from opd_lib.engine import changes, first_batch, gates, memory, provenance, score, served, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, fresh, intake, models, sharding
 from opd_lib.engine.sampling import rollout, samplers
@@ -146,7 +146,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
             method.check(each, student[0].config.vocab_size, teacher is not None)
     if writer:
         loaded = frozen if teacher is None or not elsewhere else frozen | {"teacher": teacher}
-        writer.update(provenance=checkpoint.provenance(student, loaded, machine.device), gates=checked)
+        writer.update(provenance=provenance.of(student, loaded, machine.device), gates=checked)
     sharding.place(student[0], machine, ranks, spread=machine.shard, needs_recompute=recompute)
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))

@@ -164,10 +164,6 @@ def check_teachers(params: RunParams, method: methods.Method | None) -> None:
         check_aligned(params, method)
     if method.shown is not None and params.teacher is None:
         raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
-    if method.after_step is not None and params.machine.shard:
-        raise ValueError(
-            f"machine.shard: true, but method {method.name} acts between steps, on whole weights; use shard: false"
-        )
 
 
 def check_aligned(params: RunParams, method: methods.Method) -> None:
