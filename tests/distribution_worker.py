@@ -82,7 +82,7 @@ def gradients(world: Path, processes: int, changes: dict[str, Any], heavy: bool 
     sharding.fits_whole = fits
     assert run.teacher is not None and sharding.is_sharded(run.teacher[0]) == heavy
     run.optimizer = kept = Kept(run.student[0])  # type: ignore[assignment]
-    rollouts = sources.draw(spec.params, 0, 1, ranks, run.student, run.teacher, run.sample)
+    rollouts = sources.draw(spec.params, run.which(1), run.authors)
     groups = batches.micro_batches(rollouts, spec.params.train.micro_tokens)
     counts = distributed.by_rank(len(groups))
     assert processes == 1 or len(set(counts)) > 1, f"the test needs unequal numbers of micro-batches, not {counts}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import foreign_teacher
 import micro
 import pytest
-from conftest import OPD
+from conftest import OPD, make_world
 
 from opd_lib.engine import checkpoint, train
 from opd_lib.params import RunSpec
@@ -39,14 +41,62 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "sod": {"method": {"name": "sod", **SOD, "outcome": True}, "task.name": "tool", "student": B},
     "brts": {"method": {"name": "brts", **PUBLISHED, **BRTS, "hint": SOLUTION, "similar_k": 4}},
+    "simct": {"method": {"name": "simct", "units": "simct"}},
 }
+MACHINES: dict[str, dict[str, Any]] = {
+    "served": {"machine.teacher_url": "http://here:1"},
+    "vllm": {"machine.sampler": "vllm"},
+    "processes": {"machine.processes": 2},
+    "sharded": {"machine.processes": 2, "machine.shard": True},
+}
+"""Ways to run that differ from one process with everything in it."""
+SERVED: dict[str, dict[str, Any]] = {
+    "vopd": {"method.baseline": "none"},
+    "prune": {"method.support": "teacher"},
+    "opsd": {"method.support": "teacher", "teacher": A},
+    "eff_opd": {"method.support": "teacher"},
+    "uni_opd": {"method.route": {}, "teacher": A},
+}
+"""What arms must say otherwise for a teacher that is served."""
+FOREIGN = "foreign"
+"""The folder of the world with simct's teacher."""
+
+
+def made(root: Path, hidden: int | None = None) -> Path:
+    """The world with its models trained; `hidden`: of another width than its own."""
+    world = make_world(root)
+    micro.teach(world)
+    for arm in ("student", "teacher", "better") if hidden else ():
+        micro.change_arm(world, micro.MODELS, arm, {"student.hidden": hidden})
+    micro.change_arm(world, micro.MODELS, "better", {"train.steps": 60})
+    for arm in ("student", "teacher", "better"):
+        train.train(micro.load(world).spec(arm, 0))
+    foreign_teacher.save(world / FOREIGN)
+    return world
 
 
 def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
     """A distillation of the world with an arm's changes; its record goes to `results`."""
-    asked = {f"arms.{arm}": ARMS.get(arm, {}) | changes} if arm not in ("plain", "sampled") else {}
+    teacher = {"teacher": str(world / FOREIGN)} if arm.startswith("simct") else {}
+    asked = {f"arms.{arm}": teacher | ARMS.get(arm, {}) | changes} if arm not in ("plain", "sampled") else {}
     experiment = micro.load(world, micro.OPD, overrides=asked)
     return replace(experiment.spec(arm, 0), folders=(results / arm,))
+
+
+def changed(arm: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm with these changes, those of its method within the method."""
+    method = {key.removeprefix("method."): value for key, value in changes.items() if key.startswith("method.")}
+    others = {key: value for key, value in changes.items() if not key.startswith("method.")}
+    return ARMS[arm] | {"method": ARMS[arm]["method"] | method} | others
+
+
+def refusal(world: Path, arm: str, changes: Mapping[str, Any]) -> str:
+    """What is said where an arm with these changes is refused before anything is loaded; empty where it is not."""
+    try:
+        spec_of(world, world / "none", f"{arm}-asked", **changed(arm, changes))
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def require_same_bytes_after_a_kill(whole: RunSpec, broken: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""One of the processes started by test_seams: it leaves every method's first gradients in the world's folder."""
+"""One of the processes started by test_methods_on_machines: it leaves every method's first gradients in the world."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from distribution_worker import Kept
-from seams import ARMS, spec_of
+from seams import ARMS, MACHINES, refusal, spec_of
 
 from opd_lib.engine import setup, train
 from opd_lib.engine.model import distributed
@@ -18,10 +19,9 @@ UNEVEN = {"train.micro_tokens": 60, "source.prompts_per_step": 5, "train.max_gra
 """Few rows per micro-batch and prompts that cannot be shared equally: unequal numbers of micro-batches."""
 
 
-def first(world: Path, arm: str, processes: int) -> dict[str, Any]:
+def first(world: Path, arm: str, machine: dict[str, Any]) -> dict[str, Any]:
     """The gradient of a method's first step by weight, and its row of `steps`."""
-    changes = UNEVEN | ARMS[arm] | {"machine.processes": processes}
-    spec = spec_of(world, world / "none", f"{arm}-{processes}", **changes)
+    spec = spec_of(world, world / "none", f"{arm}-there", **UNEVEN | ARMS[arm] | machine)
     run = setup.start(spec, distributed.join(spec.params.machine), None, recompute=False)
     run.optimizer = kept = Kept(run.student[0])  # type: ignore[assignment]
     train.between(run, {"step": 0})
@@ -29,12 +29,36 @@ def first(world: Path, arm: str, processes: int) -> dict[str, Any]:
     return {"gradients": kept.gradients, "row": row}
 
 
+BETWEEN = ("prune", "opsd-ema", "eff_opd")
+"""Methods that act between two steps."""
+
+
+def stopped(world: Path, arm: str) -> None:
+    """A run with sharded weights that every process leaves one step after a checkpoint; it goes on to its end."""
+    spec, update = spec_of(world, world / "sharded", arm, **MACHINES["sharded"]), train.update
+
+    def failing(run: setup.Run, rollouts: Any, step: int) -> Any:
+        if step == 5:
+            raise ValueError("stopped here")
+        return update(run, rollouts, step)
+
+    train.update = failing
+    with pytest.raises(ValueError, match="stopped here"):
+        train.train(spec)
+    train.update = update
+    train.train(spec)
+
+
 def main(folder: str, meeting: str) -> None:
-    """Every method, in all processes."""
-    world, processes = Path(folder), int(os.environ["WORLD_SIZE"])
-    machine = spec_of(world, world, "vopd", **ARMS["vopd"] | {"machine.processes": processes}).params.machine
-    distributed.connect_here(machine, Path(meeting))
-    found = {arm: first(world, arm, processes) for arm in ARMS}
+    """Every method in all processes, with whole weights and, where it can, with weights shared out."""
+    world, whole = Path(folder), {"machine.processes": int(os.environ["WORLD_SIZE"])}
+    distributed.connect_here(spec_of(world, world, "vopd", **whole).params.machine, Path(meeting))
+    found = {(arm, "processes"): first(world, arm, whole) for arm in ARMS}
+    for arm in ARMS:
+        if not refusal(world, arm, MACHINES["sharded"]):
+            found[arm, "sharded"] = first(world, arm, MACHINES["sharded"])
+    for arm in BETWEEN:
+        stopped(world, arm)
     if int(os.environ["RANK"]) == 0:
         torch.save(found, world / "together.pt")
 

@@ -163,6 +163,15 @@ def test_standard_output_that_nobody_reads_is_quiet(world: Path, rest: str, code
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("words", ["--help", "", "run --help"])
+def test_help_for_which_there_is_no_room_is_one_line(world: Path, words: str) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = in_shell(f"{words} > /dev/full", world)
+    assert (done.returncode, done.stderr) == (1, "error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_a_terminal_of_few_characters_shows_what_it_can(world: Path, encoding: str) -> None:
     said = f"status --params {world}/params --results {world}/results --only {micro.MODELS}"

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from opd_lib.bench import case
-from opd_lib.forecast import cost, footprint, hardware
-from opd_lib.forecast.cost import Batch, Shape, Step
+from opd_lib.forecast import cost, footprint, hardware, shapes
+from opd_lib.forecast.cost import Batch, Step
 from opd_lib.forecast.hardware import H200, QWEN3_1_7B, QWEN3_4B, R1_DISTILL_1_5B, R1_DISTILL_7B, R1_DISTILL_14B
+from opd_lib.forecast.shapes import Shape
 
 QWEN2_1_5B = replace(R1_DISTILL_1_5B, tied=True)  # the base of R1-Distill-1.5B ties its head
 BATCH = Batch(prompts=64, per_prompt=4, prompt=150, mean=4096, longest=7168)
@@ -50,7 +51,7 @@ def test_parameters_are_those_of_transformers_and_of_the_checkpoint(shape: Shape
 
 @pytest.mark.parametrize("shape", [shape for shape, _ in PUBLISHED.values()], ids=PUBLISHED)
 def test_a_shape_is_read_back_from_a_configuration(shape: Shape) -> None:
-    assert cost.shape(config(shape).to_dict()) == shape
+    assert shapes.shape(config(shape).to_dict()) == shape
 
 
 def test_every_model_of_the_catalogue_has_a_published_shape() -> None:
@@ -62,7 +63,7 @@ def test_every_model_of_the_catalogue_has_a_published_shape() -> None:
 
 def test_other_kinds_of_model_are_refused() -> None:
     with pytest.raises(ValueError, match="'llama': costs are known for qwen2 and qwen3 only"):
-        cost.shape({"model_type": "llama"})
+        shapes.shape({"model_type": "llama"})
 
 
 # --- the worked examples of the derivation: one H200, 256 responses, prompts of 150 tokens, seconds as printed there
@@ -118,7 +119,7 @@ def test_shares_of_a_step_are_those_of_the_derivation() -> None:
 
 def test_worked_bytes() -> None:
     tokens, vocabulary = 8192, 151_936
-    assert round(cost.FLOAT32 * tokens * vocabulary / 1e9, 2) == 4.98
+    assert round(shapes.FLOAT32 * tokens * vocabulary / 1e9, 2) == 4.98
     assert footprint.chunk(0.5 * footprint.GIB, vocabulary) == 98  # whose logits take no more, however many tokens
     assert round(footprint.logits(vocabulary, 98, models=2, k=0) / footprint.GIB, 2) == 0.5
     assert footprint.CANDIDATE * tokens * 16 == 2 * 2**20

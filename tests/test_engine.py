@@ -17,7 +17,7 @@ from opd_lib import methods
 from opd_lib.engine import batches, evaluate, gates, score, sources, view
 from opd_lib.engine.model import models
 from opd_lib.engine.model.distributed import Ranks
-from opd_lib.engine.sampling import rollout
+from opd_lib.engine.sampling import growing, rollout
 from opd_lib.maths import sampling
 from opd_lib.params.schema import Evaluate, Limit, NewModel, Sampled
 from opd_lib.tasks import chain
@@ -173,13 +173,13 @@ def test_few_slots_are_refilled_and_change_no_response(
     together = rollout.sample(*student, prompts, uniform_BT, 1.0, top_p)
     assert int(together.length_B.min()) < 5 and int(together.length_B.max()) > 20
     written: list[int] = []
-    original = rollout.Batch.next_tokens
+    original = growing.Batch.next_tokens
 
-    def counted(batch: rollout.Batch, *arguments: Any) -> Any:
+    def counted(batch: growing.Batch, *arguments: Any) -> Any:
         written.append(len(batch.row_R))
         return original(batch, *arguments)
 
-    monkeypatch.setattr(rollout.Batch, "next_tokens", counted)
+    monkeypatch.setattr(growing.Batch, "next_tokens", counted)
     few = rollout.sample(*student, prompts, uniform_BT, 1.0, top_p, slots)
     for name in ("response_BT", "length_B", "finished_B"):
         assert torch.equal(getattr(few, name), getattr(together, name)), name
@@ -272,12 +272,18 @@ def test_the_gradient_is_zero_for_a_teacher_that_is_the_student_and_not_for_anot
     assert float(gradient(student, teacher, rollouts, 10_000).norm()) > 1e-3
 
 
+def drawn_by(model: sources.Model, params: Any, step: int, rank: int = 0, world: int = 1) -> Rollouts:
+    """A process's share of what a model answers at a step."""
+    which = sources.Draw(seed=0, step=step, ranks=Ranks(rank=rank, world=world))
+    return sources.draw(params, which, sources.Authors(student=model))
+
+
 def test_shares_of_a_step_are_the_step_however_many_processes() -> None:
     model = models.new_model(SHAPE, 0), models.chain_tokenizer()
     params = SimpleNamespace(task=task(other_share=0.5), source=source())
 
     def texts(rank: int, world: int) -> list[str]:
-        share = sources.draw(params, 0, 3, Ranks(rank=rank, world=world), model, None)  # type: ignore[arg-type]
+        share = drawn_by(model, params, 3, rank, world)
         return [p.rendered + t for p, t in zip(share.prompts, sources.decode(share, model[1]), strict=True)]
 
     assert sorted(texts(0, 2) + texts(1, 2)) == sorted(texts(0, 1))
@@ -289,7 +295,7 @@ def test_a_share_of_the_prompts_comes_from_the_other_content() -> None:
 
     def others(share: float) -> float:
         params = SimpleNamespace(task=task(other_share=share), source=few)
-        prompts = sources.draw(params, 0, 1, Ranks(rank=0, world=1), model, None).prompts  # type: ignore[arg-type]
+        prompts = drawn_by(model, params, 1).prompts  # type: ignore[arg-type]
         parts = [part_of(prompt.question) for prompt in prompts]
         return sum(part in chain.CONTENTS["chain-b"].parts for part in parts) / len(parts)
 
@@ -309,7 +315,7 @@ def test_the_response_limit_follows_its_schedule() -> None:
     assert [growing.limit(step) for step in (1, 2, 3, 4, 5, 99)] == [2, 2, 4, 4, 9, 9]
     assert (growing.longest, source().longest) == (9, 6)
     params = SimpleNamespace(task=task(), source=growing)
-    drawn = sources.draw(params, 0, 3, Ranks(rank=0, world=1), model, None)  # type: ignore[arg-type]
+    drawn = drawn_by(model, params, 3)  # type: ignore[arg-type]
     assert int(drawn.length_B.max()) == 4
 
 

@@ -17,7 +17,7 @@ from transformers import Qwen3Config
 from opd_lib import params, paths
 from opd_lib.engine import memory
 from opd_lib.engine.model import models
-from opd_lib.forecast import cost, hardware, hours
+from opd_lib.forecast import cost, hardware, hours, shapes
 from opd_lib.forecast.footprint import GIB
 from opd_lib.forecast.hours import Assumptions
 from opd_lib.params import RunSpec
@@ -135,7 +135,7 @@ def test_a_folder_is_read_and_an_unknown_name_refused(tmp_path: Path) -> None:
     config.save_pretrained(tmp_path / "mine")
     changes = {"student": str(tmp_path / "mine"), "teacher": str(tmp_path / "mine")}
     spec = params.load("05_overlap_tokens", "paper", changes, results=tmp_path / "results").spec("overlap", 0)
-    shape = cost.shape(json.loads((tmp_path / "mine" / "config.json").read_text()))
+    shape = shapes.shape(json.loads((tmp_path / "mine" / "config.json").read_text()))
     assert shape.layers == 2 and shape.kv_width == 32
     assert estimate.shapes(spec) == memory.shapes(spec) == {"student": shape, "teacher": shape}
     unknown = params.load("05_overlap_tokens", "paper", {"student": "nobody/nothing"}, results=tmp_path / "results")

@@ -21,7 +21,7 @@ from opd_lib.command.cli import app
 from opd_lib.engine import checkpoint, evaluate, sources, train
 from opd_lib.engine.model import fresh, hub, intake, models, tensors
 from opd_lib.engine.sampling import rollout
-from opd_lib.forecast import cost, hardware
+from opd_lib.forecast import hardware, shapes
 from opd_lib.params.schema import Evaluate, NewModel
 from opd_lib.run import check
 from opd_lib.tasks import chain
@@ -373,7 +373,7 @@ def test_a_shape_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
     )
     file = tmp_path / CONFIG
     file.write_text(json.dumps(good))
-    assert hardware.shape_in(file) == cost.shape(good)
+    assert hardware.shape_in(file) == shapes.shape(good)
     wrong = [[], None, {"model_type": "bert"}, good | {"hidden_size": None}, good | {"num_attention_heads": 0}]
     for content in (*wrong, good | {"num_hidden_layers": -1}, {key: good[key] for key in list(good)[:3]}):
         file.write_text(json.dumps(content))

@@ -25,7 +25,7 @@ from opd_lib.batch import redraw, refresh
 from opd_lib.engine import train
 from opd_lib.engine.model import models
 from opd_lib.judge import versus
-from opd_lib.methods import own
+from opd_lib.methods import _own_guards, own
 from opd_lib.params.spec import MODEL, ROLLOUTS, RunSpec
 from opd_lib.records import record
 from opd_lib.run import check, evidence, plan
@@ -147,11 +147,11 @@ def test_a_loss_that_breaks_the_contract_is_one_error(text: str, message: str) -
 
 
 def test_halves_that_cancel_are_rounded_as_large_sums_are() -> None:
-    own.require_alone(torch.tensor(0.004), torch.tensor(0.0), 2e4)
-    own.require_alone(torch.tensor([math.inf, 1e4]), torch.tensor([math.inf, 1e4]), math.inf)
+    _own_guards.require_alone(torch.tensor(0.004), torch.tensor(0.0), 2e4)
+    _own_guards.require_alone(torch.tensor([math.inf, 1e4]), torch.tensor([math.inf, 1e4]), math.inf)
     for whole, halves in ((0.004, 0.0), (1e4, 2e4), (1.0, math.nan)):
         with pytest.raises(ValueError, match="its two halves"):
-            own.require_alone(torch.tensor(whole), torch.tensor(halves), abs(halves))
+            _own_guards.require_alone(torch.tensor(whole), torch.tensor(halves), abs(halves))
 
 
 def test_a_few_tokens_may_have_nothing_to_train_with() -> None:

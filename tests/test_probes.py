@@ -71,7 +71,8 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
 
 
 def drawn(run: Any, batch: int = 1) -> Rollouts:
-    return sources.draw(run.spec.params, 0, batch, Ranks(rank=0, world=1), run.student, run.teacher)
+    which = sources.Draw(seed=0, step=batch, ranks=Ranks(rank=0, world=1))
+    return sources.draw(run.spec.params, which, sources.Authors(student=run.student, teacher=run.teacher))
 
 
 def taken(rollouts: Rollouts, rows: list[int]) -> Rollouts:

@@ -207,7 +207,9 @@ def test_measurements_are_those_of_full_distributions_token_by_token() -> None:
     student, teacher = peaked(0), peaked(1)
     found = measure.measure(settings(), student, teacher, 3, seed=5)
     source = settings().source.model_copy(update={"prompts_per_step": 3})
-    rollouts = sources.draw(settings().model_copy(update={"source": source}), 5, 1, measure.ALONE, student, teacher)
+    which = sources.Draw(seed=5, step=1, ranks=measure.ALONE)
+    asked = settings().model_copy(update={"source": source})
+    rollouts = sources.draw(asked, which, sources.Authors(student=student))
     totals: dict[str, list[float]] = {}
     with torch.no_grad():
         for row in range(len(rollouts.prompts)):

@@ -17,13 +17,15 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from test_methods_exact import close, draw, gradient, score
 
-from opd_lib import methods, paths
+from opd_lib import methods, params, paths
 from opd_lib.batch import front, refresh
 from opd_lib.bench import speed, targets
 from opd_lib.command import cli
+from opd_lib.engine import memory
 from opd_lib.judge import claims
 from opd_lib.judge.quantities import Evidence
 from opd_lib.methods import sft
+from opd_lib.params.schema import NewModel, RunParams
 from opd_lib.report import tables
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -103,6 +105,37 @@ def test_every_command_and_option_that_a_page_names_is_there(page: Path) -> None
             options = {option for each in commands[name].params for option in (*each.opts, *each.secondary_opts)}
             assert set(re.findall(r"--[a-z-]+", rest)) <= options, line
         assert set(re.findall(r"^make ([a-z][a-z-]+)\b", line)) <= targets_there, line
+
+
+def test_numbers_that_the_readme_says_in_passing_are_those_of_the_files() -> None:
+    text, minutes = " ".join(README.read_text().split()), seed_minutes()
+    small, large = (re.sub(r"\D", "", number) for number in found(r"of ([\d,]+) to ([\d,]+) parameters", text))
+    sizes = [memory.new_shape(arm.student).parameters for arm in models_made("tiny")]
+    assert (int(small), int(large)) == (round(min(sizes), -3), round(max(sizes), -4))
+    least, most = map(float, found(r"takes (\d+) to (\d+) minutes a seed", text))
+    assert minutes / 2 < least < most < minutes, "on two cores: the runs in parallel, then the notebooks"
+    makefile = (paths.ROOT / "Makefile").read_text()
+    assert found(r'TORCH="(torch==[\d.]+)', text) == found(r"TORCH_DEFAULT := (\S+)", makefile)
+    allowed = found(r'requires-python = ">=([\d.]+)"', (paths.ROOT / "pyproject.toml").read_text())
+    assert found(r"need Python ([\d.]+) to", text) == allowed
+
+
+def found(pattern: str, text: str) -> tuple[str, ...]:
+    """The groups of what a text says once."""
+    (match,) = re.finditer(pattern, text)
+    return match.groups()
+
+
+def models_made(profile: str) -> list[RunParams]:
+    """The arms that begin with a new model."""
+    arms = params.load("00_models", profile).arms.values()
+    return [arm for arm in arms if isinstance(arm.student, NewModel)]
+
+
+def seed_minutes() -> float:
+    """What a seed of every run takes on one core, by the README's table, which is that of the committed records."""
+    rows = [line.split("|") for line in README.read_text().splitlines() if line.startswith("|") and ".ipynb" in line]
+    return sum(float(row[-2].strip() or 0) for row in rows)
 
 
 def test_the_page_of_speed_has_the_committed_ratios() -> None:

@@ -3,7 +3,6 @@ reaches the student, reductions hold to the bit, killed runs resume to the same 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import micro
 import pandas as pd
 import pytest
-import seams_worker
+import seams
 import torch
-from conftest import make_world
 from seams import ARMS, A, B, require_same_bytes_after_a_kill, spec_of
 
 from opd_lib.engine import batches, first_batch, plain, setup, shown, sources, train, view
@@ -21,7 +19,6 @@ from opd_lib.engine.model import distributed
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
-from opd_lib.run import ranks
 from opd_lib.tasks import tool
 from opd_lib.types import Rollouts
 
@@ -32,12 +29,7 @@ BETWEEN = ("prune", "opsd-ema", "eff_opd")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The world with its models trained."""
-    world = make_world(tmp_path_factory.mktemp("seams"))
-    micro.teach(world)
-    micro.change_arm(world, micro.MODELS, "better", {"train.steps": 60})
-    for arm in ("student", "teacher", "better"):
-        train.train(micro.load(world).spec(arm, 0))
-    return world
+    return seams.made(tmp_path_factory.mktemp("seams"))
 
 
 def begun(spec: RunSpec) -> tuple[setup.Run, Rollouts]:
@@ -271,24 +263,12 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     require_same_bytes_after_a_kill(whole, broken, monkeypatch)
 
 
-@pytest.mark.process
-def test_two_processes_have_the_gradient_of_one_for_every_method(made: Path) -> None:
-    words = [sys.executable, str(Path(__file__).with_name("seams_worker.py")), str(made)]
-    assert ranks.carry_out(words, 2) == 0
-    for arm, both in torch.load(made / "together.pt").items():
-        alone = seams_worker.first(made, arm, 1)
-        for name, expected in alone["gradients"].items():
-            assert float((both["gradients"][name] - expected).norm() / expected.norm()) < 1e-5, (arm, name)
-        assert both["row"] == pytest.approx(alone["row"], rel=1e-4, abs=1e-6, nan_ok=True), arm
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"teacher": "self", "machine.teacher_url": "http://a:1"}, "teacher: self, but machine.teacher_url"),
         ({"teacher": "self", "source.kind": "teacher"}, "teacher: self, but source.kind: teacher"),
         ({"teacher": {"one": A}}, "teacher: several by name, but method opd knows one teacher"),
-        (ARMS["eff_opd"] | {"machine.shard": True, "machine.processes": 2}, "machine.shard: true, but method eff_opd"),
         (ARMS["opsd"] | {"teacher": None}, "teacher: null, but method opsd"),
         ({"student": {"merge": {A: 0.5}}}, r"student\.merge: .*at least 2"),
     ],

@@ -14,8 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -26,12 +25,13 @@ import micro
 import pandas as pd
 import pytest
 import torch
+from fake_server import Fake, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from opd_lib import methods, paths
-from opd_lib.engine import batches, gates, memory, score, served, train
+from opd_lib.engine import batches, gates, memory, score, served, train, vllm_server
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import hub, models
 from opd_lib.engine.served import Teacher
@@ -53,107 +53,6 @@ def is_known(column: str) -> bool:
     return re.sub(r"_k\d+$", "", column) not in UNKNOWN
 
 
-@dataclass
-class Fake:
-    """What answers like `vllm serve`: an exact model, and the ways in which a real server can go wrong."""
-
-    model: Model
-    name: str = "org/teacher"
-    root: str = "/models/teacher"
-    max_model_len: int = 128
-    max_logprobs: int = 20
-    broken: int = 0  # so many connections are cut before one is answered
-    away: int = 0  # so many requests are answered by a gateway
-    spoil: Callable[[dict[str, Any]], Any] = lambda answer: answer
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    url: str = ""
-
-    def models(self) -> dict[str, Any]:
-        return {"data": [{"id": self.name, "root": self.root, "max_model_len": self.max_model_len}]}
-
-    def refusal(self, body: dict[str, Any]) -> str | None:
-        """vLLM's own words."""
-        longest, k = max(map(len, body["prompt"])), body["prompt_logprobs"]
-        if body["model"] != self.name:
-            return f"The model `{body['model']}` does not exist."
-        if longest + 1 > self.max_model_len:
-            return f"This model's maximum context length is {self.max_model_len} tokens. However, you requested more."
-        if k > self.max_logprobs:
-            return f"Requested prompt logprobs of {k}, which is greater than max allowed: {self.max_logprobs}"
-        largest = max(map(max, body["prompt"]))
-        return f"Token id {largest} is out of vocabulary" if largest >= self.model[0].config.vocab_size else None
-
-    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        rows, k = body["prompt"], body["prompt_logprobs"]
-        choices = [{"index": i, "text": "", "prompt_logprobs": self.entries(row, k)} for i, row in enumerate(rows)]
-        return {"choices": choices[::-1]}
-
-    @torch.no_grad()
-    def entries(self, row: list[int], k: int) -> list[dict[str, Any] | None]:
-        logp_TV = self.model[0](torch.tensor([row])).logits[0, :-1].log_softmax(-1)
-        found: list[dict[str, Any] | None] = [None]
-        for token, logp_V in zip(row[1:], logp_TV, strict=True):
-            ranks = {token: int((logp_V >= logp_V[token]).sum())}
-            ranks |= {index: place + 1 for place, index in enumerate(logp_V.topk(k).indices.tolist())}
-            words = {i: self.model[1].decode([i]) for i in ranks}
-            found.append(
-                {str(i): {"logprob": float(logp_V[i]), "rank": r, "decoded_token": words[i]} for i, r in ranks.items()}
-            )
-        return found
-
-
-def handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            assert self.path == "/v1/models"
-            self.answer(fake.models())
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert (self.path, body["max_tokens"]) == ("/v1/completions", 1)
-            fake.requests.append(body)
-            refused = fake.refusal(body)
-            self.answer({"error": {"message": refused}}, 400) if refused else self.answer(fake.complete(body))
-
-        def answer(self, content: dict[str, Any], status: int = 200) -> None:
-            if fake.broken:
-                fake.broken -= 1
-                self.close_connection = True
-                return
-            if fake.away:
-                fake.away, status = fake.away - 1, 503
-            said = fake.spoil(content)
-            data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    return Handler
-
-
-class Quiet(ThreadingHTTPServer):
-    def handle_error(self, *arguments: object) -> None:
-        """A client that waits no longer is no error here."""
-
-
-@contextmanager
-def serving(fake: Fake) -> Iterator[Fake]:
-    server = Quiet(("127.0.0.1", 0), handler(fake))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def student() -> Model:
     return models.new_model(SHAPE, 0).double(), models.chain_tokenizer()
@@ -166,7 +65,7 @@ def teacher() -> Model:
 
 @pytest.fixture
 def fake(teacher: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    monkeypatch.setattr(served, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(vllm_server, "WAITS", (0.0, 0.0))
     with serving(Fake(teacher)) as found:
         yield found
 
@@ -484,7 +383,7 @@ def test_a_server_that_is_not_there_is_one_error(fake: Fake, monkeypatch: pytest
         connect(fake)
     assert fake.broken == 96
     fake.broken = 0
-    monkeypatch.setattr(served, "PATIENCE", 0.05)
+    monkeypatch.setattr(vllm_server, "PATIENCE", 0.05)
     monkeypatch.setattr(fake, "complete", lambda body: threading.Event().wait(0.5))
     fake.requests.clear()
     with pytest.raises(ValueError, match=r"cannot be reached \(.*timed out"):
@@ -776,7 +675,7 @@ def test_probes_that_read_log_probabilities_work_with_a_server(trained: Path, pr
 
 def test_a_server_that_is_too_short_or_lost_stops_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, Any] = {"method.support": "teacher"}
-    monkeypatch.setattr(served, "WAITS", ())
+    monkeypatch.setattr(vllm_server, "WAITS", ())
     with served_checkpoint(trained) as fake:
         changes["machine.teacher_url"] = fake.url
         fake.max_model_len = 40

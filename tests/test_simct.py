@@ -9,13 +9,14 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import foreign_teacher
 import micro
 import pandas as pd
 import pytest
 import torch
 from conftest import OPD, make_world
 from seams import require_same_bytes_after_a_kill
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as kinds
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -31,7 +32,6 @@ from opd_lib.maths.streaming import Stream
 from opd_lib.maths.units import Spelt
 from opd_lib.methods import simct
 from opd_lib.params import RunSpec
-from opd_lib.params.schema import NewModel
 from opd_lib.params.spec import FINISHED
 from opd_lib.spelling import NONE, Alignment, Spelling
 from opd_lib.tasks import chain
@@ -277,26 +277,6 @@ def test_scores_without_units_are_refused() -> None:
 # --- vocabularies ----------------------------------------------------------------------------------------------------
 
 
-def merging_tokenizer() -> PreTrainedTokenizerFast:
-    """Words, but "= 3" is one token, "w07" two ("w0", "7"); the words in another order; no <reserved0>, no w9x."""
-    words = [word for word in reversed(chain.VOCABULARY) if not word.startswith("<reserved0")]
-    words = [word for word in words if word not in chain.FILLERS]
-    merged = [f"= {digit}" for digit in chain.DIGITS]
-    halves = [f"w{digit}" for digit in range(6)]  # of w60 to w63 there is nothing
-    vocabulary = {word: index for index, word in enumerate([*merged, *words, *halves])}
-    tokenizer = Tokenizer(kinds.WordLevel(vocabulary, unk_token=chain.UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"= \d|w\d(?=\d)|\S+?(?=\s|$)"), "removed", invert=True)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=chain.PAD,
-        bos_token=chain.BOS,
-        eos_token=chain.EOS,
-        unk_token=chain.UNKNOWN,
-        chat_template=chain.CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
-
-
 def byte_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
     """All bytes, and these pairs of them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -358,7 +338,7 @@ def units_of(teacher: aligning.Foreign, rollouts: Rollouts) -> list[tuple[list[s
 
 def test_words_merged_and_split_are_units() -> None:
     student = models.chain_tokenizer()
-    teacher = foreign(student, merging_tokenizer())
+    teacher = foreign(student, foreign_teacher.tokenizer())
     found = units_of(teacher, responses(student, ["w07 7 + 5 = 2 ; w63 ="]))
     assert found == [
         (["w07"], ["w0", "7"], True, True),
@@ -424,8 +404,6 @@ def test_one_vocabulary_is_shared_whole() -> None:
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
 
-SHAPE = {"layers": 1, "hidden": 16, "heads": 2, "context": 128, "rope_theta": 100.0, "initializer_range": 0.6}
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -435,8 +413,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arm in ("student", "teacher"):
         micro.change_arm(world, micro.MODELS, arm, {"train.steps": 30})
         train.train(micro.load(world).spec(arm, 0))
-    tokenizer = merging_tokenizer()
-    models.save(models.new_model(NewModel(**SHAPE), 3, tokenizer), tokenizer, world / "foreign")
+    foreign_teacher.save(world / "foreign")
     return world
 
 
@@ -609,7 +586,7 @@ def test_a_chat_template_must_show_each_message(made: Path, tmp_path: Path) -> N
     run, rollouts = begun(spec_of(made, tmp_path, "gates"))
     assert run.teacher is not None
     params, teacher = run.spec.params, run.teacher[0]
-    silent = merging_tokenizer()
+    silent = foreign_teacher.tokenizer()
     silent.chat_template = "<q> {{ messages[-1].content }} <a>"
     with pytest.raises(ValueError, match=r"teacher: its chat template leaves out the system message 'T1'"):
         gates.same_tongue(params, methods.load("simct"), run.student, (teacher.model, silent))

@@ -82,7 +82,11 @@ def test_a_steps_responses_are_the_same_however_many_processes_share_them(tmp_pa
     student: Any = (None, TOKENIZER)
     for step in (1, 2, 3):
         shares = [
-            sources.draw(params, 0, step, Ranks(rank=rank, world=world), student, None, shelf=shelf(tmp_path))
+            sources.draw(
+                params,
+                sources.Draw(seed=0, step=step, ranks=Ranks(rank=rank, world=world)),
+                sources.Authors(student=student, shelf=shelf(tmp_path)),
+            )
             for rank in range(world)
         ]
         said = {text for share in shares for text in sources.decode(share, TOKENIZER)}
@@ -136,6 +140,8 @@ def run_of(folder: Path, replies: list[list[str]], asked: list[int]) -> Any:
         student=(None, TOKENIZER),
         teacher=(None, TOKENIZER),
         sample=sample,
+        authors=sources.Authors(student=(None, TOKENIZER), teacher=(None, TOKENIZER), sample=sample),
+        which=lambda step: sources.Draw(seed=0, step=step, ranks=Ranks(rank=0, world=1)),
         seconds={},
         timed=lambda _: __import__("contextlib").nullcontext(),
         writer=SimpleNamespace(

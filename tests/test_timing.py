@@ -15,7 +15,7 @@ import torch
 from opd_lib.bench import case, child, entrants, speed, targets, timed_step, timing, worker
 from opd_lib.bench.case import Case
 from opd_lib.engine.model import models
-from opd_lib.forecast import cost, hardware
+from opd_lib.forecast import hardware, shapes
 
 HERE: dict[str, Any] = {
     "machine.device": "cpu",
@@ -23,7 +23,7 @@ HERE: dict[str, Any] = {
     "machine.sampler": "transformers",
     "train.micro_tokens": 60,
 }
-STUDENT = cost.Shape(
+STUDENT = shapes.Shape(
     layers=2, hidden=32, intermediate=48, heads=4, kv_heads=2, head_dim=16, vocabulary=90, tied=True, qkv_bias=False,
     qk_norm=True,
 )  # fmt: skip
@@ -77,7 +77,7 @@ def test_sampling_is_timed_by_itself(pair: Case) -> None:
 def test_a_models_weights_are_random_and_of_its_shape() -> None:
     for shape in (STUDENT, TEACHER):
         one, other, same = (timed_step.random_model(shape, 30, seed, "cpu", torch.float32) for seed in (1, 2, 1))
-        assert cost.shape(one.config.to_dict()) == shape and one.num_parameters() == shape.parameters
+        assert shapes.shape(one.config.to_dict()) == shape and one.num_parameters() == shape.parameters
         assert models.weights_digest(one) == models.weights_digest(same) != models.weights_digest(other)
 
 

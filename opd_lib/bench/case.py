@@ -11,8 +11,8 @@ from typing import Any
 from opd_lib import params
 from opd_lib.bench.entrants import OBJECTIVES, K
 from opd_lib.bench.targets import TRL
-from opd_lib.forecast import cost, hardware
-from opd_lib.forecast.cost import Shape
+from opd_lib.forecast import cost, hardware, shapes
+from opd_lib.forecast.shapes import Shape
 from opd_lib.params.spec import RunSpec
 
 NOTEBOOK, ARM, PROFILE = "04_success_and_failure", "large_success", "paper"
@@ -87,7 +87,7 @@ def shape_of(name: str) -> Shape:
 
 
 def config(shape: Shape) -> dict[str, Any]:
-    """What a config.json says of a shape: the inverse of `cost.shape`."""
+    """What a config.json says of a shape: the inverse of `shapes.shape`."""
     found = {
         "model_type": "qwen3" if shape.qk_norm else "qwen2",
         "num_hidden_layers": shape.layers,
@@ -99,7 +99,7 @@ def config(shape: Shape) -> dict[str, Any]:
         "tie_word_embeddings": shape.tied,
         "head_dim": shape.head_dim,
     } | ({"attention_bias": shape.qkv_bias} if shape.qk_norm else {})
-    assert cost.shape(found) == shape
+    assert shapes.shape(found) == shape
     return found
 
 

@@ -27,12 +27,13 @@ from opd_lib.bench import peers, worker
 from opd_lib.bench.case import SAMPLING, Case, config, floor
 from opd_lib.bench.targets import TRL
 from opd_lib.bench.workload import as_rollouts, word_tokenizer
-from opd_lib.engine import batches, checkpoint, memory, setup, train
+from opd_lib.engine import batches, memory, setup, train
 from opd_lib.engine.model import distributed, grouped, models, sharding
+from opd_lib.engine.provenance import commit, device_name
 from opd_lib.engine.sampling import rollout, samplers
 from opd_lib.forecast import footprint
-from opd_lib.forecast.cost import Shape
 from opd_lib.forecast.footprint import GIB
+from opd_lib.forecast.shapes import Shape
 from opd_lib.maths import sampling
 from opd_lib.params.spec import RunSpec
 from opd_lib.types import Rollouts
@@ -182,7 +183,7 @@ def measure(case: Case) -> Iterator[dict[str, Any]]:
     run = prepared(case, spec, recompute)
     asked = {name: value for name, value in asdict(case).items() if name != "steps"}
     asked["overrides"] = json.dumps(case.overrides, sort_keys=True)
-    facts = {"floor_s": floor(case, checkpoint.device_name(machine.device))} | provenance(machine.device)
+    facts = {"floor_s": floor(case, device_name(machine.device))} | provenance(machine.device)
     steps = {SAMPLING: sampling_steps, TRL: trl_steps}.get(case.entrant, our_steps)
     for number, row in enumerate(steps(case, run)):
         seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
@@ -216,7 +217,7 @@ def provenance(device: str) -> dict[str, str]:
     versions = {package: metadata.version(package) for package in ("torch", "transformers")}
     versions["trl"] = metadata.version("trl") if find_spec("trl") else "none"
     day = datetime.now().astimezone().date().isoformat()
-    return {"date": day, "device": checkpoint.device_name(device), "commit": checkpoint.commit()} | versions
+    return {"date": day, "device": device_name(device), "commit": commit()} | versions
 
 
 if __name__ == "__main__":

@@ -18,9 +18,14 @@ from opd_lib.site.command import site
 class Commands(TyperGroup):
     """Commands whose ValueErrors and OSErrors are one message on standard error and exit code 1."""
 
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        """Read the words before the command's own, which may ask for nothing but help."""
+        streams.settle()
+        with streams.told():
+            return super().make_context(*words, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
-        streams.settle()
         with streams.told():
             return super().invoke(ctx)
 

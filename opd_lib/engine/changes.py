@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opd_lib import methods
-from opd_lib.params import mistakes
+from opd_lib.params import dotted
 from opd_lib.params.schema import Sampled
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def changed(spec: RunSpec, method: methods.Method, key: str, value: float) -> tu
             f"set: {key!r} stays as it is while a run goes on; there are source.max_new_tokens (of sampled responses), "
             "train.lr and the method's own options as method.NAME"
         )
-    return replace(spec, params=params), mistakes.options(method, params, f"set: {key}: {value!r}")
+    return replace(spec, params=params), dotted.options(method, params, f"set: {key}: {value!r}")
 
 
 def branches(run: Run) -> Iterator[tuple[float, Run]]:
@@ -46,9 +46,9 @@ def branches(run: Run) -> Iterator[tuple[float, Run]]:
     """
     for branch in run.method.branches(run.options) if run.method.branches else ():
         where = f"method {run.method.name}, branch {branch.name}"
-        params = mistakes.with_changes(run.spec.params, branch.changes, ("task", "source", "method"), where)
+        params = dotted.with_changes(run.spec.params, branch.changes, ("task", "source", "method"), where)
         method = methods.load(str(params.method["name"]))
-        options = mistakes.options(method, params, where)
+        options = dotted.options(method, params, where)
         if branch.coef:
             spec = replace(run.spec, params=params)
             yield branch.coef, replace(run, spec=spec, method=method, options=options, name=branch.name, branches=())

@@ -1,4 +1,4 @@
-"""What lets a run outlive its process: checkpoints, progress, and the provenance of its record.
+"""What lets a run outlive its process: checkpoints and progress.
 
 Random numbers and the place in the data follow from (seed, step), so a checkpoint is weights, optimiser and a step,
 and with them what the record was then: its identity, its gates and how far its tables had come.
@@ -11,12 +11,8 @@ from __future__ import annotations
 
 import json
 import pickle
-import platform
 import shutil
-import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +22,18 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from opd_lib import paths
-from opd_lib.engine import served
-from opd_lib.engine.model import distributed, models, tensors
+from opd_lib.engine.model import distributed, tensors
 from opd_lib.records import durable, leftovers
 from opd_lib.records.leftovers import PROGRESS
 from opd_lib.records.sealing import Seal
 
 if TYPE_CHECKING:
     from opd_lib.engine.setup import Run
-    from opd_lib.engine.sources import Model
 
 FILE, FOLDER = leftovers.CHECKPOINT, leftovers.SHARES
 NEW = "new"
 CLOCK = "seconds.json"
 RECORD = "record.json"
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +82,7 @@ def write_file(run: Run, step: int) -> None:
     state = {"step": step, "seconds": dict(run.seconds), "record": json.dumps(recorded(run))}
     with temporary.open("wb") as file:  # given a name, torch would hide why it could not write
         weights = {"model": model, "optimizer": optimizer}
-        torch.save(state | weights | ({"world": run.world.saved()} if run.world else {}), file)
+        torch.save(state | weights | worlds(run), file)
     durable.replace(temporary, run.spec.folder / FILE)
 
 
@@ -102,7 +94,7 @@ def write_shares(run: Run, step: int) -> None:
         shutil.rmtree(new, ignore_errors=True)
     distributed.meet()
     model, optimizer = get_state_dict(run.student[0], run.optimizer)
-    save({"model": model, "optimizer": optimizer}, checkpoint_id=new)
+    save({"model": model, "optimizer": optimizer, **worlds(run)}, checkpoint_id=new)
     if run.writer:
         durable.write_json(new / CLOCK, dict(run.seconds))
         durable.write_json(new / RECORD, recorded(run))
@@ -115,7 +107,13 @@ def write_shares(run: Run, step: int) -> None:
 def recorded(run: Run) -> dict[str, Any]:
     """What a checkpoint keeps of the record."""
     assert run.writer is not None
-    return {"identity": run.spec.identity, "gates": run.writer.record.gates, "tables": run.writer.save()}
+    record = {"identity": run.spec.identity, "gates": run.writer.record.gates, "tables": run.writer.save()}
+    return record | ({"world": run.world.said()} if run.world else {})
+
+
+def worlds(run: Run) -> dict[str, Any]:
+    """The weights that a method keeps between steps, each process's share; nothing where it keeps none."""
+    return {"world": run.world.tensors()} if run.world else {}
 
 
 def resume(run: Run) -> State:
@@ -159,19 +157,23 @@ def resume(run: Run) -> State:
 def read_file(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
     """Whole weights and optimiser; the step, the seconds, and what is kept of the record."""
     state = torch.load(path, map_location="cpu", weights_only=True)
+    record = json.loads(state.get("record", "{}"))
     run.student[0].load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     if run.world:
-        run.world.load(state["world"], int(state["step"]))
-    return int(state["step"]), dict(state["seconds"]), dict(json.loads(state.get("record", "{}")))
+        run.world.load(record["world"], int(state["step"]))
+        run.world.fill(state["world"])
+    return int(state["step"]), dict(state["seconds"]), dict(record)
 
 
 def read_shares(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
     """This process's share; the step, the seconds, and what is kept of the record."""
-    model, optimizer = get_state_dict(run.student[0], run.optimizer)
-    load({"model": model, "optimizer": optimizer}, checkpoint_id=path)
-    set_state_dict(run.student[0], run.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     record = json.loads((path / RECORD).read_text()) if (path / RECORD).exists() else {}
+    if run.world:
+        run.world.load(record["world"], int(path.name))
+    model, optimizer = get_state_dict(run.student[0], run.optimizer)
+    load({"model": model, "optimizer": optimizer, **worlds(run)}, checkpoint_id=path)
+    set_state_dict(run.student[0], run.optimizer, model_state_dict=model, optim_state_dict=optimizer)
     return int(path.name), dict(json.loads((path / CLOCK).read_text())), dict(record)
 
 
@@ -194,42 +196,3 @@ def reason(error: BaseException) -> str:
 def progress(folder: Path, step: int, steps: int, seconds: dict[str, float]) -> None:
     """Tell watchers how far the run is; `seconds` are wall seconds per stage in this process."""
     durable.write_json(folder / PROGRESS, {"step": step, "steps": steps, "seconds": seconds}, lasting=False)
-
-
-def provenance(student: Model, others: Mapping[str, Model], device: str) -> dict[str, Any]:
-    """Code, versions, machine and weights this run starts from: shown when they differ, not part of its identity.
-
-    `others`: role → model that the run does not train. Of a served teacher the name it has there stands for its
-    weights, which nobody here has seen.
-    """
-    weights: dict[str, str | None] = {"teacher_weights": None, "other_weights": None}
-    for role, (model, _) in others.items():
-        served_as = model.name if isinstance(model, served.Teacher) else None
-        weights[f"{role}_weights"] = served_as or models.weights_digest(model)
-    return {
-        "commit": commit(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "machine": platform.platform(),
-        "device": device_name(device),
-        "lock": models.digest((paths.ROOT / "requirements" / "cpu.lock").read_bytes()),
-        "student_weights": models.weights_digest(student[0]),
-        **weights,
-    }
-
-
-def device_name(device: str) -> str:
-    """What a device calls itself."""
-    return device if device == "cpu" else torch.cuda.get_device_name(device)
-
-
-def commit() -> str:
-    """The commit of the code, "+changes" if the working tree differs, "unknown" outside a repository."""
-    try:
-        head, status = (
-            subprocess.run(["git", *command], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", "opd_lib"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}+changes" if status else head

@@ -42,7 +42,7 @@ def measure(
     assert params.source.kind == "student"  # on-policy distillation: the notebook's own settings
     source = params.source.model_copy(update={"prompts_per_step": n_prompts})
     asked = params.model_copy(update={"source": source})
-    rollouts = sources.draw(asked, seed, 1, ALONE, student, teacher)
+    rollouts = sources.draw(asked, sources.Draw(seed=seed, step=1, ranks=ALONE), sources.Authors(student=student))
     found = first_step(asked, student, teacher, rollouts)
     for name, model in (("start", student), ("teacher", teacher)):
         found[name] = accuracy(params, model, seed) if is_of_the_world(model) else math.nan

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from opd_lib import methods
 from opd_lib.engine.model import hub
-from opd_lib.forecast import cost, footprint, hardware
-from opd_lib.forecast.cost import Shape
+from opd_lib.forecast import footprint, hardware
+from opd_lib.forecast.shapes import BFLOAT16, FLOAT32, Shape
 from opd_lib.params.schema import SELF, NewModel, NewTextModel, Sampled
 from opd_lib.tasks import chain
 
@@ -60,7 +60,7 @@ def needed(params: RunParams, shapes: Mapping[str, Shape], device: float, recomp
 def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recompute: bool) -> footprint.Setting:
     """A run's parameters as `forecast/footprint` asks for them."""
     machine, student = params.machine, shapes["student"]
-    number = cost.BFLOAT16 if machine.precision == "bfloat16" else cost.FLOAT32
+    number = BFLOAT16 if machine.precision == "bfloat16" else FLOAT32
     held = [role for role in shapes if role != "student" and (role != "teacher" or machine.teacher_url is None)]
     frozen = tuple((shapes[role], is_spread(shapes[role], machine, device)) for role in held)
     engine = machine.sampler == "vllm"  # a corpus is not sampled, but its evaluations are
@@ -91,7 +91,7 @@ def setting(params: RunParams, shapes: Mapping[str, Shape], device: float, recom
 
 def is_spread(model: Shape, machine: Machine, device: float) -> bool:
     """Whether a frozen model is spread over the processes: only if it takes much of an accelerator."""
-    number = cost.BFLOAT16 if machine.precision == "bfloat16" else cost.FLOAT32
+    number = BFLOAT16 if machine.precision == "bfloat16" else FLOAT32
     whole = footprint.fits_whole(number * model.parameters, None if machine.device == "cpu" else device)
     return machine.shard and not whole
 

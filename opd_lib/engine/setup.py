@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import changes, checkpoint, first_batch, gates, memory, score, served, sources, stored
+from opd_lib.engine import changes, first_batch, gates, memory, provenance, score, served, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, fresh, intake, models, sharding
 from opd_lib.engine.sampling import rollout, samplers
@@ -57,8 +57,19 @@ class Run:
 
     @property
     def k(self) -> int:
-        """How long the top-k lists must be for the objective and the diagnostics."""
-        return max(self.method.reads(self.options).k, *self.spec.params.diagnose.ks, 0)
+        """How long the top-k lists must be for the objective, its signals and the diagnostics."""
+        reads = self.method.reads(self.options)
+        return max(reads.k, score.length(reads.signals), *self.spec.params.diagnose.ks)
+
+    @property
+    def authors(self) -> sources.Authors:
+        """Who may write its responses."""
+        return sources.Authors(student=self.student, teacher=self.teacher, sample=self.sample, shelf=self.shelf)
+
+    def which(self, step: int) -> sources.Draw:
+        """This process's responses of a step."""
+        purpose = f"rollout/{self.name}" if self.name else "rollout"
+        return sources.Draw(seed=self.spec.seed, step=step, ranks=self.ranks, purpose=purpose)
 
     @property
     def chunk(self) -> int:
@@ -105,17 +116,6 @@ def needs_recompute(spec: RunSpec) -> bool:
     return memory.require(spec, shapes, least)
 
 
-def shelf(spec: RunSpec) -> stored.Stored | None:
-    """The responses that an earlier run has stored, None for a run that learns from others."""
-    written = spec.parents.get("rollouts")
-    if written is None:
-        return None
-    probe = written.params.probe
-    return stored.Stored(
-        written.made(stored.FOLDER) or written.folder / stored.FOLDER, probe.batches if probe else None
-    )
-
-
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
     """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
     params, machine = spec.params, spec.params.machine
@@ -146,7 +146,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
             method.check(each, student[0].config.vocab_size, teacher is not None)
     if writer:
         loaded = frozen if teacher is None or not elsewhere else frozen | {"teacher": teacher}
-        writer.update(provenance=checkpoint.provenance(student, loaded, machine.device), gates=checked)
+        writer.update(provenance=provenance.of(student, loaded, machine.device), gates=checked)
     sharding.place(student[0], machine, ranks, spread=machine.shard, needs_recompute=recompute)
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
@@ -162,7 +162,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         optimizer=optimizer(student[0], params.train),
         writer=writer,
         sample=samplers.of_run(spec, student[0]),
-        shelf=shelf(spec),
+        shelf=stored.shelf(spec),
     )
     run.branches = tuple(changes.branches(run))
     run.world = RunWorld(run) if method.after_step else None

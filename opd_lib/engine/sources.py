@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,33 +32,48 @@ Told = Callable[[Sequence[Prompt]], Sequence[Prompt]]
 """The prompts that an author is given in the place of these."""
 
 
-def draw(
-    params: RunParams,
-    seed: int,
-    step: int,
-    ranks: Ranks,
-    student: Model,
-    teacher: Model | None,
-    sample: rollout.Sample = rollout.sample,
-    shelf: stored.Stored | None = None,
-    purpose: str = "rollout",
-    told: Told | None = None,
-) -> Rollouts:
-    """This process's share of the responses of a step, graded. `purpose`: what their random numbers are for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Which responses: those of (seed, step), this process's share. `purpose`: what their random numbers are for."""
+
+    seed: int
+    step: int
+    ranks: Ranks
+    purpose: str = "rollout"
+
+    @property
+    def share(self) -> slice:
+        """This process's prompts among all."""
+        return slice(self.ranks.rank, None, self.ranks.world)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authors:
+    """Who may write them: a model by `sample`, or an earlier run (`shelf`); corpora and answers need nobody.
 
     `told` makes of the prompts (B) those that the author of sampled responses is given; they stay behind the others.
     """
-    source = params.source
+
+    student: Model
+    teacher: Model | None = None
+    sample: rollout.Sample = rollout.sample
+    told: Told | None = None
+    shelf: stored.Stored | None = None
+
+
+def draw(params: RunParams, which: Draw, authors: Authors) -> Rollouts:
+    """This process's share of the responses of a step, graded."""
+    source, student = params.source, authors.student
     if source.kind == "stored":
-        assert shelf is not None  # the run that wrote them is this run's parent
-        first = (step - 1) * source.prompts_per_step
-        taken = shelf.take(range(first, first + source.prompts_per_step)[ranks.rank :: ranks.world], student[1])
+        assert authors.shelf is not None  # the run that wrote them is this run's parent
+        first = (which.step - 1) * source.prompts_per_step
+        taken = authors.shelf.take(range(first, first + source.prompts_per_step)[which.share], student[1])
         return require_ends(taken, student, f"source.rollouts: {source.rollouts}")
     if source.kind == "answers":
-        return from_answers(source, params.task, student[1], seed, step, ranks)
+        return from_answers(source, params.task, student[1], which)
     if source.kind == "corpus":
-        return from_corpus(source, params.task, student[1], seed, step, ranks)
-    return from_model(source, params, author(source, student, teacher), seed, step, ranks, sample, purpose, told)
+        return from_corpus(source, params.task, student[1], which)
+    return from_model(source, params.task, which, authors)
 
 
 def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
@@ -68,43 +83,31 @@ def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
     return model
 
 
-def from_model(
-    source: Sampled,
-    params: RunParams,
-    model: Model,
-    seed: int,
-    step: int,
-    ranks: Ranks,
-    sample: rollout.Sample,
-    purpose: str = "rollout",
-    told: Told | None = None,
-) -> Rollouts:
+def from_model(source: Sampled, task: Task, which: Draw, authors: Authors) -> Rollouts:
     """P prompts × G responses sampled from a model, each prompt's group together."""
-    task = params.task
-    questions = tasks.load(task.name).training(task, source.prompts_per_step, seed, step)
+    model = author(source, authors.student, authors.teacher)
+    questions = tasks.load(task.name).training(task, source.prompts_per_step, which.seed, which.step)
     label = f"{task.content}+{task.other_content}" if task.other_share else task.content
     prompts = make_prompts(model[1], task, questions, [task.template] * len(questions), label)
-    asked = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][ranks.rank :: ranks.world]
+    asked = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][which.share]
     if not asked:
         raise ValueError(
-            f"task.max_prompt_tokens: {getattr(task, 'max_prompt_tokens', None)}: at step {step} process {ranks.rank} "
-            "has no prompt that short; raise it"
+            f"task.max_prompt_tokens: {getattr(task, 'max_prompt_tokens', None)}: at step {which.step} process "
+            f"{which.ranks.rank} has no prompt that short; raise it"
         )
-    size = (source.prompts_per_step, source.per_prompt, source.limit(step))
-    uniform_PGT = sampling.uniform(size, models.generator(seed, purpose, step))
+    size = (source.prompts_per_step, source.per_prompt, source.limit(which.step))
+    uniform_PGT = sampling.uniform(size, models.generator(which.seed, which.purpose, which.step))
     repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
-    uniform_BT = uniform_PGT[asked].flatten(0, 1)
-    given = told(repeated) if told else repeated
-    rollouts = replace(sample(*model, given, uniform_BT, source.temperature, source.top_p), prompts=tuple(repeated))
+    given = authors.told(repeated) if authors.told else repeated
+    written = authors.sample(*model, given, uniform_PGT[asked].flatten(0, 1), source.temperature, source.top_p)
     number_PG = torch.tensor(asked)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
-    return replace(grade(task, rollouts, model[1]), number_B=number_PG.flatten())
+    rollouts = grade(task, replace(written, prompts=tuple(repeated)), model[1])
+    return replace(rollouts, number_B=number_PG.flatten())
 
 
-def from_answers(
-    source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast, seed: int, step: int, ranks: Ranks
-) -> Rollouts:
+def from_answers(source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast, which: Draw) -> Rollouts:
     """One boxed answer per prompt."""
-    questions = tasks.load(task.name).training(task, source.prompts_per_step, seed, step)[ranks.rank :: ranks.world]
+    questions = tasks.load(task.name).training(task, source.prompts_per_step, which.seed, which.step)[which.share]
     prompts = make_prompts(tokenizer, task, questions, [task.template] * len(questions), task.content)
     texts = [f"\\boxed{{{question.answer}}}{tokenizer.eos_token}" for question in questions]
     return grade(task, given(prompts, tokenizer(texts, add_special_tokens=False).input_ids, tokenizer), tokenizer)
@@ -142,9 +145,7 @@ def fits(task: Task, prompt: Prompt) -> bool:
     return task.name != "math" or len(prompt.token_ids) <= task.max_prompt_tokens
 
 
-def from_corpus(
-    source: Corpus, task: Task, tokenizer: PreTrainedTokenizerFast, seed: int, step: int, ranks: Ranks
-) -> Rollouts:
+def from_corpus(source: Corpus, task: Task, tokenizer: PreTrainedTokenizerFast, which: Draw) -> Rollouts:
     """One trace of the tiny world per prompt; templates are dealt at random."""
     style = traces.Style(
         pattern_b=source.pattern_b,
@@ -153,12 +154,11 @@ def from_corpus(
         slip_operands=source.slip_operands,
         slip_probability=source.slip_probability,
     )
-    rng = random.Random(f"{seed}/corpus/{step}")
+    rng = random.Random(f"{which.seed}/corpus/{which.step}")
     questions = chain.draw_training(task.content, source.prompts_per_step, rng)
     templates = rng.choices(source.templates, k=len(questions))
-    share = slice(ranks.rank, None, ranks.world)
-    prompts = make_prompts(tokenizer, task, questions, templates, task.content)[share]
-    written = [tokenizer.convert_tokens_to_ids(traces.write_trace(q, style, rng)) for q in questions][share]
+    prompts = make_prompts(tokenizer, task, questions, templates, task.content)[which.share]
+    written = [tokenizer.convert_tokens_to_ids(traces.write_trace(q, style, rng)) for q in questions][which.share]
     return grade(task, given(prompts, written, tokenizer), tokenizer)
 
 

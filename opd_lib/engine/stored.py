@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerFast
 
+    from opd_lib.params import RunSpec
+
 Row = dict[str, Any]
 FOLDER = ROLLOUTS
 PROMPT = ("id", "source", "question", "rendered", "answer", "token_ids")
@@ -150,3 +152,12 @@ def vocabulary_digest(tokenizer: PreTrainedTokenizerFast) -> bytes:
     """Stands for the meaning of every token id."""
     pairs = sorted((index, word) for word, index in tokenizer.get_vocab().items())
     return models.digest(repr(pairs).encode()).encode()
+
+
+def shelf(spec: RunSpec) -> Stored | None:
+    """The responses that an earlier run has stored, None for a run that learns from others."""
+    written = spec.parents.get("rollouts")
+    if written is None:
+        return None
+    probe = written.params.probe
+    return Stored(written.made(FOLDER) or written.folder / FOLDER, probe.batches if probe else None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,20 +98,9 @@ def go_back(writer: RunWriter, state: checkpoint.State) -> None:
 
 def draw(run: Run, step: int) -> Rollouts:
     """This process's responses of a step, and what the teacher is shown in front of them."""
-    params, purpose = run.spec.params, f"rollout/{run.name}" if run.name else "rollout"
     with run.timed("rollout"):
-        rollouts = sources.draw(
-            params,
-            run.spec.seed,
-            step,
-            run.ranks,
-            run.student,
-            run.teacher,
-            run.sample,
-            run.shelf,
-            purpose,
-            shown.to_author(run, step),
-        )
+        authors = replace(run.authors, told=shown.to_author(run, step))
+        rollouts = sources.draw(run.spec.params, run.which(step), authors)
         return shown.show(run, rollouts, step)
 
 

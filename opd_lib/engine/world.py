@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import sources
-from opd_lib.engine.model import distributed
+from opd_lib.engine import served, sources
+from opd_lib.engine.model import distributed, sharding
 from opd_lib.seam import State
 
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ class RunWorld:
             raise ValueError(f"combine: no parameter matches {', '.join(only)}; there are {', '.join(target)}")
         with torch.no_grad():
             for name in names:
-                first, *others = ((share, parts[part][name].float()) for part, share in of.items())
+                place = target[name]
+                found = {part: sharding.like(parts[part][name], place).float() for part in of}
+                first, *others = ((share, found[part]) for part, share in of.items())
                 total = first[0] * first[1]
                 for share, tensor in others:
                     total = total + share * tensor
-                target[name].copy_(total)
+                place.copy_(total)
 
     def set(self, key: str, value: float) -> None:
         """See `seam.World`."""
@@ -62,10 +64,13 @@ class RunWorld:
     def accuracy(self, n_prompts: int) -> float:
         """See `seam.World`."""
         run = self._run
+        if n_prompts < run.ranks.world:
+            raise ValueError(f"accuracy: {n_prompts} prompts for {run.ranks.world} processes; each needs at least one")
         source = run.spec.params.source.model_copy(update={"prompts_per_step": n_prompts, "per_prompt": 1})
         params = run.spec.params.model_copy(update={"source": source})
         seed, step = run.spec.seed, self.step + 1
-        drawn = sources.draw(params, seed, step, run.ranks, run.student, None, run.sample, purpose="try")
+        which = sources.Draw(seed=seed, step=step, ranks=run.ranks, purpose="try")
+        drawn = sources.draw(params, which, sources.Authors(student=run.student, sample=run.sample))
         self.tried_tokens += distributed.total(float(drawn.length_B.sum()))
         return distributed.total(float(drawn.reward_B.sum())) / distributed.total(len(drawn.prompts))
 
@@ -73,26 +78,34 @@ class RunWorld:
         """What a row of `steps` says: the settings under which its step was made, and the tokens of trials before."""
         return {**self.settings, "tried_tokens": self.tried_tokens}
 
-    def saved(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+    def said(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside weights: plain values, and the names of `kept`."""
         return {
-            "kept": self.kept,
-            "teachers": self._teachers(),
+            "kept": list(self.kept),
             "settings": self.settings,
             "state": dict(self.state),
             "tried_tokens": self.tried_tokens,
         }
 
-    def load(self, saved: Mapping[str, Any], step: int) -> None:
-        """Go on from what a checkpoint has kept after a step."""
-        self.step, self.kept, self.tried_tokens = step, dict(saved["kept"]), float(saved["tried_tokens"])
-        with torch.no_grad():
-            for name, found in self._teachers().items():
-                for key, tensor in found.items():
-                    tensor.copy_(saved["teachers"][name][key])
-        for key, value in saved["settings"].items():
+    def tensors(self) -> dict[str, dict[str, Weights]]:
+        """What a checkpoint keeps of weights, as they are: whole, or this process's share."""
+        return {"kept": self.kept, "teachers": self._teachers()}
+
+    def load(self, said: Mapping[str, Any], step: int) -> None:
+        """Go on from what a checkpoint has kept after a step; `tensors` then have places, which it fills."""
+        self.step, self.tried_tokens = step, float(said["tried_tokens"])
+        self.kept = {name: copied(self._weights(STUDENT)) for name in said["kept"]}
+        for key, value in said["settings"].items():
             self._run.change(key, value)
-        self.settings, self.state = dict(saved["settings"]), dict(saved["state"])
+        self.settings, self.state = dict(said["settings"]), dict(said["state"])
+
+    def fill(self, saved: Mapping[str, Mapping[str, Weights]]) -> None:
+        """Take the weights of a checkpoint."""
+        with torch.no_grad():
+            for kind, named in self.tensors().items():
+                for name, found in named.items():
+                    for key, tensor in found.items():
+                        tensor.copy_(saved[kind][name][key])
 
     def _names(self) -> list[str]:
         return [STUDENT, *self.kept, *self._teachers()]
@@ -106,10 +119,10 @@ class RunWorld:
         return found
 
     def _teachers(self) -> dict[str, Weights]:
-        """The frozen teachers' weights by name; the live student is none."""
-        if self._run.teacher is None or self._run.teacher[0] is self._run.student[0]:
+        """The frozen teachers' weights by name; the live student is none, and a served one's are not here."""
+        model = self._run.teacher and self._run.teacher[0]
+        if model is None or model is self._run.student[0] or isinstance(model, served.Teacher):
             return {}
-        model = self._run.teacher[0]
         named: Mapping[str, PreTrainedModel] = getattr(model, "models", {"teacher": model})
         return {name: weights(each) for name, each in named.items()}
 

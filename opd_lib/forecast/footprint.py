@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opd_lib.forecast.cost import FLOAT32, Shape
+from opd_lib.forecast.shapes import FLOAT32, Shape
 
 GIB = 2**30
 LOGITS = 18

@@ -10,9 +10,10 @@ import json
 from dataclasses import astuple
 from pathlib import Path
 
-from opd_lib.forecast import cost
-from opd_lib.forecast.cost import Accelerator, Shape
+from opd_lib.forecast import shapes
+from opd_lib.forecast.cost import Accelerator
 from opd_lib.forecast.footprint import GIB
+from opd_lib.forecast.shapes import Shape
 
 R1_DISTILL_1_5B = Shape(  # Qwen2.5-Math-1.5B with a head of its own
     layers=28, hidden=1536, intermediate=8960, heads=12, kv_heads=2, head_dim=128,
@@ -71,7 +72,7 @@ def shape_in(config: Path) -> Shape:
     Raises ValueError naming the file if it is no such config, lacks a size, or states one that no model has.
     """
     try:
-        found = cost.shape(json.loads(config.read_text(encoding="utf-8")))
+        found = shapes.shape(json.loads(config.read_text(encoding="utf-8")))
     except KeyError as error:
         raise ValueError(f"{config}: no key {error}; it takes the config.json that save_pretrained writes") from error
     except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from math import exp, log
 
 from opd_lib.forecast import cost, hardware
-from opd_lib.forecast.cost import Accelerator, Batch, Shape, Step
+from opd_lib.forecast.cost import Accelerator, Batch, Step
 from opd_lib.forecast.footprint import GIB
+from opd_lib.forecast.shapes import Shape
 from opd_lib.params.schema import RunParams, Sampled
 
 Shapes = Mapping[str, Shape]

@@ -15,17 +15,15 @@ alone if nobody reads more of it. That pays where C is small beside V (SPARSE).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from opd_lib.maths import logprobs
+from opd_lib.maths import chunks, logprobs
 from opd_lib.maths.head import Chorus, Gradient, Head, Voice
 from opd_lib.maths.units import Spelt
-from opd_lib.spelling import Units
 from opd_lib.types import OUTSIDE, Candidates, Reads, TokenScores
 
 SPARSE = 8
@@ -65,7 +63,9 @@ class Stream:
         with torch.no_grad(), torch.autocast(self.token_N.device.type, enabled=False):
             whole: TokenScores | None = None
             for part in self.parts:
-                whole = self._stored(whole, _kept(self.score(self.student.logits(part), part)), part)
+                whole = chunks.stored(
+                    len(self.token_N), whole, chunks.kept(self.score(self.student.logits(part), part)), part
+                )
         assert whole is not None
         return whole
 
@@ -85,7 +85,7 @@ class Stream:
         with torch.autocast(self.token_N.device.type, enabled=False):
             for i, part in enumerate(parts):
                 totals[i], scores = self._chunk(part, objective, scale, gradient, watch)
-                whole = self._stored(whole, scores, part)
+                whole = chunks.stored(len(self.token_N), whole, scores, part)
         assert whole is not None
         total = totals.sum()
         return gradient.attached(total * scale), total, whole
@@ -112,7 +112,7 @@ class Stream:
         if watch:
             watch(part, delta_NX)
         gradient.add(part, delta_NX, id_NC)
-        return total.detach(), _kept(scores)
+        return total.detach(), chunks.kept(scores)
 
     def weighted(self, objective: Objective, logits_NV: Tensor, part: slice) -> tuple[Tensor, TokenScores]:
         """The weighted sum of the values (nats) at these logits of some tokens, differentiable, and the scores."""
@@ -133,26 +133,11 @@ class Stream:
                 total_N = total_N + share_N[part] * objective(scores)
         return total_N
 
-    def _stored(self, whole: TokenScores | None, scores: TokenScores, part: slice) -> TokenScores:
-        """The scores of all tokens, with those of a chunk put in.
-
-        What is kept of a chunk has its place beforehand. Small tensors that stay, made while the chunk before has left
-        its place, would take a bit of that, and the next chunk's large ones would need another: at every chunk again.
-        """
-        n = len(self.token_N)
-        if len(scores.token_N) == n:
-            return scores
-        if whole is None:
-            whole = _map(lambda tensors: tensors[0].new_empty((n, *tensors[0].shape[1:])), [scores])
-        _map(lambda tensors: tensors[0][part].copy_(tensors[1]), [whole, scores])
-        assert whole is not None
-        return whole
-
     @property
     def parts(self) -> Iterator[slice]:
         """The chunks."""
         teacher, n = self.teacher, len(self.token_N)
-        return teacher.parts(self.chunk) if isinstance(teacher, Spelt) else parts(n, self.chunk)
+        return teacher.parts(self.chunk) if isinstance(teacher, Spelt) else chunks.parts(n, self.chunk)
 
     @property
     def is_sparse(self) -> bool:
@@ -220,29 +205,3 @@ def _through(leaf_NC: Tensor, constant: TokenScores) -> TokenScores:
     logp_NC = constant.candidates.student_logp_NC
     shifted_NC = leaf_NC.to(logp_NC.dtype) + (logp_NC - leaf_NC.detach())
     return replace(constant, candidates=replace(constant.candidates, student_logp_NC=shifted_NC))
-
-
-def parts(n: int, chunk: int | None) -> Iterator[slice]:
-    """n tokens, `chunk` at a time."""
-    size = chunk or max(n, 1)
-    return (slice(start, start + size) for start in range(0, max(n, 1), size))
-
-
-def _kept(scores: TokenScores) -> TokenScores:
-    """What may outlive a chunk: constants, no distributions."""
-    kept: TokenScores = _map(lambda tensors: tensors[0].detach(), [replace(scores, distributions=None)])
-    return kept
-
-
-def _map(join: Callable[[list[Tensor]], Tensor], pieces: Sequence[Any]) -> Any:
-    """A record of `join` of the pieces' tensors, field by field."""
-    first = pieces[0]
-    if first is None:
-        return None
-    if isinstance(first, Mapping):
-        return {name: _map(join, [piece[name] for piece in pieces]) for name in first}
-    if isinstance(first, bool):
-        return first
-    if isinstance(first, TokenScores | Candidates | Units):
-        return replace(first, **{f.name: _map(join, [getattr(p, f.name) for p in pieces]) for f in fields(first)})
-    return join(list(pieces))

@@ -21,7 +21,6 @@ from pydantic import Field
 
 from opd_lib.methods import opd
 from opd_lib.methods.opd import NEEDS as NEEDS
-from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import reads as reads
 from opd_lib.methods.opd import value as value
 from opd_lib.seam import Group, Say, Shown, State, World
@@ -65,3 +64,13 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
         raise ValueError(
             f"method.shows: {params.shows!r}: {error}; use {{question}}, {{answer}} and {{solution}}"
         ) from None
+
+
+def check_served(params: Params) -> None:
+    """What `opd` refuses, and a teacher that follows: a server keeps the weights it has. Raises ValueError."""
+    opd.check_served(params)
+    if params.decay < 1.0:
+        raise ValueError(
+            f"method.decay: {params.decay:g}: the weights of a served teacher stay as they are; use decay: 1.0, or "
+            "machine.teacher_url: null"
+        )

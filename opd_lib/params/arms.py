@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from opd_lib import names
-from opd_lib.params.mistakes import blamed, replace_at, validate
+from opd_lib.params.dotted import replace_at
+from opd_lib.params.mistakes import blamed, validate
 from opd_lib.params.schema import FILE_KEYS, RunParams
 from opd_lib.yaml_files import plain
 

@@ -6,9 +6,9 @@ that is written in torch goes unchecked.
 
 from __future__ import annotations
 
-import copy
 import difflib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from opd_lib import methods, names, yaml_files
 from opd_lib.inputs import shown
 from opd_lib.params import refusals
 from opd_lib.params.schema import FILE_KEYS, RunParams
-from opd_lib.records.record import flatten
 from opd_lib.yaml_files import plain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
@@ -152,14 +151,16 @@ def explain(
         if item["type"] == "missing":
             lines.append(f"{where}: missing; every key is required")
         elif item["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
+            nearest = difflib.get_close_matches(location[-1], known_keys(location[:-1]), n=1)
             lines.append(f"{where}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
         else:
-            lines.append(f"{where}: {shown(item['input'])}: {item['msg'].removeprefix('Value error, ')}")
+            value, said = shown(item["input"]), item["msg"].removeprefix("Value error, ")
+            said = re.sub(rf"^{re.escape(value)}:? ", "", said)  # the value once
+            lines.append(f"{where}: {value}: {said}")
     return "\n".join(lines)
 
 
-def _known_keys(section: list[str]) -> list[str]:
+def known_keys(section: list[str]) -> list[str]:
     """The keys a section may have."""
     if not section:
         return [*RunParams.model_fields, *FILE_KEYS]
@@ -199,44 +200,3 @@ def _line(raw: Any, arm: str, location: list[str]) -> int:
         line = node.lc.key(key)[0] if hasattr(node, "lc") else line
         node = node[key]
     return int(line) + 1
-
-
-def replace_at(tree: Any, path: str, value: Any, where: str) -> None:
-    """Put `value` at a dotted path: one that is there, or a key of the schema that the file leaves out."""
-    *parents, last = path.split(".")
-    node = tree
-    for key in (*parents, last):
-        if key == last and isinstance(node, dict) and (last in node or last in _known_keys(parents)):
-            node[last] = copy.deepcopy(value)
-            return
-        if not isinstance(node, dict) or key not in node:
-            nearest = difflib.get_close_matches(path, flatten(tree), n=1)
-            raise ValueError(f"{where}: {path}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
-        parent, node = node, node[key]
-    parent[last] = copy.deepcopy(value)
-
-
-def with_changes(params: RunParams, changes: Mapping[str, Any], sections: Sequence[str], where: str) -> RunParams:
-    """Parameters with some dotted keys of these sections changed. Raises ValueError naming `where`, key and remedy."""
-    tree = params.said()
-    for path, value in changes.items():
-        if path.partition(".")[0] not in sections:
-            raise ValueError(f"{where}: {path}: stays as it is; what may be changed is {', '.join(sections)}")
-        replace_at(tree, path, value, where)
-    try:
-        return RunParams.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_first(error)}") from None
-
-
-def options(method: methods.Method, params: RunParams, where: str) -> Any:
-    """The method's options as these parameters give them. Raises ValueError naming `where` and what is wrong."""
-    try:
-        return method.Params.model_validate(params.method_options)
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_first(error)}") from None
-
-
-def _first(error: ValidationError) -> str:
-    item = error.errors()[0]
-    return f"{'.'.join(map(str, item['loc']))}: {item['input']!r}: {item['msg']}"

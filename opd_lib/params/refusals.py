@@ -164,10 +164,6 @@ def check_teachers(params: RunParams, method: methods.Method | None) -> None:
         check_aligned(params, method)
     if method.shown is not None and params.teacher is None:
         raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
-    if method.after_step is not None and params.machine.shard:
-        raise ValueError(
-            f"machine.shard: true, but method {method.name} mixes whole weights between steps; use shard: false"
-        )
 
 
 def check_aligned(params: RunParams, method: methods.Method) -> None:
@@ -193,8 +189,14 @@ def check_served(params: RunParams, method: methods.Method, options: Sequence[Ba
     if params.probe is not None and params.probe.kind in ("teachers", "continuation"):
         what = {"teachers": "compares whole distributions", "continuation": "lets the teacher write"}
         raise ValueError(f"probe.kind: {params.probe.kind} {what[params.probe.kind]}, and {here}")
-    if method.check_served is not None:
-        for each in options:
+    for each in options:
+        for branch in method.branches(each) if method.branches else ():
+            if branch.coef and branch.changes.get("source.kind") == "teacher":
+                raise ValueError(
+                    f"method.name: {method.name}: in its part {branch.name} the teacher writes, and a served one does "
+                    f"not; {here}"
+                )
+        if method.check_served is not None:
             method.check_served(each)
 
 

@@ -114,7 +114,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "params.task": (dict,),
     "params.train": (dict,),
-    "params.teacher": (str, type(None)),
+    "params.teacher": (type(None), dict, str),
     "provenance.versions": (dict,),
     "provenance.commit": (str,),
     "parents.*": (str,),

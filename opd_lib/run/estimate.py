@@ -16,9 +16,9 @@ import pandas as pd
 
 from opd_lib.engine import memory
 from opd_lib.forecast import footprint, hardware
-from opd_lib.forecast.cost import Shape
 from opd_lib.forecast.footprint import GIB
 from opd_lib.forecast.hours import MEASURED_AT, Assumptions, evaluation, n_evaluations, work
+from opd_lib.forecast.shapes import Shape
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.params.schema import RunParams
 from opd_lib.report.tables import show

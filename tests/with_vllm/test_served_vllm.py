@@ -25,7 +25,7 @@ if find_spec("vllm") is None:
     pytest.skip("no vllm in this environment: make test-vllm", allow_module_level=True)
 
 from opd_lib import methods
-from opd_lib.engine import gates, score, served, sources, train
+from opd_lib.engine import gates, score, served, sources, train, vllm_server
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import models
 from opd_lib.engine.sampling import rollout
@@ -100,7 +100,7 @@ def wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     begin = time.monotonic()
     while time.monotonic() - begin < START and server.poll() is None:
         try:
-            with served.OPENER.open(f"{url}/health", timeout=5):
+            with vllm_server.OPENER.open(f"{url}/health", timeout=5):
                 return
         except OSError:
             time.sleep(1)

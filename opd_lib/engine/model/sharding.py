@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from opd_lib.engine.model import models
 from opd_lib.engine.sampling import rollout
@@ -150,3 +150,10 @@ def gathered(model: PreTrainedModel, keep: bool) -> dict[str, Tensor] | None:
 def full(tensor: Tensor) -> Tensor:
     """The whole of a tensor that may be spread over the processes; every process must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor as another lies: whole, or spread in the same way. Every process must call it."""
+    if isinstance(other, DTensor) and not isinstance(tensor, DTensor):
+        return distribute_tensor(tensor, other.device_mesh, other.placements)
+    return tensor if isinstance(other, DTensor) else full(tensor)

@@ -35,7 +35,7 @@ def measure(run: Run, probe: Probe) -> None:
     run.writer.truncate(-1)
     for batch in range(1, probe.batches + 1):
         with run.timed("rollout"):
-            drawn = sources.draw(run.spec.params, run.spec.seed, batch, run.ranks, run.student, run.teacher, run.sample)
+            drawn = sources.draw(run.spec.params, run.which(batch), run.authors)
         if batch == 1:
             check(run, drawn)
         with run.timed("probe"):

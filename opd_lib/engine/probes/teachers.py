@@ -13,7 +13,7 @@ import torch
 from opd_lib.engine import batches
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model.models import require_finite_logits
-from opd_lib.maths import diagnostics, logprobs, streaming
+from opd_lib.maths import chunks, diagnostics, logprobs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> l
     sums: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in PAIRS}
     for rows in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
         heads = {name: teachers.heard(model, rollouts, rows) for name, model in models.items()}
-        for part in streaming.parts(int(rollouts.length_B[rows].sum()), run.chunk):
+        for part in chunks.parts(int(rollouts.length_B[rows].sum()), run.chunk):
             logits = {name: head.logits(part).double() for name, head in heads.items()}
             for name, model in models.items():
                 require_finite_logits(model, logits[name].logsumexp(-1))

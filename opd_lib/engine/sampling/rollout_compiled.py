@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 
 from opd_lib.engine.model import models, sharding
-from opd_lib.engine.sampling import rollout
+from opd_lib.engine.sampling import growing, rollout
 from opd_lib.engine.sampling.slots import Slots, Step
 from opd_lib.forecast import footprint
 from opd_lib.maths import sampling
@@ -94,7 +94,7 @@ class Sampler:
             if len(waiting) and 4 * len(free_F) >= width:
                 taken, waiting = waiting[: len(free_F)], waiting[len(free_F) :]
                 ids = [prompts[row].token_ids for row in taken.tolist()]
-                entering = rollout.Batch.of(taken, ids, tokenizer, writer)
+                entering = growing.Batch.of(taken, ids, tokenizer, writer)
                 written.draw(entering, writer)
                 if len(entering.row_R):  # else each has ended with its first token
                     slots.enter(entering, free_F)

@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 from transformers.cache_utils import Cache, StaticLayer
 
-from opd_lib.engine.sampling import rollout
+from opd_lib.engine.sampling import growing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class Layer(StaticLayer):  # type: ignore[misc]  # transformers says nothing of 
 
 
 class Slots:
-    """S responses on their way, as a `rollout.Batch` of fixed width: which they are, their next tokens and places."""
+    """S responses on their way, as a `growing.Batch` of fixed width: which they are, their next tokens and places."""
 
     def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor], width: int, step: Step) -> None:
         """The first `width` rows of each layer's keys and values (slots, heads, length, size)."""
@@ -68,7 +68,7 @@ class Slots:
         self.token_S.copy_(token_S)
         self.place_S.copy_((self.place_S + 1).clamp(max=self.cache.layers[0].max_cache_len - 1))
 
-    def enter(self, batch: rollout.Batch, free_F: Tensor) -> None:
+    def enter(self, batch: growing.Batch, free_F: Tensor) -> None:
         """Give the responses of a batch, which have a token to be read next, the first of these slots."""
         at_R = free_F[: len(batch.row_R)]
         length_R = batch.mask_RL.sum(1) - 1
