@@ -32,7 +32,8 @@ def by_test_set(evals: pd.DataFrame) -> pd.DataFrame:
 
 def course(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """quantity, arm, seed and of each run's curve: start, lowest, highest, end (`end_of`), in the column's unit."""
-    curves = frame.melt(POINT, columns, "quantity").groupby(["quantity", "arm", "seed"], sort=False)["value"]
+    long = frame.melt(POINT, columns, "quantity", "reading")
+    curves = long.groupby(["quantity", "arm", "seed"], sort=False)["reading"]
     return curves.agg(**COURSE).reset_index()
 
 

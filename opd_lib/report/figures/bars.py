@@ -19,7 +19,7 @@ from opd_lib.report.verdicts import JudgedInterval
 
 NAME_WIDTH = 12  # characters that fit under a bar
 BESIDE, BELOW = 0.24, 0.27  # how far a verdict's interval lies from the bar's middle, or below the row
-TICK = 0.07  # half the length of the tick at a claimed bound
+TICK, SHORT_TICK = 0.16, 0.07  # half the length of the tick at a claimed bound: in a row, beside a bar
 THIN = 0.8  # points
 SAID = 12  # estimates that a caption names
 
@@ -121,5 +121,5 @@ def _draw_verdict(axes: Axes, judged: JudgedInterval, name: str, mean: float, pl
     if judged.is_known:
         along, across = (axes.vlines, axes.hlines) if upright else (axes.hlines, axes.vlines)
         along(place, judged.low, judged.high, color=BLACK, linewidth=THIN, gid=f"verdict:{judged.claim}")
-        tick = (place - TICK, place + TICK)
-        across(judged.bound, *tick, color=BLACK, linewidth=THIN, gid=f"bound:{judged.claim}")
+        half = SHORT_TICK if upright else TICK
+        across(judged.bound, place - half, place + half, color=BLACK, linewidth=THIN, gid=f"bound:{judged.claim}")

@@ -50,12 +50,13 @@ def multiples(
         return nothing()
     arms = list(frame["arm"].unique())
     chart, rows = _grid(len(arms), len(columns))
+    colours = colours_of(arms)
     for column, title, unit, places in zip(columns, titles, units, rows, strict=True):
-        for axes, (arm, colour) in zip(places, colours_of(arms).items(), strict=True):
+        for axes, arm in zip(places, arms, strict=True):
             _draw_others(axes, frame[frame["arm"] != arm], column, x, column in log)
-            draw_curves(axes, frame[frame["arm"] == arm], column, reference, x=x, log=column in log)
+            draw_curves(axes, frame[frame["arm"] == arm], column, reference, x=x, log=column in log, colours=colours)
             if places is rows[0]:
-                axes.set_title(shown(arm), color=colour)
+                axes.set_title(shown(arm), color=colours[arm])
             axes.set_xlabel(xlabel)
             axes.set_ylabel("\n".join(words for words in (title, unit + GEOMETRIC * (column in log)) if words.strip()))
             axes.label_outer(remove_inner_ticks=False)

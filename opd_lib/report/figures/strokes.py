@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -44,19 +44,21 @@ def draw_curves(
     marker: str = "",
     dots: bool = False,
     log: bool = False,
+    colours: Mapping[str, str] | None = None,
 ) -> list[Label]:
     """Seeds, mean and band of every arm, and where to write its name; the mean line's gid is `mean:ARM`.
 
     With `dots` the seeds are dots and each interval also a whisker, for settings are few and need no curve between.
     With `log` the axis is logarithmic, mean and interval are those of the logarithms, and where a seed's value is not
-    above 0 there is a gap. An empty frame leaves the axes to the reference lines, and they say so.
+    above 0 there is a gap. `colours`: arm → colour, where a figure has more arms than this axis. An empty frame leaves
+    the axes to the reference lines, and they say so.
     """
     if frame.empty:
         say_empty(axes)
     elif log:
         axes.set_yscale("log")
     arms = list(frame["arm"].unique())
-    colours, dashes = colours_of(arms), dashes_of(arms)
+    colours, dashes = colours or colours_of(arms), dashes_of(arms)
     keyed = bool(set(dashes.values()) - {SOLID})
     faint = min(1.0, CLEAR_ARMS / max(1, len(arms)))
     labels = []
