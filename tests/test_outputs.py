@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def drawn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder, pictures = tmp_path_factory.mktemp(request.param), {}
     write = Outputs.figure
 
-    def figure(outputs: Outputs, name: str, chart: Chart) -> Chart:
-        pictures[name] = write(outputs, name, chart)._repr_png_() if drawing.same_program() else b""
-        return chart
+    def figure(outputs: Outputs, name: str, chart: Chart, claims: Sequence[str] | None = None) -> None:
+        write(outputs, name, chart, claims)
+        pictures[name] = chart.png() if drawing.same_program() else b""
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Outputs, "figure", figure)

@@ -68,7 +68,8 @@ def test_another_number_is_another_text_a_rounding_error_is_not(frame: pd.DataFr
 
 
 def test_it_stands_beside_the_figure_and_drawing_it_changes_no_byte(frame: pd.DataFrame, tmp_path: Path) -> None:
-    chart = Outputs(tmp_path).figure("fig", figures.curves(frame, "value", "share"))
+    chart = figures.curves(frame, "value", "share")
+    Outputs(tmp_path).figure("fig", chart)
     figures.save(figures.curves(frame, "value", "share"), tmp_path / "alone.svg")
     assert (tmp_path / "figures" / "fig.svg").read_bytes() == (tmp_path / "alone.svg").read_bytes()
     assert (tmp_path / "figures" / "fig.json").read_text() == figures.plotted(chart)

@@ -180,7 +180,10 @@ def own_kernel() -> type:
 
 
 def strip(path: Path) -> None:
-    """Remove from an executed notebook when, where and by what it ran, so that equal results are equal files."""
+    """Remove from an executed notebook when, where and by what it ran, so that equal results are equal files.
+
+    What a cell prints in a row may have come in several parts, as time would have it: it becomes one.
+    """
     import nbformat
 
     notebook = _read(path)
@@ -192,7 +195,20 @@ def strip(path: Path) -> None:
     notebook.metadata.language_info = {"name": "python"}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill gives the injected cell a random one
+        if cell.cell_type == "code":
+            cell.outputs = _in_one(cell.outputs)
     nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+
+
+def _in_one(outputs: Sequence[Any]) -> list[Any]:
+    """Outputs with neighbours of one stream joined."""
+    found: list[Any] = []
+    for output in outputs:
+        if found and output.output_type == "stream" and found[-1].get("name") == output.name:
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def _last_cell(path: Path) -> str:

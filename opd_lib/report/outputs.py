@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +13,30 @@ import pandas as pd
 
 from opd_lib.records.record import write_atomically
 from opd_lib.report import tables
+from opd_lib.report.verdicts import JudgedInterval, Verdicts
 
 if TYPE_CHECKING:
     from opd_lib.report import figures
 
+LINE = 118
+"""Characters in a line of text under a figure or a table."""
+
+
+def _no_claims() -> Verdicts | None:
+    return None
+
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The figures/ and tables/ of one executed notebook."""
+    """The figures/ and tables/ of one executed notebook.
+
+    `judge` gives the verdicts of the notebook's claims, None if it has none; it is asked when they are first shown, for
+    then the runs are there. `repeats`: what means and intervals are over.
+    """
 
     folder: Path
+    judge: Callable[[], Verdicts | None] = _no_claims
+    repeats: str = "seeds"
 
     def table(self, name: str, frame: pd.DataFrame, digits: int = 3) -> None:
         """Write tables/NAME.csv and print the table with fixed digits."""
@@ -28,13 +45,56 @@ class Outputs:
         write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
         print(tables.show(frame, digits))
 
-    def figure(self, name: str, chart: figures.Chart) -> figures.Chart:
-        """Write figures/NAME.svg and its numbers, figures/NAME.json; return the figure, which a notebook then shows."""
+    def figure(self, name: str, chart: figures.Chart, claims: Sequence[str] | None = None) -> None:
+        """Write figures/NAME.svg and its numbers, figures/NAME.json; show the figure and, below it, what it says.
+
+        Below: its numbers, how many seeds they are of, and the verdicts of its `claims`; unless these are given, they
+        are those about the paper's figure of that name. Raises ValueError for a claim that the notebook does not have.
+        """
         from opd_lib.report import figures  # matplotlib: not for whoever writes tables alone
 
+        verdicts = self.judge()
+        if verdicts is None and claims:
+            raise ValueError(f"figure {name}: claims {', '.join(claims)}, but no claims file has any of this notebook")
+        found = "" if verdicts is None else verdicts.under(name, claims)
         figures.save(chart, self.folder / "figures" / f"{name}.svg")
         write_atomically(self.folder / "figures" / f"{name}.json", figures.plotted(chart))
-        return chart
+        show(chart)
+        print(wrapped(f"{chart.caption.text(self.repeats)} {found}"))
+
+    def intervals(self, claims: Mapping[str, str]) -> dict[str, JudgedInterval]:
+        """What is drawn (an arm or a label) → the interval of the claim about it, for `bars` and `forest`.
+
+        `claims`: the same → the claim's id. Raises ValueError for one that the notebook does not have.
+        """
+        verdicts = self.judge()
+        if verdicts is None:
+            raise ValueError(f"no claims file has claims {', '.join(claims.values())} of this notebook")
+        return verdicts.intervals(claims)
+
+    def verdicts(self) -> None:
+        """The notebook's claims with their verdicts as a table (tables/verdicts.csv), and how they were judged.
+
+        Raises ValueError if it has none.
+        """
+        verdicts = self.judge()
+        if verdicts is None:
+            raise ValueError("no claims file has claims of this notebook; leave its verdicts out")
+        self.table("verdicts", tables.verdict_table(verdicts.judged))
+        print(f"\n{wrapped(verdicts.method())}")
+
+
+def show(chart: figures.Chart) -> None:
+    """Show a figure in a notebook, in its place among what a cell prints; elsewhere nothing is shown."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from IPython.display import display
+
+        display(chart)  # type: ignore[no-untyped-call]
+
+
+def wrapped(text: str) -> str:
+    """Text in lines of a width that is read easily; numbers and names stay whole."""
+    return textwrap.fill(text.strip(), LINE, break_long_words=False, break_on_hyphens=False)
 
 
 def put_between(path: Path, name: str, text: str) -> None:

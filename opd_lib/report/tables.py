@@ -13,6 +13,7 @@ from tabulate import tabulate
 from opd_lib.judge.quantities import end_of
 from opd_lib.maths import stats
 from opd_lib.records.reference import FILE
+from opd_lib.report import frames
 
 MISSING = "–"
 
@@ -92,6 +93,18 @@ def end_table(frame: pd.DataFrame, columns: Sequence[str], digits: int = 3) -> p
                 }
             )
     return pd.DataFrame(rows, columns=["quantity", "arm", "start", "end", "n_seeds"])
+
+
+def accuracy_table(evals: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """`end_table` of the accuracy on each test set, which are the quantities."""
+    return end_table(frames.by_test_set(evals), sorted(evals["test_set"].unique()), digits)
+
+
+def course_table(
+    frame: pd.DataFrame, columns: Sequence[str], said: Sequence[str] = tuple(frames.COURSE), digits: int = 3
+) -> pd.DataFrame:
+    """One row per column and arm: what is `said` of the curve (`frames.COURSE`), mean ± half-width over seeds."""
+    return summary(frames.course(frame, columns), ["quantity", "arm"], said, digits)
 
 
 def summary(frame: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str], digits: int = 3) -> pd.DataFrame:

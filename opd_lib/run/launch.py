@@ -50,3 +50,8 @@ def parents(experiment: Experiment, jobs: int | None = None) -> Runs:
     """The finished runs that make an experiment's students and teachers, each once; what is missing is computed."""
     specs = {parent.name: parent for spec in experiment.runs() for parent in spec.parents.values()}
     return processes.complete(tuple(specs.values()), jobs)
+
+
+def with_models(experiment: Experiment, jobs: int | None = None) -> tuple[Runs, Runs]:
+    """The runs of an experiment (`run`), and those that make its students and teachers (`parents`)."""
+    return run(experiment, jobs), parents(experiment, jobs)

@@ -17,13 +17,13 @@ from opd_lib.judge.register import Claim, Register
 from opd_lib.params import Experiment
 from opd_lib.records import reading
 from opd_lib.report import tables
+from opd_lib.report.verdicts import draws
 from opd_lib.site.notebooks import PROFILE, Figure, Notebook
 
 VERDICTS = {HOLDS: "holds", DOES_NOT_HOLD: "fails", INCONCLUSIVE: "open", NOT_RUN: "none"}
 """verdict → class of its colour"""
 WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n"
 """Before a page whose table needs the room."""
-NUMBERED = re.compile(r"(\d+)([a-z]?)(?: (left|middle|right))?")
 FUNCTION = re.compile(r"\b([a-z_]+)(?=\()")
 NUMBERS = ("estimate", "low", "high")
 COLUMNS = ("id", *NUMBERS, "threshold", "verdict")
@@ -52,12 +52,7 @@ def require(register: Register) -> None:
 
 def figures_of(claim: Claim, figures: Sequence[Figure]) -> tuple[Figure, ...]:
     """The drawings of the paper's figures that a claim names, in its own notebook or another."""
-    stems = []
-    for part in claim.figure.split(","):
-        if numbered := NUMBERED.fullmatch(part.strip()):
-            number, letter, side = numbered.groups()
-            stems.append(f"fig{int(number):02d}{letter}" + (f"_{side}" if side else ""))
-    named = [figure for figure in figures if any(re.match(rf"{stem}(?![0-9a-z])", figure.name) for stem in stems)]
+    named = [figure for figure in figures if draws(figure.name, claim.figure)]
     own = [figure for figure in named if figure.notebook == claim.notebook]
     return tuple(own or named)
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import Literal, NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from opd_lib.report.figures.captions import Caption
+from opd_lib.report.figures.colours import LineStyle
 
 STYLE = Path(__file__).parents[1] / "opd.mplstyle"
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5  # inches
@@ -25,22 +28,38 @@ LABELS_THAT_FIT = 10  # labels beside an axis of PANEL_HEIGHT; more make it tall
 LABEL_SIZE = 8  # points
 CHARACTER = 0.066  # inches, the mean width of one at LABEL_SIZE
 NO_RUNS = "no such runs at this profile"
+KEY = "     "  # room before a name for a piece of its line, where lines of one colour differ in their dashes
+KEY_WIDTH, KEY_LINE = 0.3, 1.5  # inches of that piece, and points of its line
 CLOSE = 0.05  # a line that ends nearer to the right border, as a share of the axis width, ends there
 
 P = ParamSpec("P")
 
 
 class Label(NamedTuple):
-    """A name to write beside its line's end, which is at (x, y) in data; x = inf: the line has no end."""
+    """A name to write beside its line's end, which is at (x, y) in data; x = inf: the line has no end.
+
+    `dash`: the line's dashes, a piece of which is drawn before the name; None: colours tell lines apart.
+    """
 
     x: float
     y: float
     name: str
     colour: str
+    dash: LineStyle | None = None
 
 
 class Chart(Figure):
-    """A matplotlib figure that a notebook shows as a picture without pyplot and its global state."""
+    """A matplotlib figure that a notebook shows as a picture without pyplot and its global state.
+
+    `caption`: what stands under it; whoever draws it says that with `said`.
+    """
+
+    caption: Caption = Caption(parts={})
+
+    def said(self, caption: Caption) -> Chart:
+        """The chart with this caption."""
+        self.caption = caption
+        return self
 
     def png(self) -> bytes:
         """The figure as a PNG file."""
@@ -108,17 +127,27 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
 
     Where ends are close, names move apart and a thin line leads to each; a dotted one where a line ends early.
     """
-    bottom, top = axes.get_ylim()
     ordered = sorted((label for label in labels if math.isfinite(label.y)), key=lambda label: (label.y, label.name))
-    heights = [(label.y - bottom) / (top - bottom) for label in ordered]
+    heights = heights_of(axes, [label.y for label in ordered])
     gap = LABEL_GAP / crowding(len(labels))
     for height, place, label in zip(heights, spread(heights, gap), ordered, strict=True):
         end = axes.transAxes.inverted().transform(axes.transData.transform((label.x, label.y)))[0]
         if end < 1 - CLOSE:
-            _lead(axes, (end, 1.0), (height, height), label.colour, linestyle=":")
+            _draw(axes, (end, 1.0), (height, height), label.colour, ":")
         if abs(height - place) > gap / 8:
-            _lead(axes, (1.0, 1.035), (height, place), label.colour, linestyle="-")
-        write_beside(axes, place, label.name, label.colour)
+            _draw(axes, (1.0, 1.035), (height, place), label.colour, "-")
+        indent = 0.0
+        if label.dash is not None:
+            indent = KEY_WIDTH * axes.figure.dpi / axes.bbox.width
+            _draw(axes, (1.045, 1.02 + indent), (place, place), label.colour, label.dash, linewidth=KEY_LINE)
+        write_beside(axes, place, label.name, label.colour, indent)
+
+
+def heights_of(axes: Axes, values: Sequence[float]) -> list[float]:
+    """Where values lie on the y axis, which may be logarithmic: 0 at its lower end, 1 at its upper end."""
+    scale = axes.yaxis.get_transform()
+    bottom, top = (float(end) for end in scale.transform(axes.get_ylim()))
+    return [(float(scale.transform([value])[0]) - bottom) / (top - bottom) for value in values]
 
 
 def write_beside(axes: Axes, height: float, text: str, colour: str, indent: float = 0.0) -> None:
@@ -139,11 +168,12 @@ def nothing() -> Chart:
     return chart
 
 
-def _lead(
-    axes: Axes, xs: tuple[float, float], ys: tuple[float, float], colour: str, linestyle: Literal["-", ":"]
+def _draw(
+    axes: Axes, xs: tuple[float, float], ys: tuple[float, float], colour: str, style: Any, linewidth: float = 0.6
 ) -> None:
+    """A line in parts of the axis, which may leave it: none of the data."""
     axes.add_artist(
-        Line2D(xs, ys, color=colour, linewidth=0.6, linestyle=linestyle, transform=axes.transAxes, clip_on=False)
+        Line2D(xs, ys, color=colour, linewidth=linewidth, linestyle=style, transform=axes.transAxes, clip_on=False)
     )
 
 

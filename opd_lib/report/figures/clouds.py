@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from opd_lib.report.figures import captions
 from opd_lib.report.figures.canvas import LABEL_GAP, Chart, crowding, nothing, rows_of_axes, shown, styled, write_beside
+from opd_lib.report.figures.captions import Caption
 from opd_lib.report.figures.colours import BLUE, FREE_COLOURS, VERMILLION, colours_of
 
 BINS = 40
@@ -23,6 +25,7 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
     arms = list(frame["arm"].unique())
     edges = np.histogram_bin_edges(frame[column].dropna(), bins=BINS)
     chart, places = rows_of_axes(len(arms), [f"not {by} (n = 0000)"])
+    means: dict[str, dict[str, str]] = {shown(arm): {} for arm in arms}
     for axes, arm in zip(places, arms, strict=True):
         rows = frame[frame["arm"] == arm].dropna(subset=[column, by])
         for place, (value, name, colour) in enumerate([(True, by, BLUE), (False, f"not {by}", VERMILLION)]):
@@ -31,9 +34,10 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
             axes.stairs(counts / max(1, len(values)), edges, color=colour, linewidth=1.4, gid=f"{arm}:{name}")
             if len(values):
                 axes.axvline(values.mean(), color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
+                means[shown(arm)][name] = captions.figure(float(values.mean()))
             write_beside(axes, 0.95 - place * LABEL_GAP, f"{name} (n = {len(values)})", colour)
         axes.set(xlabel=xlabel, ylabel="share of responses", title=shown(arm))
-    return chart
+    return chart.said(Caption(parts=means, point=f"mean of all responses of {frame['seed'].nunique()} seeds"))
 
 
 @styled
@@ -55,4 +59,5 @@ def scatter(frame: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, group
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0.04)
     axes.grid(visible=True, axis="x")
-    return chart
+    low, high = (captions.figure(float(end)) for end in (frame[y].min(), frame[y].max()))
+    return chart.said(Caption(parts={"": {f"{len(frame)} dots, {ylabel} from": f"{low} to {high}"}}))

@@ -37,7 +37,8 @@ FAMILIES = {
     "k": (1.0, 4.0, 16.0, 64.0),
 }
 """prefix of an ordered family → the numbers at equal distances along the ramp"""
-DASHES: tuple[LineStyle, ...] = ("solid", (0, (4, 1.6)), (0, (1.2, 1.2)))
+SOLID: LineStyle = "solid"
+DASHES: tuple[LineStyle, ...] = (SOLID, (0, (4, 1.6)), (0, (1.2, 1.2)))
 RAMP = ("#C9B400", "#6FAE3A", "#1E9082", "#22597A", "#2B1B4D")
 
 _NUMBERED = re.compile(r"(\D+?)(\d+(?:\.\d+)?)")

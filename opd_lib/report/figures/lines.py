@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
-from opd_lib.maths import stats
-from opd_lib.maths.stats import Interval
-from opd_lib.report.figures.canvas import Chart, Label, label_ends, nothing, rows_of_axes, say_empty, shown, styled
-from opd_lib.report.figures.colours import GREY, colours_of, dashes_of
+from opd_lib.report.figures import captions
+from opd_lib.report.figures.canvas import Chart, label_ends, nothing, rows_of_axes, shown, styled
+from opd_lib.report.figures.captions import Caption
+from opd_lib.report.figures.strokes import (
+    GEOMETRIC,
+    STEP,
+    STEP_LABEL,
+    Reference,
+    curve_of,
+    draw_curves,
+    ends,
+    intervals_of,
+    names_in,
+)
 
-STEP = "step"
-STEP_LABEL = "training step"
-MEAN_WIDTH, LONE_WIDTH = 1.8, 1.3  # points: a mean of seeds, a single seed
-CLEAR_ARMS = 4  # with more arms, seeds and bands become fainter
-THOUSANDS = 10_000  # from here on 20k instead of 20000
-
-Reference = Sequence[tuple[str, float]]
+IN_PAPER = "in the paper"
 
 
 @styled
@@ -40,7 +42,7 @@ def curves(
     chart, (axes,) = rows_of_axes(1, names_in(frame, reference))
     label_ends(axes, draw_curves(axes, frame, column, reference, x=x))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    return chart
+    return chart.said(ends(frame, {"": column}, x=x))
 
 
 @styled
@@ -50,21 +52,34 @@ def panels(
     titles: Sequence[str],
     units: Sequence[str],
     reference_lines: Mapping[str, Reference] | None = None,
+    log: Collection[str] = (),
+    share_y: bool = False,
 ) -> Chart:
     """One axis per column, in rows of at most three (four as two by two), each with its title and its unit.
 
-    `reference_lines` maps a column to (name, value) pairs, drawn as dashed lines.
+    `reference_lines` maps a column to (name, value) pairs, drawn as dashed lines. Columns in `log` are drawn on a
+    logarithmic axis, with their geometric mean; with `share_y` all axes have one scale.
     Raises ValueError when columns, titles and units differ in number.
     """
-    if not len(columns) == len(titles) == len(units):
-        raise ValueError(f"{len(columns)} columns, {len(titles)} titles, {len(units)} units: give one of each")
+    require_equally_many(columns, titles, units)
     references = reference_lines or {}
     longest = max((references.get(column, ()) for column in columns), key=len)
-    chart, places = rows_of_axes(len(columns), names_in(frame, longest))
+    chart, places = rows_of_axes(len(columns), names_in(frame, longest), share_y)
+    drawn = []
     for axes, column, title, unit in zip(places, columns, titles, units, strict=True):
-        label_ends(axes, draw_curves(axes, frame, column, references.get(column, ())))
-        axes.set(xlabel=STEP_LABEL, ylabel=unit, title=title)
-    return chart
+        drawn.append(draw_curves(axes, frame, column, references.get(column, ()), log=column in log))
+        axes.set(xlabel=STEP_LABEL, ylabel=(unit + GEOMETRIC if column in log else unit).strip(), title=title)
+    for axes, labels in zip(places, drawn, strict=True):  # only now is a common scale known
+        label_ends(axes, labels)
+        if share_y:
+            axes.label_outer(remove_inner_ticks=False)
+    return chart.said(ends(frame, dict(zip(titles, columns, strict=True)), tuple(log)))
+
+
+def require_equally_many(columns: Sequence[str], titles: Sequence[str], units: Sequence[str]) -> None:
+    """Raise ValueError when columns, titles and units differ in number."""
+    if not len(columns) == len(titles) == len(units):
+        raise ValueError(f"{len(columns)} columns, {len(titles)} titles, {len(units)} units: give one of each")
 
 
 @styled
@@ -72,18 +87,19 @@ def accuracy_panels(evals: pd.DataFrame, teacher_lines: Mapping[str, Mapping[str
     """One axis per test set, on one scale; `teacher_lines` maps a name to test set → accuracy (dashed)."""
     if evals.empty:
         return nothing()
-    test_sets = sorted(evals["test_set"].unique())
+    test_sets = {name: evals[evals["test_set"] == name] for name in sorted(evals["test_set"].unique())}
     teachers = teacher_lines or {}
     chart, places = rows_of_axes(len(test_sets), [*names_in(evals), *teachers], share_y=True)
-    ends = []
-    for axes, test_set in zip(places, test_sets, strict=True):
+    drawn = []
+    for axes, (test_set, rows) in zip(places, test_sets.items(), strict=True):
         lines = [(name, scores[test_set]) for name, scores in teachers.items()]
-        ends.append(draw_curves(axes, evals[evals["test_set"] == test_set], "accuracy", lines))
+        drawn.append(draw_curves(axes, rows, "accuracy", lines))
         axes.set(xlabel=STEP_LABEL, title=test_set)
-    for axes, labels in zip(places, ends, strict=True):  # only now is the common scale known
+    for axes, labels in zip(places, drawn, strict=True):  # only now is the common scale known
         label_ends(axes, labels)
     places[0].set_ylabel("accuracy (share correct)")
-    return chart
+    each = [ends(rows, {test_set: "accuracy"}) for test_set, rows in test_sets.items()]
+    return chart.said(captions.joined(each))
 
 
 @styled
@@ -104,7 +120,8 @@ def beside_paper(
     label_ends(right, draw_curves(right, ours, column))
     left.set(xlabel=STEP_LABEL, ylabel=ylabel, title=paper_title)
     right.set(xlabel=STEP_LABEL, title=our_title)
-    return chart
+    theirs, found = ends(paper.assign(seed=0), {IN_PAPER: "value"}), ends(ours, {"": column})
+    return chart.said(Caption(parts={**found.parts, **theirs.parts}, n=found.n, point=found.point))
 
 
 @styled
@@ -133,90 +150,15 @@ def sweep(
         axes.xaxis.set_minor_locator(NullLocator())
     label_ends(axes, draw_curves(axes, named, column, reference, x=x, dots=True))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    return chart
+    return chart.said(_from_first_to_last(named, x, column))
 
 
-def names_in(frame: pd.DataFrame, reference: Reference = ()) -> list[str]:
-    """What stands at the ends of the lines: the arms and the reference lines."""
-    return [*frame["arm"].unique(), *(name for name, _ in reference)]
-
-
-def draw_curves(
-    axes: Axes,
-    frame: pd.DataFrame,
-    column: str,
-    reference: Reference = (),
-    x: str = STEP,
-    marker: str = "",
-    dots: bool = False,
-) -> list[Label]:
-    """Seeds, mean and band of every arm, and where to write its name; the mean line's gid is `mean:ARM`.
-
-    With `dots` the seeds are dots and each interval also a whisker, for settings are few and need no curve between.
-    An empty frame leaves the axes to the reference lines, and they say so.
-    """
-    if frame.empty:
-        say_empty(axes)
-    arms = list(frame["arm"].unique())
-    colours, dashes = colours_of(arms), dashes_of(arms)
-    faint = min(1.0, CLEAR_ARMS / max(1, len(arms)))
-    labels = []
-    for arm in arms:
-        xs, ys = curve_of(frame[frame["arm"] == arm], x, column)
-        place, found = list(xs.mean(axis=1)), [stats.t_interval(list(row)) for row in ys.to_numpy()]
-        mean = [interval.estimate for interval in found]
-        width = MEAN_WIDTH if ys.shape[1] > 1 else LONE_WIDTH
-        (line,) = axes.plot(place, mean, color=colours[arm], linestyle=dashes[arm], linewidth=width, gid=f"mean:{arm}")
-        line.set(marker="o" if dots else marker, markersize=2.5)
-        if ys.shape[1] > 1:
-            _draw_seeds(axes, xs, ys, colours[arm], faint, dots)
-            _draw_band(axes, place, found, colours[arm], faint, dots)
-        labels.append(_end_of(place, mean, shown(arm), colours[arm]))
-    for name, value in reference:
-        axes.axhline(value, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), gid=f"reference:{name}")
-        labels.append(Label(x=np.inf, y=value, name=name, colour=GREY))
-    if x != STEP and axes.get_xscale() == "linear" and max(axes.get_xlim()) >= THOUSANDS:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    return labels
-
-
-def _draw_seeds(axes: Axes, xs: pd.DataFrame, ys: pd.DataFrame, colour: str, faint: float, dots: bool) -> None:
-    if dots:
-        axes.plot(xs, ys, "o", color=colour, markersize=2.6, alpha=0.5, markeredgewidth=0)
-    else:
-        axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35 * faint, zorder=1.9)
-
-
-def _draw_band(
-    axes: Axes, place: Sequence[float], found: Sequence[Interval], colour: str, faint: float, whiskers: bool
-) -> None:
-    """A band that does not widen the axis: the seeds set the scale, a wide interval runs out of it. Whiskers do."""
-    low, high = [interval.low for interval in found], [interval.high for interval in found]
-    if whiskers:
-        axes.vlines(place, low, high, color=colour, linewidth=1.0)
-    limits = axes.dataLim.frozen()
-    axes.fill_between(place, low, high, color=colour, alpha=0.14 * faint, linewidth=0)
-    axes.dataLim.set(limits)
-
-
-def _end_of(x: Sequence[float], mean: Sequence[float], name: str, colour: str) -> Label:
-    known = [(place, value) for place, value in zip(x, mean, strict=True) if np.isfinite(value)]
-    place, value = known[-1] if known else (np.nan, np.nan)
-    return Label(x=place, y=value, name=name, colour=colour)
-
-
-def curve_of(rows: pd.DataFrame, x: str, column: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One arm's points as two tables, places and values, a row per point and a column per seed.
-
-    A point is a step if a seed has each step once, else a value of `x`; where no seed has a value there is none, so
-    that a line runs through the steps at which something was measured.
-    Raises ValueError when a seed has a point twice.
-    """
-    key = STEP if STEP in rows and not rows.duplicated(["seed", STEP]).any() else x
-    if rows.duplicated(["seed", key]).any():
-        raise ValueError(
-            f"arm {rows['arm'].iloc[0]!r} has several {column} at one {key} of one seed; average them first"
-        )
-    xs, ys = (rows.pivot(index=key, columns="seed", values=name).sort_index() for name in (x, column))
-    is_there = ys.notna().any(axis=1) | ys.isna().all(axis=None)
-    return xs[is_there], ys[is_there]
+def _from_first_to_last(named: pd.DataFrame, x: str, column: str) -> Caption:
+    """The means of each series at its smallest and its largest setting."""
+    parts, n = {}, set()
+    for arm in named["arm"].unique():
+        xs, ys = curve_of(named[named["arm"] == arm], x, column)
+        first, last = (captions.figure(interval.estimate) for interval in intervals_of(ys.iloc[[0, -1]]))
+        parts[shown(arm)] = {"": f"{first} at {xs.index[0]:g}, {last} at {xs.index[-1]:g}"}
+        n.add(ys.shape[1])
+    return Caption(parts=parts, n=frozenset(n))

@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 
+from opd_lib.report.figures import captions
 from opd_lib.report.figures.canvas import Chart, shown, styled
+from opd_lib.report.figures.captions import Caption
 from opd_lib.report.figures.colours import GREY
 
 COLOUR_MAP = "viridis"  # perceptually uniform, also without red or green
@@ -52,7 +54,9 @@ def heat_maps(depth: pd.DataFrame, column: str, label: str, arms: Sequence[str] 
     bar = chart.colorbar(mesh, ax=[*maps, *strips], label=label, extend=extend, aspect=30, pad=0.02)
     assert bar.solids is not None
     bar.solids.set(rasterized=False, edgecolor="face")
-    return chart
+    ends = {shown(arm): _ends_of(values[arm], tokens[arm]) for arm in arms}
+    n = frozenset(int(drawn[drawn["arm"] == arm]["seed"].nunique()) for arm in arms)
+    return chart.said(Caption(parts={f"{label}, lowest to highest": ends}, n=n))
 
 
 def cell_means(rows: pd.DataFrame, column: str, depths: Sequence[float]) -> pd.DataFrame:
@@ -77,6 +81,12 @@ def colour_scale(values: Sequence[pd.DataFrame], tokens: Sequence[pd.DataFrame])
     beyond = (bool((cells[known] < low).any()), bool((cells[known] > high).any()))
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     return Normalize(low, high), ends[beyond]
+
+
+def _ends_of(values: pd.DataFrame, tokens: pd.DataFrame) -> str:
+    """The range of a map's cells but for those with few tokens."""
+    common = values.where(tokens / tokens.to_numpy().max() >= FEW)
+    return f"{captions.figure(float(np.nanmin(common)))} to {captions.figure(float(np.nanmax(common)))}"
 
 
 def bucket_edges(depths: pd.Series) -> list[float]:

@@ -1,0 +1,87 @@
+"""What stands under a figure, as text: the numbers that it shows, and of how many seeds they are the mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from opd_lib.report.tables import number, places
+from opd_lib.report.verdicts import JudgedInterval, percent
+
+SEEDS = "seeds"
+END = "at the end"
+"""The mean of the last three points, as `end_of` has it and every table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """`parts`: heading (empty: the only part) → name → its number as text. `n`: how many seeds stand behind means.
+
+    `point`: which point of the curves the numbers are; `marks`: what those marks mean that need saying.
+    """
+
+    parts: Mapping[str, Mapping[str, str]]
+    n: frozenset[int] = frozenset()
+    point: str = ""
+    marks: str = ""
+
+    def text(self, repeats: str = SEEDS) -> str:
+        """The caption as sentences; `repeats`: what a mean is over. Without a number there is nothing to say."""
+        parts = {heading: numbers for heading, numbers in self.parts.items() if numbers}
+        if not parts:
+            return ""
+        said = "; ".join(
+            f"{heading}: {_listed(found)}" if heading else _listed(found) for heading, found in parts.items()
+        )
+        of = ", ".join(words for words in (self.point, counted(self.n, repeats)) if words)
+        line = f"{of[0].upper()}{of[1:]}: {said}." if of else f"{said[0].upper()}{said[1:]}."
+        return f"{line} {self.marks}".rstrip()
+
+
+def counted(n: Iterable[int], repeats: str = SEEDS) -> str:
+    """Over how many seeds a mean is; a single value of anything else is no mean.
+
+    >>> counted({5}), counted({1}), counted({3, 5}, "steps"), counted({1}, "steps")
+    ('mean of 5 seeds', 'one seed', 'mean of 3 to 5 steps', '')
+    """
+    found = sorted(set(n))
+    if found in ([], [1]):
+        return "one seed" if found and repeats == SEEDS else ""
+    return f"mean of {found[0]} to {found[-1]} {repeats}" if len(found) > 1 else f"mean of {found[0]} {repeats}"
+
+
+def joined(parts: Iterable[Caption]) -> Caption:
+    """One caption of several that are of the same point."""
+    each = list(parts)
+    return Caption(
+        parts={heading: numbers for caption in each for heading, numbers in caption.parts.items()},
+        n=frozenset().union(*(caption.n for caption in each)),
+        point=each[0].point if each else "",
+    )
+
+
+def figure(value: float) -> str:
+    """A number with three decimals, more where it is small, fewer where it is large.
+
+    >>> figure(0.5), figure(0.00021), figure(81.4744), figure(12440.2)
+    ('0.500', '0.00021', '81.47', '12440')
+    """
+    large = math.floor(math.log10(abs(value))) if math.isfinite(value) and abs(value) >= 1 else 0
+    return number(value, max(0, places(value) - large))
+
+
+def of_verdicts(judged: Iterable[JudgedInterval]) -> str:
+    """Which line is which interval; nothing where no verdict's is drawn."""
+    levels = sorted({each.confidence for each in judged if each.is_known})
+    if not levels:
+        return ""
+    return (
+        f"Thick: the 95 % interval of each mean alone; thin: the interval of the verdict ({percent(levels[0])}, so "
+        "that all claims are right together), with a tick at the bound that is claimed."
+    )
+
+
+def _listed(numbers: Mapping[str, str]) -> str:
+    between = "; " if any("," in name for name in numbers) else ", "
+    return between.join(f"{name} {text}" if name else text for name, text in numbers.items())
