@@ -232,7 +232,7 @@ def test_outputs_write_the_caption_below_the_figure(
     assert max(map(len, capsys.readouterr().out.splitlines())) <= LINE
     outputs.verdicts()
     said = capsys.readouterr().out
-    assert said.startswith("id ") and " ".join(said.split()).endswith("One seed decides nothing.")
+    assert said.startswith("id ") and " ".join(said.split()).endswith("with a probability of 80 %.")
     assert list(pd.read_csv(tmp_path / "tables" / "verdicts.csv")["id"]) == ["C5a", "C5b", "C5c", "H4"]
 
 
@@ -248,11 +248,18 @@ def test_without_claims_there_are_no_verdicts(frame: pd.DataFrame, tmp_path: Pat
 
 
 def test_claims_of_one_notebook_in_two_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notebook, "registers", lambda: [*compare.registers(), REGISTER])
-    experiment, outputs = notebook.begin("05_overlap_tokens")
-    assert outputs.folder == experiment.output
+    monkeypatch.setattr(notebook, "registers", lambda profile: [*compare.registers(profile), REGISTER])
     with pytest.raises(ValueError, match=r"05_overlap_tokens has claims in .*; keep those of one notebook in one file"):
-        outputs.verdicts()
+        notebook.begin("05_overlap_tokens")
+
+
+def test_a_notebook_begins_with_what_its_claims_lack(capsys: pytest.CaptureFixture[str]) -> None:
+    notebook.begin("05_overlap_tokens")
+    assert capsys.readouterr().out == "", "the claims of this world rest on nothing that is named"
+    experiment, _ = notebook.begin("05_overlap_tokens", "tiny-next")
+    said = capsys.readouterr().out
+    lacking = notebook.states(experiment).query("state != 'present'")["id"]
+    assert all(name in said for name in lacking)
 
 
 def named_in(path: Path) -> set[str]:

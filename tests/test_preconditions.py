@@ -167,6 +167,21 @@ def test_a_notebook_has_the_preconditions_that_its_claims_rest_on_and_may_be_giv
     assert claims.judge(register, own, NOTEBOOK, states)["precondition"].tolist() == ["precondition absent: P2"]
 
 
+def test_a_notebook_says_on_top_what_its_claims_lack() -> None:
+    judged = pd.DataFrame(
+        {
+            "id": ["P1", "P2", "P3"],
+            "statement": ["The teacher leads.", "They are close.", "It is long."],
+            "state": ["present", "absent", "not run"],
+            "fails": ["", "mean; seeds 3", ""],
+        }
+    )
+    first, second, last = preconditions.warning(judged).splitlines()
+    assert first == "Precondition absent: P2. They are close. (mean; seeds 3)"
+    assert second == "Precondition not run: P3. It is long." and "marked" in last
+    assert preconditions.warning(judged[:1]) == "All 1 preconditions of these claims are present."
+
+
 def test_the_summary_names_what_is_not_there() -> None:
     judged = pd.DataFrame({"id": ["P1", "P2", "P3", "P4"], "state": ["present", "absent", "absent", "not run"]})
     said = "Of 4 preconditions 1 are present, 2 are absent (P2, P3) and 1 were not run (P4)."

@@ -104,11 +104,14 @@ def test_verdict_table_wraps_long_statements():
             "high": [0.0003],
             "threshold": ["> 0"],
             "n_seeds": [5],
+            "detectable": [0.00004],
+            "precondition": ["precondition absent: P3"],
         }
     )
     lines = tables.show(tables.verdict_table(judged, width=30)).splitlines()
-    assert len(lines) == 5 and max(map(len, lines)) < 125
-    assert "[0.00010, 0.00030]" in lines[2] and lines[2].endswith("holds")
+    assert len(lines) == 5 and max(map(len, lines)) < 135
+    assert "[0.00010, 0.00030]" in lines[2] and lines[2].endswith("holds") and "0.000040" in lines[2]
+    assert lines[3].endswith("precondition") and lines[4].endswith("absent: P3")
 
 
 def test_hyper_parameters_stand_beside_the_papers():

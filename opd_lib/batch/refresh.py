@@ -38,7 +38,7 @@ SHIPPED = (
 """The checkpoints of 00_models whose weights are committed, of this seed and the default profile alone: students and
 teachers of a first exploration (01, 03, 04, 05, 09, 10, 92), 5.3 MB. The others are larger or rarely wanted first."""
 OUTPUTS = ("figures", "tables")
-README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "seeds", "verdict")
+README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "detectable", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
 """The profile whose outputs the notebooks in notebooks/ carry."""
 README, CLAIMS_PAGE = paths.ROOT / "README.md", paths.RESULTS / DEFAULT_PROFILE / "README.md"

@@ -61,11 +61,6 @@ def _verdicts(judged: pd.DataFrame) -> str:
     from opd_lib.report import tables
 
     shown = tables.verdict_table(judged, width=CLAIM)
-    marks = zip(_wrapped(judged["verdict"], WORDS), _wrapped(judged["precondition"], WORDS), strict=True)
-    shown = shown.assign(
-        detectable=[tables.number(value, tables.places(value)) for value in judged["detectable"]],
-        verdict=["\n".join(filter(None, each)) for each in marks],
-    )
     return tables.show(shown[["id", "statement", "ours", "interval", "claimed", "detectable", "verdict"]])
 
 

@@ -62,6 +62,19 @@ def summary(judged: pd.DataFrame) -> str:
     )
 
 
+def warning(judged: pd.DataFrame) -> str:
+    """What a notebook says on top: the preconditions of its claims that are not there, a line each; or that all are."""
+    lacking = judged[judged["state"].isin([ABSENT, NOT_RUN])]
+    if lacking.empty:
+        return f"All {len(judged)} preconditions of these claims are present."
+    lines = [
+        f"Precondition {row.state}: {row.id}. {row.statement}" + (f" ({row.fails})" if row.fails else "")
+        for row in lacking.itertuples()
+    ]
+    said = "Claims that rest on these are marked; their intervals and verdicts are shown all the same."
+    return "\n".join([*lines, said])
+
+
 def _row(precondition: Precondition, evidence: Evidence) -> dict[str, object]:
     found = precondition.per_seed(evidence)
     values = list(found.values())

@@ -123,7 +123,12 @@ def summary(frame: pd.DataFrame, by: str | Sequence[str], columns: Sequence[str]
 
 
 def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.DataFrame:
-    """What `claims.judge` found, for reading: statement wrapped to `width`, paper's value and verdict to half of it."""
+    """What `claims.judge` found, for reading: statement wrapped to `width`, paper's value and verdict to half of it.
+
+    `detectable`: how far beyond the bound an effect has to lie for these seeds to decide it with probability .8.
+    """
+    marked = ["" if pd.isna(mark) else mark for mark in judged["precondition"]]  # an empty cell of a CSV is nan
+    said = zip(judged["verdict"], marked, strict=True)
     return pd.DataFrame(
         {
             "id": judged["id"],
@@ -135,8 +140,9 @@ def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.
                 _bounds(*row, digits) for row in zip(judged["estimate"], judged["low"], judged["high"], strict=True)
             ],
             "claimed": judged["threshold"],
+            "detectable": [number(value, places(value, digits)) for value in judged["detectable"]],
             "seeds": judged["n_seeds"],
-            "verdict": [textwrap.fill(text, width // 2) for text in judged["verdict"]],
+            "verdict": ["\n".join(textwrap.fill(text, width // 2) for text in each if text) for each in said],
         }
     )
 

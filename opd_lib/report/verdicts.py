@@ -98,7 +98,8 @@ class Verdicts:
             "The claims were written down before the runs that judge them "
             f"(params/claims/{Path(self.register.source).name}). Intervals are Student-t over seeds{also}, each at "
             f"{percent(self.register.simultaneous)}, so that all {len(self.register.claims)} claims of the file are "
-            f"right together with {percent(self.register.confidence)}. One seed decides nothing."
+            f"right together with {percent(self.register.confidence)}. One seed decides nothing. Detectable: how far "
+            "beyond the bound an effect has to lie for these seeds to decide it with a probability of 80 %."
         )
 
     def _require(self, ids: Sequence[str], where: str) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opd_lib import params
-from opd_lib.judge import claims
+from opd_lib import params, paths
+from opd_lib.judge import claims, preconditions
+from opd_lib.judge.quantities import MODELS
+from opd_lib.judge.register import Register
 from opd_lib.params import Experiment
 from opd_lib.report import Outputs
 from opd_lib.report.verdicts import Verdicts
 from opd_lib.run import evidence, launch
 from opd_lib.run.compare import registers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def begin(
@@ -25,9 +30,13 @@ def begin(
 ) -> tuple[Experiment, Outputs]:
     """The experiment of a notebook and where its figures, tables and verdicts go; nothing is run yet.
 
-    The arguments are those of the cell `parameters`; see `params.load`, which raises ValueError for wrong ones.
+    Says what the notebook's claims presuppose and the records lack. The arguments are those of the cell `parameters`;
+    see `params.load`, which raises ValueError for wrong ones.
     """
     experiment = params.load(name, profile, overrides, seeds, results)
+    register = register_of(experiment)
+    if register is not None and register.preconditions:
+        print(preconditions.warning(states(experiment, register)))
     return experiment, Outputs(experiment.output, judge=cache(partial(verdicts, experiment)))
 
 
@@ -36,13 +45,33 @@ def verdicts(experiment: Experiment) -> Verdicts | None:
 
     Missing runs are trained first. Raises ValueError if two claims files have claims of it.
     """
-    found = [register for register in registers() if register.of(experiment.name)]
-    if len(found) > 1:
-        files = ", ".join(register.source for register in found)
-        raise ValueError(f"{experiment.name} has claims in {files}; keep those of one notebook in one file")
-    if not found:
+    register = register_of(experiment)
+    if register is None:
         return None
     runs, models = launch.with_models(experiment)
     seen = evidence.of((*runs.records, *models.records), experiment.profile)
-    judged = claims.judge(found[0], seen, notebook=experiment.name)
-    return Verdicts(register=found[0], judged=judged, profile=experiment.profile)
+    known = states(experiment, register) if register.preconditions else None
+    judged = claims.judge(register, seen, notebook=experiment.name, states=known)
+    return Verdicts(register=register, judged=judged, profile=experiment.profile)
+
+
+def states(experiment: Experiment, register: Register | None = None) -> pd.DataFrame:
+    """The preconditions that a notebook's claims rest on, as the records of all notebooks show them.
+
+    Of the notebook of the models: all of its register. Raises ValueError if no claims file names any.
+    """
+    register = register or next((each for each in registers(experiment.profile) if each.preconditions), None)
+    if register is None:
+        raise ValueError(f"no claims file of profile {experiment.profile} names preconditions; leave their table out")
+    notebook = None if experiment.name == MODELS else experiment.name
+    seen = evidence.read(experiment.profile, experiment.results or paths.RESULTS)
+    return preconditions.judge(register, seen, notebook)
+
+
+def register_of(experiment: Experiment) -> Register | None:
+    """The claims file that has claims of this notebook; None if none has. Raises ValueError if two have."""
+    found = [register for register in registers(experiment.profile) if register.of(experiment.name)]
+    if len(found) > 1:
+        files = ", ".join(register.source for register in found)
+        raise ValueError(f"{experiment.name} has claims in {files}; keep those of one notebook in one file")
+    return found[0] if found else None
