@@ -19,13 +19,12 @@ from opd_lib.engine.model import intake, models
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.sampling import rollout
 from opd_lib.maths import sampling
-from opd_lib.tasks import chain, traces
 from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.params.schema import Answers, Corpus, RunParams, Sampled, Source, Task
+    from opd_lib.params.schema import Answers, Corpus, RunParams, Sampled, Source, Task, Traces
 
 Model = tuple["PreTrainedModel", "PreTrainedTokenizerFast"]
 Told = Callable[[Sequence[Prompt]], Sequence[Prompt]]
@@ -56,7 +55,7 @@ def draw(
         return require_ends(taken, student, f"source.rollouts: {source.rollouts}")
     if source.kind == "answers":
         return from_answers(source, params.task, student[1], seed, step, ranks)
-    if source.kind == "corpus":
+    if source.kind == "corpus" or source.kind == "traces":
         return from_corpus(source, params.task, student[1], seed, step, ranks)
     return from_model(source, params, author(source, student, teacher), seed, step, ranks, sample, purpose, told)
 
@@ -143,22 +142,13 @@ def fits(task: Task, prompt: Prompt) -> bool:
 
 
 def from_corpus(
-    source: Corpus, task: Task, tokenizer: PreTrainedTokenizerFast, seed: int, step: int, ranks: Ranks
+    source: Corpus | Traces, task: Task, tokenizer: PreTrainedTokenizerFast, seed: int, step: int, ranks: Ranks
 ) -> Rollouts:
     """One trace of the tiny world per prompt; templates are dealt at random."""
-    style = traces.Style(
-        pattern_b=source.pattern_b,
-        filler_before_step=source.filler_before_step,
-        filler_anywhere=source.filler_anywhere,
-        slip_operands=source.slip_operands,
-        slip_probability=source.slip_probability,
-    )
-    rng = random.Random(f"{seed}/corpus/{step}")
-    questions = chain.draw_training(task.content, source.prompts_per_step, rng)
-    templates = rng.choices(source.templates, k=len(questions))
+    questions, templates, traces = tasks.corpus(source, task.content, random.Random(f"{seed}/corpus/{step}"))
     share = slice(ranks.rank, None, ranks.world)
     prompts = make_prompts(tokenizer, task, questions, templates, task.content)[share]
-    written = [tokenizer.convert_tokens_to_ids(traces.write_trace(q, style, rng)) for q in questions][share]
+    written = [tokenizer.convert_tokens_to_ids(words) for words in traces[share]]
     return grade(task, given(prompts, written, tokenizer), tokenizer)
 
 
