@@ -24,9 +24,13 @@ def params_file(experiment: str, profile: str) -> Path:
     return PARAMS / profile / f"{experiment}.yaml"
 
 
-def claims_file(paper: str) -> Path:
-    """The claims of one paper, written before its runs: params/claims/PAPER.yaml."""
-    return CLAIMS / f"{paper}.yaml"
+def claims_file(paper: str, profile: str | None = None, folder: Path = CLAIMS) -> Path:
+    """The claims of one paper, written before its runs: params/claims/PAPER.yaml.
+
+    A profile that has a file of its own, params/claims/PROFILE/PAPER.yaml, is judged by that one alone.
+    """
+    own = folder / (profile or "") / f"{paper}.yaml"
+    return own if own.exists() else folder / f"{paper}.yaml"
 
 
 def run_folder(profile: str, experiment: str, arm: str, seed: int, results: Path = RESULTS) -> Path:

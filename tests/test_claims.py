@@ -16,7 +16,8 @@ import pytest
 from opd_lib import params, paths
 from opd_lib.judge import agreement, claims, prognosis, quantities, vocabulary
 from opd_lib.judge.quantities import MODELS, Evidence, NoRecordError, SeedView
-from opd_lib.maths import diagnostics
+from opd_lib.judge.statement import Statement
+from opd_lib.maths import diagnostics, stats
 from opd_lib.params import Experiment
 from opd_lib.report import tables
 
@@ -98,8 +99,11 @@ def test_verdicts(tmp_path, growths, expected):
         "low",
         "high",
         "threshold",
+        "margin",
+        "detectable",
         "n_seeds",
         "statistic",
+        "precondition",
     ]
 
 
@@ -154,9 +158,23 @@ def test_a_difference_at_an_unknown_profile_is_refused(tmp_path):
         claims.load(path)
 
 
+@pytest.mark.parametrize(("comparison", "side"), [(">", 1), ("<", -1)])
+def test_beside_a_verdict_stand_its_margin_and_what_its_seeds_could_have_decided(tmp_path, comparison, side):
+    path = write(tmp_path, GROWTH, GROWTH)
+    path.write_text(path.read_text().replace('comparison: ">"', f'comparison: "{comparison}"'))
+    judged = claims.judge(claims.load(path), evidence({0: 0.04, 1: 0.05, 2: 0.06, 3: math.nan}))
+    assert judged["detectable"].isna().all() and judged["margin"].isna().all()
+    judged = claims.judge(claims.load(path), evidence({0: 0.04, 1: 0.05, 2: 0.06}))
+    assert judged["margin"].tolist() == pytest.approx([side * 0.03] * 2)
+    error = 0.01 / math.sqrt(3)  # two claims: .975 each, two degrees of freedom
+    assert judged["detectable"].tolist() == pytest.approx([stats.detectable(error, 0.975, df=2)] * 2)
+    assert judged["detectable"][0] > judged["high"][0] - judged["estimate"][0]
+
+
 def test_too_few_seeds_decide_nothing_and_their_interval_is_shown(tmp_path):
     judged = claims.judge(claims.load(write(tmp_path, GROWTH)), evidence({0: 0.05, 1: 0.0501}))
     assert judged["low"][0] > 0.02 and judged["n_seeds"][0] == 2 and judged["verdict"][0] == "inconclusive"
+    assert judged["margin"][0] == pytest.approx(0.03005) and math.isnan(judged["detectable"][0])
 
 
 def test_smaller_than_turns_the_verdict(tmp_path):
@@ -216,9 +234,11 @@ def small_world() -> Evidence:
         "caps": pd.DataFrame(caps),
         "problems": problems({"a": [[0, 1, 1, 1], [0.5, 0, 0.5, 1]], "b": [[0, 0, 0, 0.75], [0.5, 0.5, 0.5, 0.5]]}),
     }
-    return Evidence(
-        profile="tiny", experiments={"x": tables, MODELS: {"evals": evals({"teacher": [0.1, 0.7], "worse": [0.1]})}}
-    )
+    models = evals({"teacher": [0.1, 0.7], "worse": [0.1]})
+    lengths = {("teacher", 0): 99.0, ("teacher", 10): 30.0, ("worse", 0): 40.0}  # the last of each counts
+    shifts = models["test_set"].map({"chain-3": 5, "chain-4": -5})
+    models["response_length"] = [lengths[key] for key in zip(models["arm"], models["step"], strict=True)] + shifts
+    return Evidence(profile="tiny", experiments={"x": tables, MODELS: {"evals": models}})
 
 
 EXPECTED = {
@@ -235,6 +255,8 @@ EXPECTED = {
     "accuracy_end('a', 'chain-3')": 0.6,
     "accuracy_max_gap('a', 'b')": 0.1,
     "checkpoint('teacher')": 0.7,
+    "checkpoint('teacher', 'response_length') / checkpoint('worse', 'response_length')": 0.75,  # 30 against 40 tokens
+    "weakest('teacher', 'worse')": 0.1,
     "recovery('a', 'teacher')": 0.6,
     "auroc('rewards')": 5 / 6,  # of six pairs one is the wrong way round
     "auroc_within_length('rewards')": 1,
@@ -369,7 +391,7 @@ def test_seeds_without_every_run_are_left_out(tmp_path):
     failure = frame[frame["seed"] == 1].assign(arm="failure", overlap_k16=0.0)
     runs = Evidence(profile="tiny", experiments={NOTEBOOK: {"steps": pd.concat([frame, failure])}})
     register = claims.load(write(tmp_path, quantity))
-    assert claims.per_seed(register.claims[0], runs) == {1: pytest.approx(0.1)}
+    assert register.claims[0].per_seed(runs) == {1: pytest.approx(0.1)}
 
 
 @pytest.mark.parametrize(
@@ -410,6 +432,8 @@ def test_seeds_without_every_run_are_left_out(tmp_path):
         ("end(*'ab')", "without names or stars"),
         ("end('success')", "missing a required argument: 'column'"),
         ("end('success', 5)", "column: 5: write a text"),
+        ("weakest('a', 'b', 5)", "others: 5: write a text"),
+        ("weakest()", "missing a required argument: 'name'"),
         ("cap_gain('success', 'x')", "cap: 'x': write a number"),
         ("end('success', 2 * 3)", "its arguments are texts and numbers"),
         ("abs(1, 2)", "abs: 2 arguments"),
@@ -542,6 +566,9 @@ def test_verdicts_over_problems(tmp_path, lead, seeds, expected):
     if seeds:
         assert judged["estimate"][0] == pytest.approx(4 / 3 * lead)
         assert judged["low"][0] <= judged["estimate"][0] <= judged["high"][0]
+    if len(seeds) == 3:  # 120 problems, two of three won by twice the lead: normal, with the deviation of their mean
+        error = 2 * lead * math.sqrt(2) / 3 / math.sqrt(60)
+        assert judged["detectable"][0] == pytest.approx(stats.detectable(error, 0.95), rel=0.03)
 
 
 def test_over_problems_the_seeds_are_averaged_and_the_draws_are_the_claims_own(tmp_path):
@@ -575,6 +602,7 @@ def test_a_paired_quantity_stands_alone(tmp_path, quantity):
 
 
 REGISTER = claims.load(paths.claims_file("rethinking_opd"))
+NEXT = claims.load(paths.claims_file("rethinking_opd", "tiny-next"))
 
 
 @lru_cache
@@ -598,13 +626,15 @@ PAIRS = {"teacher-other", "student-teacher", "student-other"}
 
 def check_call(profile: str, notebook: str, name: str, arguments: tuple[Any, ...]) -> None:
     """Every arm, column, checkpoint, test set, cap, depth and pair that a call names is one of the profile."""
-    arms = experiment(notebook, profile).arms
+    arms, models = experiment(notebook, profile).arms, experiment(MODELS, profile).arms
     trained = {arm for arm, found in arms.items() if found.probe is None}
     first, rest = arguments[0], arguments[1:]
     if name == "rank_correlation":
         assert first in prognosis.FEATURES and rest[0] in prognosis.OUTCOMES
     elif name == "checkpoint":
-        assert first in experiment(MODELS, profile).arms
+        assert first in models and set(rest) <= {"response_length"}
+    elif name == "weakest":
+        assert {first, *rest} <= set(models)
     elif name == "correlation":
         assert {first, rest[0]} <= trained and rest[1] in columns_of(notebook, first, profile)
     elif name in ("accuracy_max_gap", "paired_accuracy", "paired_gain", "accuracy_start"):
@@ -637,21 +667,37 @@ NOTEBOOKS = {
 """profile → its notebooks"""
 
 
-def check_claim(claim: claims.Claim, profile: str) -> None:
+def check_claim(claim: Statement, profile: str) -> None:
     for name, arguments in vocabulary.calls(claim.at(profile).quantity):
         if name not in vocabulary.ARITHMETIC:
             check_call(profile, claim.notebook, name, arguments)
 
 
+def names_what_is_there(said: Statement, profile: str) -> bool:
+    try:
+        check_claim(said, profile)
+    except (AssertionError, KeyError):
+        return False
+    return True
+
+
 @pytest.mark.parametrize("profile", NOTEBOOKS)
 def test_committed_claims_name_what_a_profile_has_or_are_no_part_of_it(profile):
     assert profile not in ("tiny", "smoke", "gpu", "paper") or NOTEBOOKS[profile] == NOTEBOOKS["tiny"]
-    left_out = {claim.id for claim in REGISTER.claims if claim.at(profile).not_part}
+    register = claims.load(paths.claims_file("rethinking_opd", profile))
+    left_out = {claim.id for claim in register.claims if claim.at(profile).not_part}
     assert left_out == {"paper": {"C1e"}, "gpu-math": {"C1e", "C4s"}, "rehearsal": {"C1e"}}.get(profile, set())
-    judged = [c for c in REGISTER.claims if c.notebook in NOTEBOOKS[profile] and c.id not in left_out]
+    said = (*register.claims, *register.preconditions)
+    judged = [each for each in said if each.notebook in NOTEBOOKS[profile] and not each.at(profile).not_part]
     assert judged
-    for claim in judged:
-        check_claim(claim, profile)
+    for each in judged:
+        check_claim(each, profile)
+
+
+def test_what_the_next_world_must_have_and_the_present_one_has_not_is_known():
+    """Arms of limits, caps and depths of the next tiny world; all else that its register names is here already."""
+    missing = {each.id for each in (*NEXT.claims, *NEXT.preconditions) if not names_what_is_there(each, "tiny")}
+    assert missing == {"H9", "C8a", "C8b", "C8c", "C8d", "C8e", "H7a", "H7b", "H8", "P4a", "P4b"}
 
 
 def test_a_name_that_a_profile_lacks_is_found():
@@ -685,8 +731,8 @@ def test_committed_claims_have_one_bound_for_the_tiny_world_and_its_seeds(claim)
 
 
 def test_committed_claims_are_complete_and_use_every_function():
-    called = {name for claim in REGISTER.claims for name, _ in vocabulary.calls(claim.quantity)}
-    assert called >= set(vocabulary.FUNCTIONS)
+    said = (*REGISTER.claims, *NEXT.claims, *NEXT.preconditions)
+    assert {name for each in said for name, _ in vocabulary.calls(each.quantity)} >= set(vocabulary.FUNCTIONS)
     figures = {figure for claim in REGISTER.claims for figure in re.findall(r"\d+", claim.figure)}
     assert figures >= {str(n) for n in range(1, 24)}
     topics = {re.sub(r"[a-z]$", "", claim.id) for claim in REGISTER.claims}
@@ -763,8 +809,9 @@ def test_the_papers_number_lies_where_our_verdict_says_or_not(value, found, expe
 
 def test_the_summary_counts_verdicts_and_the_papers_numbers():
     verdicts = [claims.HOLDS, claims.HOLDS, claims.DOES_NOT_HOLD, claims.INCONCLUSIVE]
-    judged = pd.DataFrame({"verdict": verdicts, "paper_number": ["inside", "", "outside", "open"]})
+    judged = pd.DataFrame({"verdict": verdicts, "paper_number": ["inside", "", "outside", "open"], "precondition": ""})
     text = claims.summary(judged)
+    assert "precondition" not in text
     assert "Of 4 claims 2 hold, 1 do not, 1 are inconclusive and 0 were not run" in text
     assert (
         "a number for 3 of them: 1 lie on the side of the bound that our verdict names, 1 on the other, 1 where" in text

@@ -27,7 +27,7 @@ FLOORS = {
 }  # fmt: skip
 MODULES = sorted(path.relative_to(LIBRARY).as_posix() for path in LIBRARY.rglob("*.py"))
 TORCH_FREE = [m for m in MODULES if m == "maths/stats.py" or m.startswith(("records/", "judge/", "report/"))]
-PYDANTIC_MAY_BE_IN = ("params/", "methods/", "tasks/", "judge/register.py")
+PYDANTIC_MAY_BE_IN = ("params/", "methods/", "tasks/", "judge/register.py", "judge/statement.py")
 ENVIRONMENT_MAY_BE_READ_IN = (
     "bench/child.py",  # what the processes it starts are given besides
     "bench/timing.py",  # which accelerator the processes it starts see

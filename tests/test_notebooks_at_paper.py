@@ -96,5 +96,5 @@ def test_the_teachers_compared_at_paper_scale_are_those_of_the_two_runs(results:
     (claim,) = (claim for claim in register.claims if claim.id == "C1a")
     view = SeedView(evidence=found, experiment=claim.notebook, seed=0)
     scores = [view.checkpoint(found.teachers[claim.notebook][arm]) for arm in ("compatible", "incompatible")]
-    assert claims.per_seed(claim, found) == {0: pytest.approx(abs(scores[0] - scores[1]))}
+    assert claim.per_seed(found) == {0: pytest.approx(abs(scores[0] - scores[1]))}
     assert found.teachers[claim.notebook]["incompatible"] == "nt-large"

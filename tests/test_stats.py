@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import integrate
 from scipy import stats as scipy_stats
 
 from opd_lib.maths import stats
@@ -104,10 +105,68 @@ def test_bootstrap_resolves_the_tails_of_a_family_of_claims():
     assert wide.half_width == pytest.approx(half, rel=0.06)
 
 
+def power_of(shift: float, df: float, confidence: float) -> float:
+    """P(t > quantile) of t = (z + shift) / u, integrated over u² ~ χ²/df: the definition, without a noncentral t."""
+    quantile = scipy_stats.t.ppf((1 + confidence) / 2, df)
+
+    def at(x: float) -> float:
+        return float(scipy_stats.norm.cdf(shift - quantile * math.sqrt(x / df)) * scipy_stats.chi2.pdf(x, df))
+
+    return float(integrate.quad(at, 0, math.inf, epsabs=1e-12, limit=500)[0])
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 30])
+@pytest.mark.parametrize("n_claims", [1, 75, 1000])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.99])
+def test_a_detectable_effect_is_decided_with_its_power(n: int, n_claims: int, power: float) -> None:
+    confidence = stats.simultaneous_confidence(0.95, n_claims)
+    shift = stats.detectable(1.0, confidence, df=n - 1, power=power)
+    assert power_of(shift, n - 1, confidence) == pytest.approx(power, abs=1e-6)
+    assert stats.detectable(0.25, confidence, df=n - 1, power=power) == pytest.approx(shift / 4)
+
+
+def test_detectable_effects_of_textbooks_and_of_none() -> None:
+    """Cohen's d of a one-sample t-test with ten values, .05 two-sided, power .8 is 0.996; normal: 1.960 + 0.842."""
+    assert stats.detectable(1 / math.sqrt(10), 0.95, df=9) == pytest.approx(0.996, abs=5e-4)
+    assert stats.detectable(1.0, 0.95) == pytest.approx(1.959964 + 0.841621, abs=1e-6)
+    assert stats.detectable(1.0, 0.95, df=1e6) == pytest.approx(stats.detectable(1.0, 0.95), abs=1e-4)
+    assert stats.detectable(0.0, 0.95, df=4) == 0 and math.isnan(stats.detectable(math.nan, 0.95, df=0))
+    assert stats.detectable(1.0, 0.95, power=0.025 + 1e-9) == pytest.approx(0, abs=1e-6)
+
+
+def test_four_of_five_simulated_experiments_decide_a_detectable_effect() -> None:
+    """Ten seeds, sd 2: the whole interval of 75 claims lies above the bound in a share .8 of experiments."""
+    confidence, generator = stats.simultaneous_confidence(0.95, 75), np.random.default_rng(20260413)
+    effect = stats.detectable(2 / math.sqrt(10), confidence, df=9)
+    draws = generator.normal(loc=3.0 + effect, scale=2.0, size=(4_000, 10))
+    decided = np.mean([stats.t_interval(list(draw), confidence).low > 3.0 for draw in draws])
+    assert abs(decided - 0.8) < 0.02
+
+
+def test_over_problems_four_of_five_bootstraps_decide_a_detectable_effect() -> None:
+    generator, zero = np.random.default_rng(20260413), pd.Series(np.zeros(200))
+    effect = stats.detectable(0.3 / math.sqrt(200), 0.95)
+    draws = generator.normal(loc=effect, scale=0.3, size=(300, 200))
+    found = [stats.paired_cluster_bootstrap(pd.Series(draw), zero, generator) for draw in draws]
+    assert abs(np.mean([each.low > 0 for each in found]) - 0.8) < 0.07
+    assert np.mean([each.standard_error for each in found]) == pytest.approx(0.3 / math.sqrt(200), rel=0.02)
+
+
+def test_an_interval_knows_its_standard_error() -> None:
+    values = [0.1, 0.4, 0.3, 0.8]
+    error = float(scipy_stats.sem(values))
+    assert stats.t_interval(values).standard_error == pytest.approx(error)
+    assert stats.prediction_interval(values).standard_error == pytest.approx(error * math.sqrt(5))
+    assert math.isnan(stats.t_interval([0.5]).standard_error)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: stats.t_interval([]), "no values"),
+        (lambda: stats.detectable(1.0, 0.95, power=0.025), "power is 0.025; give a share between 0.025 and 1"),
+        (lambda: stats.detectable(1.0, 0.95, power=1.0), "power is 1.0"),
+        (lambda: stats.detectable(1.0, 95), "0.95"),
         (lambda: stats.resamples_for(1.0), "0.95"),
         (lambda: stats.t_interval([1.0, 2.0], confidence=95), "0.95"),
         (lambda: stats.simultaneous_confidence(0.95, 0), "n_claims"),

@@ -91,7 +91,7 @@ def expected(request: Request, experiment: Experiment) -> dict[str, Any]:
         "status": "done",
         "runs": {spec.name: spec.identity for spec in experiment.runs()},
         "source": _digest([request.source]),
-        "library": _digest([*sorted((paths.ROOT / "opd_lib").rglob("*.py")), *sorted(paths.CLAIMS.glob("*.yaml"))]),
+        "library": _digest([*sorted((paths.ROOT / "opd_lib").rglob("*.py")), *sorted(paths.CLAIMS.rglob("*.yaml"))]),
     }
 
 

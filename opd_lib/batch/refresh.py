@@ -13,6 +13,7 @@ import pandas as pd
 from opd_lib import paths
 from opd_lib.batch import front
 from opd_lib.judge import claims
+from opd_lib.judge.quantities import Evidence
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import MODEL
 from opd_lib.records import durable, record, sealing
@@ -102,18 +103,24 @@ def replace_folder(source: Path, target: Path, names: Iterable[str], texts: Mapp
 
 
 def judge(profile: str, results: Path) -> pd.DataFrame:
-    """The verdict of every claim of every paper from the finished records of a results folder.
+    """The verdict of every claim of every paper from the finished records of a results folder. Raises as `found`."""
+    return verdicts(found(profile, results))
 
-    Raises ValueError for a profile without params, and for a folder that has nothing of it.
-    """
+
+def found(profile: str, results: Path) -> Evidence:
+    """What a results folder says. Raises ValueError for a profile without params or a folder without records of it."""
     plan.require_profile(profile)
     if not (results / profile).is_dir():
         raise ValueError(
             f"{results / profile}: no such folder, so no records to judge; `opd reproduce --profile {profile}` "
             f"computes them, and --results {paths.LOCAL} judges those"
         )
-    found = evidence.read(profile, results)
-    judged = [claims.judge(register, found).assign(register=register.paper) for register in registers()]
+    return evidence.read(profile, results)
+
+
+def verdicts(read: Evidence) -> pd.DataFrame:
+    """The verdict of every claim of every paper."""
+    judged = [claims.judge(each, read).assign(register=each.paper) for each in registers(read.profile)]
     return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
 
 
@@ -135,7 +142,7 @@ def write_readme(
 
     Raises ValueError if their markers are not there, and for a finding that these verdicts do not bear out.
     """
-    notebook_of = {claim.id: claim.notebook for register in registers() for claim in register.claims}
+    notebook_of = {claim.id: claim.notebook for register in registers(DEFAULT_PROFILE) for claim in register.claims}
     placed = judged.assign(notebook=judged["id"].map(notebook_of))
     found = front.findings(placed, evidence.read(DEFAULT_PROFILE, results))
     listed = tables.markdown(front.notebooks(placed, DEFAULT_PROFILE))

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from opd_lib import paths
 from opd_lib.bench.command import bench
+from opd_lib.command.claims import claims
 from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 from opd_lib.site.command import site
@@ -137,27 +138,6 @@ def execute_notebook(
 
 
 @app.command()
-def claims(
-    profile: Profile = "tiny",
-    results: Results = paths.RESULTS,
-    readme: Annotated[bool, typer.Option(help="Also rewrite what the pages say of them (profile tiny).")] = False,
-) -> None:
-    """Judge every claim from the records, print the verdicts and write RESULTS/PROFILE/claims.csv."""
-    from opd_lib.batch import refresh
-    from opd_lib.judge import claims as register
-    from opd_lib.report import tables
-
-    if readme and profile != refresh.DEFAULT_PROFILE:
-        raise ValueError(f"--readme: the README is of profile {refresh.DEFAULT_PROFILE}, not {profile}; leave it out")
-    judged = refresh.judge(profile, results)
-    typer.echo(tables.show(tables.verdict_table(judged)))
-    typer.echo(f"\n{register.summary(judged)}")
-    typer.echo(f"\nwritten: {refresh.write_claims(judged, profile, results)}")
-    if readme:
-        refresh.write_readme(judged, results)
-
-
-@app.command()
 def figures(
     profile: Profile = "tiny",
     only: Only = None,
@@ -223,7 +203,18 @@ def refresh(
         typer.echo(line)
 
 
-for command in (records.status, records.seal, bench, timing.time, data.data, data.dedup, data.grade, track.track, site):
+for command in (
+    claims,
+    records.status,
+    records.seal,
+    bench,
+    timing.time,
+    data.data,
+    data.dedup,
+    data.grade,
+    track.track,
+    site,
+):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def compare(register: claims.Register, local: Evidence, committed: Evidence) -> 
     rows = []
     for claim in register.claims:
         try:
-            known, found = claims.per_seed(claim, committed), claims.per_seed(claim, local)
+            known, found = claim.per_seed(committed), claim.per_seed(local)
         except ValueError as error:
             raise ValueError(f"{register.source}: {error}") from error
         values = list(known.values())

@@ -15,6 +15,12 @@ from an interval, at a level that keeps the whole file right together:
     not part of profile NAME: REASON
                     the claims file says that this profile makes no runs of it
 
+Beside the verdict stand `margin`, how far the estimate lies beyond the threshold, and `detectable`, the smallest
+distance that these seeds decide with probability .8 if the standard deviation is the one observed: an open verdict
+leaves effects smaller than that open, and speaks against larger ones.
+
+A claim that rests on a precondition which is absent keeps interval and verdict and is marked (`judge/preconditions`).
+
 The level is Bonferroni's over all claims of the file, whichever of them a notebook shows. That is deliberate: every
 claim that is added widens the interval of every other one, and nothing is gained by looking at a part of them.
 """
@@ -26,45 +32,34 @@ import math
 import numpy as np
 import pandas as pd
 
-from opd_lib.judge import vocabulary
-from opd_lib.judge.quantities import Evidence, NoRecordError, SeedView
+from opd_lib.judge import preconditions, vocabulary
+from opd_lib.judge.preconditions import ABSENT, NOT_PART, NOT_RUN
+from opd_lib.judge.quantities import Evidence
 from opd_lib.judge.register import Claim, Register, load
 from opd_lib.maths import stats
 
-__all__ = ["Claim", "Register", "judge", "load", "paper_number", "per_seed", "summary", "verdict"]
+__all__ = ["NOT_PART", "NOT_RUN", "Claim", "Register", "judge", "load", "paper_number", "summary", "verdict"]
 
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
 INCONCLUSIVE = "inconclusive"
-NOT_RUN = "not run"
-NOT_PART = "not part of profile"
 
 
-def per_seed(claim: Claim, evidence: Evidence) -> dict[int, float]:
-    """seed → the claim's quantity at this profile, for the seeds that have every run it names."""
-    values: dict[int, float] = {}
-    quantity = claim.at(evidence.profile).quantity
-    if quantity is None:
-        return values
-    for seed in evidence.seeds(claim.notebook):
-        try:
-            values[seed] = vocabulary.value_of(quantity, _view(claim, evidence, seed))
-        except NoRecordError:
-            continue
-        except ValueError as error:
-            raise ValueError(f"claim {claim.id}: {error}") from error
-    return values
-
-
-def judge(register: Register, evidence: Evidence, notebook: str | None = None) -> pd.DataFrame:
+def judge(
+    register: Register, evidence: Evidence, notebook: str | None = None, states: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One row per claim: the paper's value beside our estimate, its interval and the verdict.
 
-    `notebook` chooses rows only; the level of the intervals is that of the whole register.
+    `notebook` chooses rows only; the level of the intervals is that of the whole register. `states`: what
+    `preconditions.judge` found; without it they are judged on the same evidence, in which those that are read from
+    other notebooks' runs may be not run.
     """
+    found_of = preconditions.judge(register, evidence) if states is None else states
+    state_of = dict(zip(found_of["id"], found_of["state"], strict=True))
     rows = []
     for claim in register.of(notebook):
         try:
-            values = per_seed(claim, evidence)
+            values = claim.per_seed(evidence)
             interval = _interval(list(values.values()), register.simultaneous)
             if claim.statistic == "problems" and values:
                 interval = _over_problems(claim, evidence, tuple(values), register.simultaneous)
@@ -83,8 +78,11 @@ def judge(register: Register, evidence: Evidence, notebook: str | None = None) -
                 "low": interval.low,
                 "high": interval.high,
                 "threshold": f"{claim.comparison} {claim.bound(evidence.profile):g}",
+                "margin": claim.margin(interval.estimate, evidence.profile),
+                "detectable": detectable(claim, interval, len(values), register.simultaneous),
                 "n_seeds": len(values),
                 "statistic": claim.statistic,
+                "precondition": preconditions.mark(claim, state_of),
             }
         )
     return pd.DataFrame(rows)
@@ -96,13 +94,26 @@ def verdict(claim: Claim, interval: stats.Interval, n_seeds: int, profile: str) 
         return f"{NOT_PART} {profile}: {reason}"
     if n_seeds == 0:
         return NOT_RUN
-    sign = 1 if claim.comparison == ">" else -1
-    margins = sorted(sign * (bound - claim.bound(profile)) for bound in (interval.low, interval.high))
+    margins = sorted(claim.margin(bound, profile) for bound in (interval.low, interval.high))
     if n_seeds < claim.seeds or any(math.isnan(margin) for margin in margins):
         return INCONCLUSIVE
     if margins[0] > 0:
         return HOLDS
     return DOES_NOT_HOLD if margins[1] < 0 else INCONCLUSIVE
+
+
+def detectable(claim: Claim, interval: stats.Interval, n_seeds: int, confidence: float) -> float:
+    """The distance from the threshold that so many seeds decide with probability .8, in the quantity's unit.
+
+    Over seeds it is exact for normal values of the standard deviation observed (noncentral t). Over problems the
+    estimate is taken for normal with the standard deviation of its bootstrap. nan with fewer seeds than the claim was
+    planned for: they decide nothing, whatever the distance.
+    """
+    if n_seeds < claim.seeds:
+        return math.nan
+    return stats.detectable(
+        interval.standard_error, confidence, df=n_seeds - 1 if claim.statistic == "seeds" else math.inf
+    )
 
 
 def paper_number(claim: Claim, found: str) -> str:
@@ -114,38 +125,39 @@ def paper_number(claim: Claim, found: str) -> str:
         return ""
     if found not in (HOLDS, DOES_NOT_HOLD):
         return "open"
-    sign = 1 if claim.comparison == ">" else -1
-    claimed_side = sign * (claim.paper.value - claim.bound("paper")) > 0
+    claimed_side = claim.margin(claim.paper.value, "paper") > 0
     return "inside" if claimed_side == (found == HOLDS) else "outside"
 
 
 def summary(judged: pd.DataFrame) -> str:
     """How many claims hold, fail and stay open, and where the paper's own numbers lie; two sentences.
 
-    A third where the profile has no part in some.
+    Those that rest on an absent precondition are counted beside the verdicts where there are any. A third sentence
+    where the profile has no part in some claims.
     """
     verdicts, numbers = judged["verdict"].value_counts(), judged["paper_number"].value_counts()
     counts = {name: int(verdicts.get(name, 0)) for name in (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE, NOT_RUN)}
     sides = {name: int(numbers.get(name, 0)) for name in ("inside", "outside", "open")}
     left_out = int(judged["verdict"].str.startswith(NOT_PART).sum())
     also = f" {left_out} of the claims are no part of this profile." if left_out else ""
+    marked = judged["verdict"][judged["precondition"].astype(str).str.startswith(f"precondition {ABSENT}")]
+    resting = [int((marked == name).sum()) for name in counts]
+    absent = "{}, {}, {} and {}".format(*resting)
+    beside = f" (of which {absent} rest on a precondition that is absent)" if len(marked) else ""
     return (
         f"Of {len(judged)} claims {counts[HOLDS]} hold, {counts[DOES_NOT_HOLD]} do not, {counts[INCONCLUSIVE]} are "
-        f"inconclusive and {counts[NOT_RUN]} were not run. The paper gives a number for {sum(sides.values())} of them: "
+        f"inconclusive and {counts[NOT_RUN]} were not run{beside}. The paper gives a number for "
+        f"{sum(sides.values())} of them: "
         f"{sides['inside']} lie on the side of the bound that our verdict names, {sides['outside']} on the other, "
         f"{sides['open']} where ours is open.{also}"
     )
-
-
-def _view(claim: Claim, evidence: Evidence, seed: int) -> SeedView:
-    return SeedView(evidence=evidence, experiment=claim.notebook, seed=seed)
 
 
 def _over_problems(claim: Claim, evidence: Evidence, seeds: tuple[int, ...], confidence: float) -> stats.Interval:
     """Both conditions averaged over these seeds, problem by problem; the draws depend on the claim's id alone."""
     quantity = claim.at(evidence.profile).quantity
     assert quantity is not None  # without one there are no seeds
-    found = [vocabulary.pairs_of(quantity, _view(claim, evidence, seed)) for seed in seeds]
+    found = [vocabulary.pairs_of(quantity, claim.view(evidence, seed)) for seed in seeds]
     mean = pd.concat(found).groupby(level=[0, 1]).mean()
     generator = np.random.default_rng(int.from_bytes(claim.id.encode()))
     return stats.paired_cluster_bootstrap(mean["first"], mean["second"], generator, confidence)

@@ -60,10 +60,11 @@ def require_arguments(name: str, function: Callable[..., object], arguments: Seq
         bound = signature.bind(None, *arguments)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from error
-    for key, value in bound.arguments.items():
+    for key, given in bound.arguments.items():
         annotation = signature.parameters[key].annotation
-        if (annotation == "str" and not isinstance(value, str)) or (annotation == "float" and isinstance(value, str)):
-            raise ValueError(f"{name}: {key}: {value!r}: write a {'text' if annotation == 'str' else 'number'}")
+        for value in given if isinstance(given, tuple) else (given,):  # *key gives all that it takes as one
+            if isinstance(value, str) == (annotation == "float") and annotation in ("str", "float"):
+                raise ValueError(f"{name}: {key}: {value!r}: write a {'text' if annotation == 'str' else 'number'}")
 
 
 def evaluated(tree: ast.Expression, functions: Mapping[str, Callable[..., Any]]) -> Any:

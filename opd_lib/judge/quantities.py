@@ -132,7 +132,7 @@ class SeedView:
 
     def accuracy_start(self, arm: str) -> float:
         """Accuracy of the first evaluation (step 0), averaged over the test sets (evals)."""
-        return float(self._accuracy(self.experiment, arm).iloc[0])
+        return float(self._accuracy(arm).iloc[0])
 
     def accuracy_end(self, arm: str, test_set: str | None = None) -> float:
         """Accuracy averaged over the last three evaluations after the first, and over the test sets (evals).
@@ -140,22 +140,26 @@ class SeedView:
         With `test_set`, of that one alone; nan at a profile that does not have it.
         """
         if test_set is None:
-            return end_of(self._accuracy(self.experiment, arm))
+            return end_of(self._accuracy(arm))
         rows = self.table("evals", arm, "step", "test_set", "accuracy")
         chosen = rows[rows["test_set"] == test_set]
         return end_of(_by_step(chosen)) if len(chosen) else math.nan
 
     def accuracy_max_gap(self, first: str, second: str) -> float:
         """The largest distance between two accuracy curves after a three-point moving average (evals)."""
-        curves = pd.concat([self._accuracy(self.experiment, arm) for arm in (first, second)], axis=1).dropna()
+        curves = pd.concat([self._accuracy(arm) for arm in (first, second)], axis=1).dropna()
         if curves.empty:
             return math.nan
         smooth = curves.rolling(min(SMOOTHING_POINTS, len(curves))).mean().dropna()
         return float((smooth.iloc[:, 0] - smooth.iloc[:, 1]).abs().max())
 
-    def checkpoint(self, name: str) -> float:
-        """Accuracy of a checkpoint of the same seed, averaged over the test sets: its last evaluation (evals)."""
-        return float(self._accuracy(MODELS, name).iloc[-1])
+    def checkpoint(self, name: str, column: str = "accuracy") -> float:
+        """Last evaluation of a checkpoint of the same seed, mean over the test sets, in the column's unit (evals)."""
+        return float(self._evaluated(MODELS, name, column).iloc[-1])
+
+    def weakest(self, name: str, *others: str) -> float:
+        """The accuracy of that of these checkpoints which scores lowest (evals); nan if one is undefined."""
+        return float(np.min([self.checkpoint(each) for each in (name, *others)]))
 
     def recovery(self, arm: str, teacher: str) -> float:
         """(end − start) / (teacher − start) in accuracy (evals); nan when the teacher is no better than the start.
@@ -185,11 +189,13 @@ class SeedView:
             lambda: rows[["step", column]].set_index("step")[column].sort_index(),
         )
 
-    def _accuracy(self, experiment: str, arm: str) -> pd.Series:
-        key = ("accuracy", experiment, arm, self.seed)
-        return self.evidence.once(
-            key, lambda: _by_step(self.table("evals", arm, "step", "accuracy", experiment=experiment))
-        )
+    def _accuracy(self, arm: str) -> pd.Series:
+        return self._evaluated(self.experiment, arm, "accuracy")
+
+    def _evaluated(self, experiment: str, arm: str, column: str) -> pd.Series:
+        """Step → mean over the test sets."""
+        rows = self.table("evals", arm, "step", column, experiment=experiment)
+        return self.evidence.once(("evals", experiment, arm, self.seed, column), lambda: _by_step(rows, column))
 
     def _rows(self, experiment: str, table: str, arm: str) -> pd.DataFrame:
         rows = self.evidence.rows(experiment, table, arm, self.seed)
@@ -232,5 +238,5 @@ def _taken(frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
     return frame.iloc[first : last + 1] if last - first + 1 == len(rows) else frame.take(rows)
 
 
-def _by_step(evals: pd.DataFrame) -> pd.Series:
-    return evals.groupby("step")["accuracy"].mean().sort_index()
+def _by_step(evals: pd.DataFrame, column: str = "accuracy") -> pd.Series:
+    return evals.groupby("step")[column].mean().sort_index()

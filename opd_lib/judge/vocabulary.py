@@ -131,6 +131,7 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "accuracy_end": SeedView.accuracy_end,
     "accuracy_max_gap": SeedView.accuracy_max_gap,
     "checkpoint": SeedView.checkpoint,
+    "weakest": SeedView.weakest,
     "recovery": SeedView.recovery,
     "auroc": auroc,
     "auroc_within_length": auroc_within_length,

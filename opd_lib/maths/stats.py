@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over seeds (Student t) and over problems (paired bootstrap).
+"""How sure a number is: intervals over seeds (Student t) and over problems (paired bootstrap), and what they decide.
 
 Seeds are few, so their interval is Student's: with three seeds a 95 % percentile bootstrap covers about 75 %.
 Problems are many and shared by the two conditions compared, so theirs is a bootstrap of paired differences.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,15 @@ class Interval:
     """An estimate, its interval in the same unit, and how many independent values stand behind it.
 
     With too few values the bounds are nan: every comparison with them is false, so nothing is concluded.
+    `standard_error`: the standard deviation of the estimate from repetition to repetition, in the same unit; nan where
+    it is not known.
     """
 
     estimate: float
     low: float
     high: float
     n: int
+    standard_error: float = math.nan
 
     @property
     def half_width(self) -> float:
@@ -51,6 +55,24 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> In
     Wider than `t_interval`, for the new value scatters too: sqrt(1 + 1/n) instead of sqrt(1/n).
     """
     return _student(values, confidence, spread=lambda n: math.sqrt(1 + 1 / n))
+
+
+def detectable(standard_error: float, confidence: float, df: float = math.inf, power: float = 0.8) -> float:
+    """How far beyond a bound the truth must lie for the whole interval to lie there in a share `power` of repetitions.
+
+    The smallest effect that is decided, in the unit of `standard_error`, which is taken for the true one; nan if it is.
+    The interval is two-sided at `confidence`. With `df` degrees of freedom it is Student's (`t_interval` of n values:
+    n − 1), and (estimate − bound) / standard error is noncentral t: exact for normal values. With infinitely many
+    estimate and quantile are normal, as for a bootstrap over many problems.
+    Raises ValueError for a power that an effect of zero has already.
+
+    >>> round(detectable(1, 0.95), 2), round(detectable(1, 0.95, df=4), 2)
+    (2.8, 3.76)
+    """
+    _check_confidence(confidence)
+    if not (1 - confidence) / 2 < power < 1:
+        raise ValueError(f"power is {power}; give a share between {(1 - confidence) / 2:g} and 1, for example 0.8")
+    return math.nan if math.isnan(standard_error) else standard_error * _shift(df, confidence, power)
 
 
 def simultaneous_confidence(confidence: float, n_claims: int) -> float:
@@ -89,7 +111,10 @@ def paired_cluster_bootstrap(
         rng=generator,
     )
     low, high = draws.confidence_interval
-    return Interval(estimate=float(difference_P.mean()), low=float(low), high=float(high), n=len(difference_P))
+    estimate, n = float(difference_P.mean()), len(difference_P)
+    return Interval(
+        estimate=estimate, low=float(low), high=float(high), n=n, standard_error=float(draws.standard_error)
+    )
 
 
 def resamples_for(confidence: float) -> int:
@@ -122,8 +147,21 @@ def _student(values: Sequence[float], confidence: float, spread: Callable[[int],
     if array.size == 1:
         return Interval(estimate=mean, low=math.nan, high=math.nan, n=1)
     quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, array.size - 1))
-    half = quantile * float(array.std(ddof=1)) * spread(array.size)
-    return Interval(estimate=mean, low=mean - half, high=mean + half, n=array.size)
+    sd, share = float(array.std(ddof=1)), spread(array.size)
+    half = quantile * sd * share
+    return Interval(estimate=mean, low=mean - half, high=mean + half, n=array.size, standard_error=sd * share)
+
+
+@lru_cache
+def _shift(df: float, confidence: float, power: float) -> float:
+    """`detectable` in standard errors: the noncentrality at which t exceeds the interval's quantile with `power`."""
+    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, df))
+    if math.isinf(df):
+        return quantile + float(scipy.stats.norm.ppf(power))
+    # t = (z + shift) / u: at this shift both z > −a and u < b, which suffices, are as likely as the root of the power
+    a, b = scipy.stats.norm.ppf(math.sqrt(power)), math.sqrt(scipy.stats.chi2.ppf(math.sqrt(power), df) / df)
+    found = scipy.optimize.brentq(lambda shift: scipy.stats.nct.sf(quantile, df, shift) - power, 0, quantile * b + a)
+    return float(found)
 
 
 def _check_confidence(confidence: float) -> None:

@@ -29,16 +29,17 @@ def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
         return f"Nothing is committed for profile {profile} yet: nothing to compare {len(here)} local runs with."
     parts = [_files_text(files(here, there))]
     mine, theirs = evidence.read(profile, local), evidence.read(profile, committed)
-    for register in registers():
+    for register in registers(profile):
         frame = agreement.compare(register, mine, theirs)
         if not frame.empty:
             parts.append(_claims_text(register, frame))
     return "\n\n".join(parts)
 
 
-def registers(folder: Path = paths.CLAIMS) -> list[claims.Register]:
-    """The claims of every paper."""
-    return [claims.load(path) for path in sorted(folder.glob("*.yaml"))]
+def registers(profile: str, folder: Path = paths.CLAIMS) -> list[claims.Register]:
+    """The claims of every paper that are in force at a profile (`paths.claims_file`)."""
+    papers = {path.stem for place in (folder, folder / profile) for path in place.glob("*.yaml")}
+    return [claims.load(paths.claims_file(paper, profile, folder)) for paper in sorted(papers)]
 
 
 def files(here: Mapping[str, RunRecord], there: Mapping[str, RunRecord]) -> pd.DataFrame:
