@@ -26,6 +26,7 @@ PARAMS = labelled.Params(
     test_template="T2",
 )
 PLAIN = labelled_traces.Style(
+    filler_offset=5.0,
     filler_before_step=0.0,
     filler_anywhere=0.0,
     slip_operands=(),
@@ -131,7 +132,7 @@ def test_fillers_stand_before_steps_and_anywhere_at_their_rates() -> None:
 
 
 def test_the_patterns_share_half_their_filler_ranks() -> None:
-    a, b = labelled_traces.filler_weights("A"), labelled_traces.filler_weights("B")
+    a, b = labelled_traces.filler_weights("A", 5.0), labelled_traces.filler_weights("B", 5.0)
     assert sorted(a) == sorted(b) and a == sorted(a, reverse=True)
     assert sum(x == y for x, y in zip(a, b, strict=True)) == len(a) // 2
 
@@ -142,6 +143,7 @@ def source(**changes: Any) -> Traces:
         "prompts_per_step": 2000,
         "operator_weights": [1.0, 1.0, 0.0, 0.5],
         "pattern_b": {"T1": 0.3, "T5": 0.0},
+        "filler_offset": 5.0,
         "filler_before_step": 0.0,
         "filler_anywhere": 0.0,
         "slip_operands": [],

@@ -21,11 +21,13 @@ from opd_lib.tasks.labelled import EOS, FILLERS, LABELS, STOPS, Operation, Quest
 class Style:
     """How traces are written. Probabilities in [0, 1].
 
+    `filler_offset`: the larger, the more alike the fillers are in frequency.
     `slip_operands`: the digits that provoke a slip.
     `recheck`: one of these, dealt at random, is the probability of one more re-check at each step of a trace.
     `recheck_slip`: how likely a slip is at a re-check, as a share of `slip_probability`.
     """
 
+    filler_offset: float
     filler_before_step: float
     filler_anywhere: float
     slip_operands: tuple[int, ...]
@@ -44,9 +46,9 @@ def draw(source: Any, content: str, rng: random.Random) -> tuple[list[Question],
     return questions, templates, traces
 
 
-def filler_weights(pattern: str) -> list[float]:
-    """Weights over FILLERS that fall with the rank. Pattern B keeps every second rank and reverses the others."""
-    weights = [1.0 / (rank + 5) for rank in range(len(FILLERS))]
+def filler_weights(pattern: str, offset: float) -> list[float]:
+    """Weights over FILLERS, 1 / (rank + offset). Pattern B keeps every second rank and reverses the others."""
+    weights = [1.0 / (rank + offset) for rank in range(len(FILLERS))]
     if pattern == "A":
         return weights
     swapped = list(weights)
@@ -57,7 +59,7 @@ def filler_weights(pattern: str) -> list[float]:
 def write_trace(question: Question, pattern: str, style: Style, rng: random.Random) -> list[str]:
     """A corpus response to a question: words, the end token last. Follows its own slips to its (wrong) answer."""
     recheck = rng.choice(style.recheck)
-    weights = filler_weights(pattern)
+    weights = filler_weights(pattern, style.filler_offset)
     words: list[str] = []
     value = question.start
     for label, operation in zip(LABELS, question.operations, strict=False):

@@ -75,6 +75,7 @@ class Traces(Strict):
     """Responses written by the corpus generator of the tiny world's second edition (tasks/labelled_traces).
 
     `pattern_b`: template → the share of its traces that are in pattern B; templates are dealt at random.
+    `filler_offset`: the filler of rank r, from 0, comes in proportion to 1 / (r + offset).
     `operator_weights`: how often +, −, * and ~ come. `recheck`: the probabilities of one more re-check at a step, one
     dealt to each trace; `recheck_slip`: how likely a slip is at a re-check, as a share of `slip_probability`.
     """
@@ -83,6 +84,7 @@ class Traces(Strict):
     prompts_per_step: Size
     operator_weights: Weights
     pattern_b: Annotated[dict[str, Probability], Field(min_length=1)]
+    filler_offset: Annotated[float, Field(ge=0.1, le=1e6)]
     filler_before_step: Probability
     filler_anywhere: Probability
     slip_operands: Integers
