@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from opd_lib import tasks
 from opd_lib.engine import batches, evaluate, gates, memory, note, score, sources
 from opd_lib.engine.model import intake
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.judge import prognosis
 from opd_lib.maths import diagnostics
-from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
     from opd_lib.params.schema import RunParams
@@ -45,7 +45,7 @@ def measure(
     rollouts = sources.draw(asked, sources.Draw(seed=seed, step=1, ranks=ALONE), sources.Authors(student=student))
     found = first_step(asked, student, teacher, rollouts)
     for name, model in (("start", student), ("teacher", teacher)):
-        found[name] = accuracy(params, model, seed) if is_of_the_world(model) else math.nan
+        found[name] = accuracy(params, model, seed) if is_of_the_world(model, params.task.name) else math.nan
     return found | {prognosis.GAP: found["teacher"] - found["start"]}
 
 
@@ -72,6 +72,7 @@ def accuracy(params: RunParams, model: sources.Model, seed: int) -> float:
     return sum(float(row["accuracy"]) for row in rows) / len(rows)
 
 
-def is_of_the_world(model: sources.Model) -> bool:
-    """True if a checkpoint's tokens are the tiny world's, with the same ids."""
-    return bool(model[1].get_vocab() == {word: index for index, word in enumerate(chain.VOCABULARY)})
+def is_of_the_world(model: sources.Model, task: str) -> bool:
+    """True if a checkpoint's tokens are those of this task's world, with the same ids."""
+    world = tasks.world(task)
+    return world is not None and model[1].get_vocab() == {word: index for index, word in enumerate(world.words)}

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from opd_lib import methods
+from opd_lib import methods, tasks
 from opd_lib.engine.model import hub
 from opd_lib.forecast import footprint, hardware
 from opd_lib.forecast.shapes import BFLOAT16, FLOAT32, Shape
+from opd_lib.params import refusals
 from opd_lib.params.schema import SELF, NewModel, NewTextModel, Sampled
-from opd_lib.tasks import chain
 
 if TYPE_CHECKING:
     from opd_lib.params import RunSpec
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 USABLE = 0.9
 """The share of a device's memory that may be planned with."""
-CHAIN_PROMPT = 40  # tokens, at most: a chain of 14 operations with its template
 REMEMBERED = 3
 """Sets of weights beside student and teachers that a method keeps which mixes weights: the start and two of its own."""
 FLOAT64_ENTRIES = 9
@@ -112,7 +111,7 @@ def chunk(machine: Machine, vocabulary: int) -> int:
 
 def prompt_tokens(params: RunParams) -> int:
     """Tokens of a prompt, at most."""
-    return int(getattr(params.task, "max_prompt_tokens", CHAIN_PROMPT))
+    return max(refusals.prompt_tokens(params.task))
 
 
 def own_cache(params: RunParams, model: Shape, number: int) -> float:
@@ -143,11 +142,12 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
     parts = [role for role in found if role.startswith("student.")]
     merged = {"student": found[parts[0]]} if parts else {}
     found = merged | {role: shape for role, shape in found.items() if role not in parts}
-    return found if "student" in found else {"student": new_shape(spec.params.student), **found}
+    return found if "student" in found else {"student": new_shape(spec.params), **found}
 
 
-def new_shape(model: object) -> Shape:
-    """The shape of a new model (`models.new_model`); one of real text may turn out with fewer tokens."""
+def new_shape(params: RunParams) -> Shape:
+    """The shape of a new student (`models.new_model`); one of real text may turn out with fewer tokens."""
+    model, world = params.student, tasks.world(params.task.name)
     assert isinstance(model, NewModel)
     return Shape(
         layers=model.layers,
@@ -156,7 +156,7 @@ def new_shape(model: object) -> Shape:
         heads=model.heads,
         kv_heads=model.heads,
         head_dim=model.hidden // model.heads,
-        vocabulary=model.vocabulary if isinstance(model, NewTextModel) else len(chain.VOCABULARY),
+        vocabulary=model.vocabulary if isinstance(model, NewTextModel) else len(world.words if world else ()),
         tied=False,
         qkv_bias=False,
         qk_norm=True,

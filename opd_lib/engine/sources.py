@@ -19,13 +19,12 @@ from opd_lib.engine.model import intake, models
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.sampling import rollout
 from opd_lib.maths import sampling
-from opd_lib.tasks import chain, traces
 from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from opd_lib.params.schema import Answers, Corpus, RunParams, Sampled, Source, Task
+    from opd_lib.params.schema import Answers, Corpus, RunParams, Sampled, Source, Task, Traces
 
 Model = tuple["PreTrainedModel", "PreTrainedTokenizerFast"]
 Told = Callable[[Sequence[Prompt]], Sequence[Prompt]]
@@ -71,7 +70,7 @@ def draw(params: RunParams, which: Draw, authors: Authors) -> Rollouts:
         return require_ends(taken, student, f"source.rollouts: {source.rollouts}")
     if source.kind == "answers":
         return from_answers(source, params.task, student[1], which)
-    if source.kind == "corpus":
+    if source.kind == "corpus" or source.kind == "traces":
         return from_corpus(source, params.task, student[1], which)
     return from_model(source, params.task, which, authors)
 
@@ -145,20 +144,12 @@ def fits(task: Task, prompt: Prompt) -> bool:
     return task.name != "math" or len(prompt.token_ids) <= task.max_prompt_tokens
 
 
-def from_corpus(source: Corpus, task: Task, tokenizer: PreTrainedTokenizerFast, which: Draw) -> Rollouts:
+def from_corpus(source: Corpus | Traces, task: Task, tokenizer: PreTrainedTokenizerFast, which: Draw) -> Rollouts:
     """One trace of the tiny world per prompt; templates are dealt at random."""
-    style = traces.Style(
-        pattern_b=source.pattern_b,
-        filler_before_step=source.filler_before_step,
-        filler_anywhere=source.filler_anywhere,
-        slip_operands=source.slip_operands,
-        slip_probability=source.slip_probability,
-    )
     rng = random.Random(f"{which.seed}/corpus/{which.step}")
-    questions = chain.draw_training(task.content, source.prompts_per_step, rng)
-    templates = rng.choices(source.templates, k=len(questions))
+    questions, templates, traces = tasks.corpus(source, task.content, rng)
     prompts = make_prompts(tokenizer, task, questions, templates, task.content)[which.share]
-    written = [tokenizer.convert_tokens_to_ids(traces.write_trace(q, style, rng)) for q in questions][which.share]
+    written = [tokenizer.convert_tokens_to_ids(words) for words in traces[which.share]]
     return grade(task, given(prompts, written, tokenizer), tokenizer)
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from opd_lib import methods, tasks
-from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task
-from opd_lib.tasks import chain
+from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task, Traces
 
 
 def check(params: RunParams, method: methods.Method | None, options: Sequence[BaseModel]) -> None:
@@ -36,7 +35,7 @@ def check_task(params: RunParams) -> None:
         raise ValueError(f"task.test_sets: {', '.join(sets)}: name each once")
     if (data := getattr(params.task, "data", None)) is not None and not (data.strip() and data.isprintable()):
         raise ValueError(f"task.data: {data!r} is no folder; name one, or write null for the hub")
-    if params.source.kind == "corpus":
+    if isinstance(params.source, Corpus | Traces):
         check_corpus(params, params.source)
     if params.source.kind == "answers" and params.task.name != "math":
         raise ValueError("source.kind: answers is for real questions; in the tiny world use kind: corpus")
@@ -53,7 +52,8 @@ def check_task(params: RunParams) -> None:
     steps = [entry.step for entry in getattr(params.source, "schedule", ())]
     if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
         raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
-    vocabulary = len(chain.VOCABULARY) if params.task.name != "math" else None
+    world = tasks.world(params.task.name)
+    vocabulary = len(world.words) if world else None
     for k in params.diagnose.ks:
         if k < 1 or (vocabulary and k > vocabulary):
             raise ValueError(f"diagnose.ks: {k} is impossible with {vocabulary} tokens; use 1 ≤ k ≤ {vocabulary}")
@@ -89,26 +89,29 @@ def longest(params: RunParams, role: str) -> dict[str, tuple[int, int]]:
 
 
 def prompt_tokens(task: Task) -> tuple[int, int]:
-    """Of the longest training and test prompt: in the tiny world two of each operation and five around them.
-
-    Of mathematics' test prompts it is known that they have some.
-    """
+    """Of the longest training and test prompt. Of mathematics' test prompts it is known that they have some."""
     if task.name == "math":
         return task.max_prompt_tokens, 1
-    contents = [task.content, *([task.other_content] if task.other_share else [])]
-    tested = [int(test_set.removeprefix("chain-")) for test_set in task.test_sets]
-    return 2 * max(max(chain.CONTENTS[name].lengths) for name in contents) + 5, 2 * max(tested) + 5
+    measure = tasks.load(task.name).longest_prompt
+    assert measure is not None  # a world's questions are written by its task
+    return measure(task)
 
 
-def check_corpus(params: RunParams, source: Corpus) -> None:
+def check_corpus(params: RunParams, source: Corpus | Traces) -> None:
     """Refuse a corpus of the tiny world for another task, and templates it does not have."""
-    if params.task.name != "chain":
+    task, _ = tasks.CORPORA[source.kind]
+    if params.task.name != task:
         raise ValueError(
-            f"source.kind: corpus, but only the tiny world writes one, and task.name is {params.task.name}"
+            f"source.kind: {source.kind} answers the questions of task.name {task}, and task.name is {params.task.name}"
         )
-    for template in source.templates:
-        if template not in chain.TEMPLATES:
-            raise ValueError(f"source.templates: {template!r} is unknown; choose from {', '.join(chain.TEMPLATES)}")
+    world = tasks.world(task)
+    assert world is not None
+    key, templates = ("templates", source.templates) if source.kind == "corpus" else ("pattern_b", source.pattern_b)
+    for template in templates:
+        if template not in world.templates:
+            raise ValueError(f"source.{key}: {template!r} is unknown; choose from {', '.join(world.templates)}")
+    if source.kind == "traces" and not any(source.operator_weights):
+        raise ValueError("source.operator_weights: all are 0, so there is no operator; give one a weight")
     for digit in source.slip_operands:
         if digit > 9:
             raise ValueError(f"source.slip_operands: {digit} is no digit; use 0 to 9")
@@ -141,9 +144,10 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
-    if method.check is not None and params.task.name != "math":  # elsewhere the vocabulary is known once it is loaded
+    world = tasks.world(params.task.name)  # elsewhere the vocabulary is known once a checkpoint is loaded
+    if method.check is not None and world:
         for each in options:
-            method.check(each, len(chain.VOCABULARY), params.teacher is not None)
+            method.check(each, len(world.words), params.teacher is not None)
 
 
 def check_teachers(params: RunParams, method: methods.Method | None) -> None:

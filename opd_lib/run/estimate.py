@@ -76,7 +76,7 @@ def estimate(spec: RunSpec, assumed: Assumptions) -> Estimate:
 def shapes(spec: RunSpec) -> dict[str, Shape]:
     """role → shape of a run's models, without a hub: a `run:` parent has its student's shape."""
     if not isinstance(spec.params.student, str):
-        found = {"student": memory.new_shape(spec.params.student)}
+        found = {"student": memory.new_shape(spec.params)}
     else:
         found = {}
     for role, reference in spec.params.references.items():

@@ -1,4 +1,5 @@
-"""What is asked and how it is graded, one file per task: the tiny world (`chain`) and real mathematics (`math`).
+"""What is asked and how it is graded, one file per task: the tiny world (`chain`; `labelled` is its
+second edition) and real mathematics (`math`).
 
 A task module states its `Params`, the keys of `task:` in a params file, and
 
@@ -12,6 +13,8 @@ A task module states its `Params`, the keys of `task:` in a params file, and
     respond(question, text) -> str | None                 optional, with CALL: what a tool answers to a response that
                                                           ends with that word
     check(params)                                         refuse names the task does not have (ValueError)
+    WORLD, longest_prompt(params) -> (int, int)           of a task whose models are trained from nothing on a corpus:
+                                                          their tokens; tokens of the longest training and test prompt
 
 A question has `text` (what is asked, without instructions), `answer` and `id`. Whatever a task draws depends on
 (params, seed, step) alone.
@@ -19,14 +22,18 @@ A question has `text` (what is asked, without instructions), `answer` and `id`. 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
+from opd_lib.tasks.world import World
 from opd_lib.types import Prompt
 
-NAMES = ("chain", "math", "tool")
+NAMES = ("chain", "labelled", "math", "tool")
+CORPORA = {"corpus": ("chain", "traces"), "traces": ("labelled", "labelled_traces")}
+"""source.kind → the task whose questions a corpus answers, and the module that writes it."""
 
 
 class Question(Protocol):
@@ -55,6 +62,8 @@ class Task:
     check: Callable[[Any], None]
     respond: Callable[[str, str], str | None] | None
     call: str
+    world: World | None
+    longest_prompt: Callable[[Any], tuple[int, int]] | None
 
 
 def load(name: str) -> Task:
@@ -67,5 +76,20 @@ def load(name: str) -> Task:
         name=name,
         respond=getattr(module, "respond", None),
         call=getattr(module, "CALL", ""),
+        world=getattr(module, "WORLD", None),
+        longest_prompt=getattr(module, "longest_prompt", None),
         **{part: getattr(module, part) for part in parts},
     )
+
+
+def world(name: str) -> World | None:
+    """The tokens of a task whose models are trained from nothing on a corpus; None for a task of real text."""
+    return load(name).world
+
+
+def corpus(source: Any, content: str, rng: random.Random) -> tuple[list[Any], list[str], list[list[str]]]:
+    """What a corpus (`source:` of a params file) holds at a step: questions, their templates, responses in words."""
+    _, module = CORPORA[source.kind]
+    found: tuple[list[Any], list[str], list[list[str]]]
+    found = import_module(f"{__name__}.{module}").draw(source, content, rng)
+    return found

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from opd_lib.tasks.world import World
 from opd_lib.types import Prompt
 
 DIGITS = tuple("0123456789")
@@ -37,6 +38,15 @@ CHAT_TEMPLATE = (
     "{{ bos_token }} {% for message in messages %}"
     "{% if message.role == 'user' %}<q> {{ message.content }} <a>{% else %}{{ message.content }} {% endif %}"
     "{% endfor %}"
+)
+WORLD = World(
+    words=VOCABULARY,
+    pad=PAD,
+    bos=BOS,
+    eos=EOS,
+    unknown=UNKNOWN,
+    chat_template=CHAT_TEMPLATE,
+    templates=TEMPLATES,
 )
 
 N_PARTS = 8  # questions are dealt by hash: part 0 is held out, 1–4 are chain-a, 5–7 chain-b
@@ -183,6 +193,13 @@ def chat_options(params: Params) -> dict[str, Any]:
 def domain(params: Params, question: Question) -> str:
     """The content that a training question was drawn from: the hash of a question tells which has it."""
     return params.content if question.part in CONTENTS[params.content].parts else params.other_content
+
+
+def longest_prompt(params: Params) -> tuple[int, int]:
+    """Tokens of the longest training prompt and of the longest test prompt: two per operation, five around them."""
+    contents = [params.content, *([params.other_content] if params.other_share else [])]
+    tested = [int(test_set.removeprefix("chain-")) for test_set in params.test_sets]
+    return 2 * max(max(CONTENTS[name].lengths) for name in contents) + 5, 2 * max(tested) + 5
 
 
 def step_words(pattern: str, operator: str, value: int, digit: int, result: int) -> list[str]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from opd_lib.tasks import chain
+from opd_lib.tasks.chain import WORLD as WORLD
 from opd_lib.tasks.chain import chat_options as chat_options
 from opd_lib.tasks.chain import domain as domain
 from opd_lib.tasks.chain import extract_answer as extract_answer
 from opd_lib.tasks.chain import grade as grade
+from opd_lib.tasks.chain import longest_prompt as longest_prompt
 from opd_lib.tasks.chain import messages as messages
 from opd_lib.tasks.chain import test as test
 from opd_lib.tasks.chain import training as training

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
-from opd_lib.tasks.chain import EOS, FILLERS, Question, apply, step_words
+from opd_lib.tasks.chain import EOS, FILLERS, Question, apply, draw_training, step_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,14 @@ class Style:
     filler_anywhere: float
     slip_operands: tuple[int, ...]
     slip_probability: float
+
+
+def draw(source: Any, content: str, rng: random.Random) -> tuple[list[Question], list[str], list[list[str]]]:
+    """The questions of a step, their templates (dealt at random) and a trace of each, as `source:` describes them."""
+    style = Style(**{field.name: getattr(source, field.name) for field in fields(Style)})
+    questions = draw_training(content, source.prompts_per_step, rng)
+    templates = rng.choices(source.templates, k=len(questions))
+    return questions, templates, [write_trace(question, style, rng) for question in questions]
 
 
 def filler_weights(pattern: str) -> list[float]:

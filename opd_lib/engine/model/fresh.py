@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opd_lib import tasks
 from opd_lib.engine.model import models, tensors
 from opd_lib.params.schema import NewTextModel
 from opd_lib.tasks import math_sets
@@ -34,7 +35,9 @@ def make(shape: NewModel, task: Task, seed: int) -> tuple[PreTrainedModel, PreTr
         texts = [question.text for question in math_sets.load(task.content, task.data)[:READ]]
         tokenizer = text_tokenizer(texts, shape.vocabulary)
     else:
-        tokenizer = models.chain_tokenizer()
+        world = tasks.world(task.name)
+        assert world is not None  # params refuses models without a vocabulary for real text
+        tokenizer = models.world_tokenizer(world)
     model = models.new_model(shape, seed, tokenizer)
     tensors.require_finite(model.state_dict().items(), "student: its new weights (student.initializer_range)")
     return model, tokenizer

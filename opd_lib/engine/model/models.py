@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from opd_lib.params.schema import NewModel
+    from opd_lib.tasks.world import World
 
 Result = TypeVar("Result")
 
@@ -33,15 +34,20 @@ def generator(*purpose: object) -> torch.Generator:
 
 
 def chain_tokenizer() -> PreTrainedTokenizerFast:
-    """The tiny world's word-level tokenizer (128 words) and its chat template, loadable by any tool."""
+    """The tokenizer of the tiny world (128 words)."""
+    return world_tokenizer(chain.WORLD)
+
+
+def world_tokenizer(world: World) -> PreTrainedTokenizerFast:
+    """A world's word-level tokenizer and its chat template, loadable by any tool."""
     return word_tokenizer(
-        chain.VOCABULARY,
-        unknown=chain.UNKNOWN,
-        pad_token=chain.PAD,
-        bos_token=chain.BOS,
-        eos_token=chain.EOS,
-        unk_token=chain.UNKNOWN,
-        chat_template=chain.CHAT_TEMPLATE,
+        world.words,
+        unknown=world.unknown,
+        pad_token=world.pad,
+        bos_token=world.bos,
+        eos_token=world.eos,
+        unk_token=world.unknown,
+        chat_template=world.chat_template,
         clean_up_tokenization_spaces=False,
     )
 

@@ -32,8 +32,8 @@ from opd_lib.params.schema.probes import (
     RolloutsProbe,
     TeachersProbe,
 )
-from opd_lib.params.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored
-from opd_lib.tasks import chain, math, tool
+from opd_lib.params.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored, Traces
+from opd_lib.tasks import chain, labelled, math, tool
 
 __all__ = [
     "FILE_KEYS",
@@ -58,12 +58,13 @@ __all__ = [
     "Stored",
     "Task",
     "TeachersProbe",
+    "Traces",
     "Train",
 ]
 
 SELF = "self"  # the teacher that is the student as it stands
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
-Task = chain.Params | math.Params | tool.Params
+Task = chain.Params | labelled.Params | math.Params | tool.Params
 
 
 class NewModel(Strict):

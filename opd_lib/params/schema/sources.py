@@ -20,6 +20,11 @@ from opd_lib.params.schema.base import (
     as_tuple,
 )
 
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+Weights = Annotated[tuple[Weight, Weight, Weight, Weight], BeforeValidator(as_tuple)]
+Continued = Annotated[float, Field(ge=0.0, le=0.95)]
+"""The probability of one more: at 1 there would be no end."""
+
 
 class Limit(Strict):
     """From step `step` on, responses have at most `max_new_tokens` tokens."""
@@ -66,6 +71,28 @@ class Corpus(Strict):
     slip_probability: Probability
 
 
+class Traces(Strict):
+    """Responses written by the corpus generator of the tiny world's second edition (tasks/labelled_traces).
+
+    `pattern_b`: template → the share of its traces that are in pattern B; templates are dealt at random.
+    `filler_offset`: the filler of rank r, from 0, comes in proportion to 1 / (r + offset).
+    `operator_weights`: how often +, −, * and ~ come. `recheck`: the probabilities of one more re-check at a step, one
+    dealt to each trace; `recheck_slip`: how likely a slip is at a re-check, as a share of `slip_probability`.
+    """
+
+    kind: Literal["traces"]
+    prompts_per_step: Size
+    operator_weights: Weights
+    pattern_b: Annotated[dict[str, Probability], Field(min_length=1)]
+    filler_offset: Annotated[float, Field(ge=0.1, le=1e6)]
+    filler_before_step: Probability
+    filler_anywhere: Probability
+    slip_operands: Integers
+    slip_probability: Probability
+    recheck: Annotated[tuple[Continued, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    recheck_slip: Probability
+
+
 class Answers(Strict):
     """Responses that state the answer of a question's set and nothing else: what rehearsal models learn from."""
 
@@ -84,4 +111,4 @@ class Stored(Strict):
     prompts_per_step: Size
 
 
-Source = Annotated[Sampled | Corpus | Answers | Stored, Field(discriminator="kind")]
+Source = Annotated[Sampled | Corpus | Traces | Answers | Stored, Field(discriminator="kind")]
