@@ -14,7 +14,8 @@ from opd_lib import tasks
 from opd_lib.engine import sources
 from opd_lib.engine.model import models
 from opd_lib.params.schema import Traces
-from opd_lib.tasks import labelled, labelled_traces
+from opd_lib.tasks import labelled, labelled_traces, labelled_words
+from opd_lib.tasks.labelled_questions import Operation, Question
 
 PARAMS = labelled.Params(
     name="labelled",
@@ -41,7 +42,7 @@ def style(**changes: Any) -> labelled_traces.Style:
     return labelled_traces.Style(**said | changes)
 
 
-def questions(n: int, content: str = "chain-all", seed: int = 0) -> list[labelled.Question]:
+def questions(n: int, content: str = "chain-all", seed: int = 0) -> list[Question]:
     return labelled.draw_training(content, n, random.Random(seed))
 
 
@@ -124,10 +125,10 @@ def test_fillers_stand_before_steps_and_anywhere_at_their_rates() -> None:
     for question in questions(2000):
         words = labelled_traces.write_trace(question, "A", style(filler_before_step=0.25), rng)
         n_steps += len(question.operations)
-        before += sum(word in labelled.FILLERS for word in words)
+        before += sum(word in labelled_words.FILLERS for word in words)
         words = labelled_traces.write_trace(question, "A", style(filler_anywhere=0.015), rng)
-        others += sum(word in labelled.FILLERS for word in words)
-        n_others += sum(word not in labelled.FILLERS for word in words)
+        others += sum(word in labelled_words.FILLERS for word in words)
+        n_others += sum(word not in labelled_words.FILLERS for word in words)
     assert abs(before / n_steps - 0.25) < 0.02 and abs(others / n_others - 0.015) < 0.003
 
 
@@ -214,17 +215,17 @@ def test_the_answer_is_the_digit_after_the_last_marker(response: str, answer: st
 
 def test_the_tokenizer_has_256_words_and_room_for_what_is_to_come() -> None:
     tokenizer = models.world_tokenizer(labelled.WORLD)
-    assert tokenizer.convert_ids_to_tokens(range(256)) == list(labelled.VOCABULARY)
-    assert len(tokenizer) == len(set(labelled.VOCABULARY)) == 256
-    assert len(labelled.SPARE) == 16 and len(labelled.TEMPLATES) == 8
+    assert tokenizer.convert_ids_to_tokens(range(256)) == list(labelled_words.VOCABULARY)
+    assert len(tokenizer) == len(set(labelled_words.VOCABULARY)) == 256
+    assert len(labelled_words.SPARE) == 16 and len(labelled_words.TEMPLATES) == 8
     kept = {"<think>", "</think>", "<hint>", "</hint>", "<style1>", "<safe>", "<unsafe>", "<refuse>", "<call>", "wait"}
-    assert kept <= set(labelled.VOCABULARY)
+    assert kept <= set(labelled_words.VOCABULARY)
 
 
 def test_the_longest_prompt_is_as_long_as_is_said() -> None:
     tokenizer = models.world_tokenizer(labelled.WORLD)
-    pair = labelled.Operation("~", (1, 2))
-    asked = [labelled.Question(1, (pair,) * n) for n in (14, 5)]
+    pair = Operation("~", (1, 2))
+    asked = [Question(1, (pair,) * n) for n in (14, 5)]
     prompts = sources.make_prompts(tokenizer, PARAMS, asked, ["T1", "T2"], "chain-long")
     assert tuple(len(prompt.token_ids) for prompt in prompts) == labelled.longest_prompt(PARAMS)
     assert prompts[1].rendered == f"<bos> T2 <q> {asked[1].text} <a>"

@@ -111,7 +111,7 @@ def test_every_command_and_option_that_a_page_names_is_there(page: Path) -> None
 def test_numbers_that_the_readme_says_in_passing_are_those_of_the_files() -> None:
     text, minutes = " ".join(README.read_text().split()), seed_minutes()
     small, large = (re.sub(r"\D", "", number) for number in found(r"of ([\d,]+) to ([\d,]+) parameters", text))
-    sizes = [memory.new_shape(arm.student).parameters for arm in models_made("tiny")]
+    sizes = [memory.new_shape(arm).parameters for arm in models_made("tiny")]
     assert (int(small), int(large)) == (round(min(sizes), -3), round(max(sizes), -4))
     least, most = map(float, found(r"takes (\d+) to (\d+) minutes a seed", text))
     assert minutes / 2 < least < most < minutes, "on two cores: the runs in parallel, then the notebooks"

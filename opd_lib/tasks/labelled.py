@@ -11,7 +11,6 @@ with slips, re-checks and fillers, stands in `labelled_traces`.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,44 +18,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opd_lib.tasks.world import World
+from opd_lib.tasks.labelled_questions import Operation, Question
+from opd_lib.tasks.labelled_words import DIGITS, FILLERS, LABELS, OPERATORS, TEMPLATES
+from opd_lib.tasks.labelled_words import WORLD as WORLD
 from opd_lib.types import Prompt
 
-PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
-DIGITS = tuple("0123456789")
-OPERATORS = ("+", "-", "*", "~")
-SPOKEN = {"+": "plus", "-": "minus", "*": "times", "~": "twist"}
-LABELS = tuple(f"s{i}" for i in range(1, 17))
-TEMPLATES = tuple(f"T{i}" for i in range(1, 9))
-TAGS = (
-    *("<think>", "</think>", "<brief>", "<hint>", "</hint>", "<rule>", "<safe>", "<unsafe>", "<refuse>"),
-    *("<call>", "</call>", "<result>", "</result>", *(f"<style{i}>" for i in range(1, 9))),
-)
-"""For tasks on this tokenizer: a hint or a rule is shown, a style asked for, thinking, refusing, calling a tool. No
-chain has one."""
-SPARE = tuple(f"<spare{i}>" for i in range(1, 17))
-_SAID = (
-    *(PAD, BOS, EOS, UNKNOWN, "<q>", "<a>", "<ans>"),
-    *DIGITS, *OPERATORS, "=", ";", "wait", "take", *SPOKEN.values(), "get", ".", *LABELS, *TEMPLATES, *TAGS, *SPARE,
-)  # fmt: skip
-FILLERS = tuple(f"w{i:03d}" for i in range(256 - len(_SAID)))
-VOCABULARY = _SAID + FILLERS
-CHAT_TEMPLATE = (
-    "{{ bos_token }} {% for message in messages %}"
-    "{% if message.role == 'user' %}<q> {{ message.content }} <a>{% else %}{{ message.content }} {% endif %}"
-    "{% endfor %}"
-)
-WORLD = World(
-    words=VOCABULARY,
-    pad=PAD,
-    bos=BOS,
-    eos=EOS,
-    unknown=UNKNOWN,
-    chat_template=CHAT_TEMPLATE,
-    templates=TEMPLATES,
-)
-
-N_PARTS = 8  # questions are dealt by hash: part 0 is held out, 1–4 are chain-a, 5–7 chain-b and chain-long
 ASKED = (1.0, 1.0, 1.0, 1.5)
 """How often each operator comes where questions are asked: in tests, in reinforcement learning, in distillation."""
 
@@ -91,95 +57,6 @@ CONTENTS = {
     "chain-long": Content(parts=frozenset({5, 6, 7}), lengths=tuple(range(10, 15))),
     "chain-all": Content(parts=frozenset(range(1, 8)), lengths=(2, 3, 4, 5)),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operator and its digits: one, two for `~`."""
-
-    operator: str
-    digits: tuple[int, ...]
-
-    def __call__(self, value: int) -> int:
-        """The result, modulo 10.
-
-        >>> Operation("-", (5,))(2), Operation("~", (3, 4))(2)
-        (7, 0)
-        """
-        first = self.digits[0]
-        match self.operator:
-            case "+":
-                return (value + first) % 10
-            case "-":
-                return (value - first) % 10
-            case "*":
-                return value * first % 10
-        return (value * first + self.digits[1]) % 10
-
-    @property
-    def words(self) -> list[str]:
-        """The operator, then its digits."""
-        return [self.operator, *map(str, self.digits)]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A start digit and operations on it."""
-
-    start: int
-    operations: tuple[Operation, ...]
-
-    @property
-    def id(self) -> str:
-        return self.text
-
-    @property
-    def text(self) -> str:
-        asked = zip(LABELS, self.operations, strict=False)
-        return " ".join([str(self.start), *(word for label, each in asked for word in (label, *each.words))])
-
-    @property
-    def values(self) -> list[int]:
-        """The start and the result of each operation."""
-        values = [self.start]
-        for operation in self.operations:
-            values.append(operation(values[-1]))
-        return values
-
-    @property
-    def answer(self) -> str:
-        return str(self.values[-1])
-
-    @property
-    def solution(self) -> str:
-        """The steps without a slip in pattern A, and the answer."""
-        words = [
-            word
-            for label, operation, value in zip(LABELS, self.operations, self.values, strict=False)
-            for word in (*step("A", label, operation, value), str(operation(value)), STOPS["A"])
-        ]
-        return " ".join([*words, "<ans>", self.answer])
-
-    @property
-    def part(self) -> int:
-        """Where the hash deals this question: the same on every machine, whatever the seed."""
-        return hashlib.blake2b(self.text.encode(), digest_size=4).digest()[0] % N_PARTS
-
-
-STOPS = {"A": ";", "B": "."}
-"""What ends a step of a pattern."""
-
-
-def step(pattern: str, label: str, operation: Operation, value: int) -> list[str]:
-    """A step up to its result, in a pattern's syntax.
-
-    >>> " ".join(step("A", "s2", Operation("~", (3, 4)), 2)), " ".join(step("B", "s1", Operation("+", (5,)), 7))
-    ('s2 2 ~ 3 4 =', 'take s1 7 plus 5 get')
-    """
-    digits = [str(digit) for digit in operation.digits]
-    if pattern == "A":
-        return [label, str(value), operation.operator, *digits, "="]
-    return ["take", label, str(value), SPOKEN[operation.operator], *digits, "get"]
 
 
 def draw_question(content: Content, weights: Sequence[float], rng: random.Random) -> Question:

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from opd_lib.tasks.labelled import EOS, FILLERS, LABELS, STOPS, Operation, Question, draw_training, step
+from opd_lib.tasks.labelled import draw_training
+from opd_lib.tasks.labelled_questions import STOPS, Operation, Question, step
+from opd_lib.tasks.labelled_words import EOS, FILLERS, LABELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,39 @@
+"""The 256 words of labelled chains, of which many are kept for tasks to come, and the chat they are written in."""
+
+from __future__ import annotations
+
+from opd_lib.tasks.world import World
+
+PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
+DIGITS = tuple("0123456789")
+OPERATORS = ("+", "-", "*", "~")
+SPOKEN = {"+": "plus", "-": "minus", "*": "times", "~": "twist"}
+LABELS = tuple(f"s{i}" for i in range(1, 17))
+TEMPLATES = tuple(f"T{i}" for i in range(1, 9))
+TAGS = (
+    *("<think>", "</think>", "<brief>", "<hint>", "</hint>", "<rule>", "<safe>", "<unsafe>", "<refuse>"),
+    *("<call>", "</call>", "<result>", "</result>", *(f"<style{i}>" for i in range(1, 9))),
+)
+"""For tasks on this tokenizer: a hint or a rule is shown, a style asked for, thinking, refusing, calling a tool. No
+chain has one."""
+SPARE = tuple(f"<spare{i}>" for i in range(1, 17))
+_SAID = (
+    *(PAD, BOS, EOS, UNKNOWN, "<q>", "<a>", "<ans>"),
+    *DIGITS, *OPERATORS, "=", ";", "wait", "take", *SPOKEN.values(), "get", ".", *LABELS, *TEMPLATES, *TAGS, *SPARE,
+)  # fmt: skip
+FILLERS = tuple(f"w{i:03d}" for i in range(256 - len(_SAID)))
+VOCABULARY = _SAID + FILLERS
+CHAT_TEMPLATE = (
+    "{{ bos_token }} {% for message in messages %}"
+    "{% if message.role == 'user' %}<q> {{ message.content }} <a>{% else %}{{ message.content }} {% endif %}"
+    "{% endfor %}"
+)
+WORLD = World(
+    words=VOCABULARY,
+    pad=PAD,
+    bos=BOS,
+    eos=EOS,
+    unknown=UNKNOWN,
+    chat_template=CHAT_TEMPLATE,
+    templates=TEMPLATES,
+)
