@@ -6,9 +6,10 @@ packed or unpacked both stand there for a moment, with the same bytes; with diff
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from opd_lib.records import packed
 
@@ -48,7 +49,7 @@ def read(run: Path, file: str) -> bytes | None:
         own = (run / file).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         own = None
-    other = packed.read(packed.home(run), run.parent.name, file)
+    other = packed.read(run, file)
     if own is None or other is None or own == other:
         return other if own is None else own
     raise ValueError(
@@ -59,21 +60,35 @@ def read(run: Path, file: str) -> bytes | None:
 
 def exists(run: Path, file: str) -> bool:
     """Whether a run has this file. Raises ValueError for a damaged pack."""
-    return (run / file).exists() or packed.read(packed.home(run), run.parent.name, file) is not None
+    return (run / file).exists() or packed.read(run, file) is not None
 
 
-def size(run: Path, file: str) -> int | None:
-    """Bytes of a run's file, None if it has none. Raises ValueError for a damaged pack."""
-    own = run / file
-    if own.is_file():
-        return own.stat().st_size
-    other = packed.read(packed.home(run), run.parent.name, file)
-    return None if other is None else len(other)
+def of_other_size(run: Path, sizes: Mapping[str, int]) -> list[str]:
+    """Which of a run's files cannot be what they were (file → bytes), seen from sizes alone.
+
+    Of packed ones that is the size of the file which holds them. Raises ValueError for a damaged pack.
+    """
+    home = packed.home(run)
+    whole = packed.sizes(home) if is_packed(run) else {}
+    found = []
+    for file, known in sizes.items():
+        own, other = _size(run / file), _size(packed.parquet(home, file)) if file in whole else None
+        if own != known if own is not None else other is None or other != whole[file]:
+            found.append(file)
+    return found
+
+
+def _size(path: Path) -> int | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if S_ISREG(found.st_mode) else -1
 
 
 def is_packed(run: Path) -> bool:
     """Whether a run is packed. Raises ValueError for a damaged pack."""
-    return packed.read(packed.home(run), run.parent.name, packed.RUN) is not None
+    return packed.read(run, packed.RUN) is not None
 
 
 def runs(profile: Path) -> tuple[Path, ...]:

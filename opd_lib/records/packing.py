@@ -7,6 +7,7 @@ leaves both, or the rest of one: they read as before, and the next call goes on.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -127,12 +128,15 @@ def write(home: Path, found: Contents) -> None:
     for left in home.parent.glob(f".{home.name}.*"):  # of a killed process
         shutil.rmtree(left)
     new.mkdir(parents=True)
-    for file, rows in found.items():
-        columns = {packed.ARM: pa.array(list(rows), pa.string()), file: pa.array(list(rows.values()), pa.binary())}
-        pq.write_table(
-            pa.table(columns), packed.parquet(new, file), compression=COMPRESSION, compression_level=LEVEL,
-            use_dictionary=False, write_statistics=False, write_page_checksum=True,
-        )  # fmt: skip
+    for file in reversed(FILES):  # run.json comes last: it says how large the others are
+        if rows := found.get(file):
+            columns = {packed.ARM: pa.array(list(rows), pa.string()), file: pa.array(list(rows.values()), pa.binary())}
+            sizes = {other: path.stat().st_size for other in found if (path := packed.parquet(new, other)).exists()}
+            pq.write_table(
+                pa.table(columns).replace_schema_metadata({packed.SIZES: json.dumps(sizes)} if file == RUN else None),
+                packed.parquet(new, file), compression=COMPRESSION, compression_level=LEVEL,
+                use_dictionary=False, write_statistics=False, write_page_checksum=True,
+            )  # fmt: skip
     durable.replace(new, home)
 
 
