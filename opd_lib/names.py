@@ -23,7 +23,7 @@ OUTPUTS = frozenset(
     {"figures", "tables", "notebook.ipynb", "notebook.failed.ipynb", "notebook.done.json", "notebook.log"}
 )
 RESERVED: dict[Kind, frozenset[str]] = {
-    "arm": IGNORED | OUTPUTS,
+    "arm": IGNORED | OUTPUTS | {"packed"},
     "notebook": IGNORED | {"claims.csv"},
     "profile": IGNORED
     | {"claims", "data", "figures", "lab", "local", "log.txt", "reference", "reproduce.log", "site", "variants"}

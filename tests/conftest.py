@@ -182,10 +182,10 @@ ORDER = (
     "test_graders", "test_math",
     "test_dedup", "test_params", "test_claims", "test_outcomes", "test_report", "test_speed", "test_explore",
     "test_plotted", "test_readme", "test_estimate", "test_hub", "test_intake", "test_engine", "test_served",
-    "test_stored", "test_own_method", "test_records", "test_probes", "test_training", "test_rollout_vllm",
-    "test_distribution", "test_prognosis", "test_launch", "test_ranks", "test_room", "test_live", "test_track",
-    "test_redraw", "test_reexecute", "test_outputs", "test_by_hand", "test_notebooks_at_paper", "test_cli",
-    "test_batch", "test_smoke", "test_site", "test_lab",
+    "test_stored", "test_own_method", "test_records", "test_packing", "test_probes", "test_training",
+    "test_rollout_vllm", "test_distribution", "test_prognosis", "test_launch", "test_ranks", "test_room", "test_live",
+    "test_track", "test_redraw", "test_reexecute", "test_outputs", "test_by_hand", "test_notebooks_at_paper",
+    "test_cli", "test_batch", "test_smoke", "test_site", "test_lab",
 )  # fmt: skip
 """Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
 

@@ -6,9 +6,9 @@ not invented. Steps, test sets, caps, list lengths and depths are those that the
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 import micro
 import numpy as np
@@ -18,6 +18,7 @@ from opd_lib import paths
 from opd_lib.forecast.hours import TEST_SIZES
 from opd_lib.params import RunSpec
 from opd_lib.params.schema import Sampled
+from opd_lib.records import files, record
 from opd_lib.records.record import LINES
 
 TINY = paths.RESULTS / "tiny"
@@ -41,8 +42,8 @@ def write(specs: Iterable[RunSpec]) -> None:
             table.to_csv(spec.folder / f"{name}.csv", index=False)
         if spec.params.trains:
             for name in LINES:
-                if (PATTERN / f"{name}.jsonl").exists():
-                    shutil.copy(PATTERN / f"{name}.jsonl", spec.folder)
+                if (content := files.read(PATTERN, f"{name}.jsonl")) is not None:
+                    (spec.folder / f"{name}.jsonl").write_bytes(content)
 
 
 def tables(spec: RunSpec) -> dict[str, pd.DataFrame]:
@@ -109,17 +110,24 @@ def caps(spec: RunSpec) -> pd.DataFrame:
 def measured(spec: RunSpec) -> pd.DataFrame:
     """What a probe of the tiny world found, at this probe's depths."""
     assert spec.params.probe is not None
-    frame = pd.read_csv(MEASURED[spec.params.probe.kind] / "probe.csv")
+    frame = committed(MEASURED[spec.params.probe.kind], "probe")
     if spec.params.probe.kind != "continuation":
         return frame
     theirs = dict(zip(sorted(frame["depth"].unique()), spec.params.probe.depths, strict=False))
     return frame.assign(depth=frame["depth"].map(theirs)).dropna().astype({"depth": int})
 
 
+def committed(run: Path, table: str) -> pd.DataFrame:
+    """A table of a committed run."""
+    present = record.read(run)
+    assert present is not None
+    return present.frame(table)
+
+
 @cache
 def columns(table: str, ks: tuple[int, ...]) -> tuple[str, ...]:
     """The columns of a committed table, those of a list length once for each of `ks`."""
-    names = list(pd.read_csv(PATTERN / f"{table}.csv", nrows=0))
+    names = list(committed(PATTERN, table))
     at_k = [name.removesuffix(AT_K) for name in names if name.endswith(AT_K)]
     plain = [name for name in names if not name.rpartition("_k")[2].isdigit()]
     return (*plain, *(f"{name}_k{k}" for k in ks for name in at_k))

@@ -10,10 +10,12 @@ import pytest
 from opd_lib import params, paths
 from opd_lib.params import Experiment
 from opd_lib.params.schema.base import Strict
+from opd_lib.records import files
 
-RECORDS = sorted(path for path in paths.RESULTS.glob("*/*/*/*/run.json") if not path.is_relative_to(paths.LOCAL))
-NOTEBOOKS = sorted({path.parents[2].name for path in RECORDS})
-TINY = sorted(paths.RESULTS.glob("tiny/[0-9]*/*/seed*/run.json"))
+RECORDS = [run for profile in sorted(paths.RESULTS.glob("*")) if profile != paths.LOCAL for run in files.runs(profile)]
+"""The folders of all committed runs, packed or not."""
+NOTEBOOKS = sorted({run.parents[1].name for run in RECORDS})
+TINY = [run for run in RECORDS if run.is_relative_to(paths.RESULTS / "tiny")]
 
 
 @cache
@@ -22,21 +24,21 @@ def experiment(name: str, profile: str) -> Experiment:
 
 
 def test_records_of_all_notebooks_are_looked_at() -> None:
-    assert len(TINY) > 300 and set(TINY) <= set(RECORDS)
-    assert len({path.parents[2].name for path in TINY}) >= 12
+    assert len(TINY) > 300 and len(set(RECORDS)) == len(RECORDS)
+    assert len({run.parents[1].name for run in TINY}) >= 12
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_committed_records_have_the_identity_and_the_place_that_params_give_them(notebook: str) -> None:
-    for path in (path for path in RECORDS if path.parents[2].name == notebook):
-        content = json.loads(path.read_text())
-        profile, arm, seed = path.parents[3].name, path.parents[1].name, int(path.parent.name.removeprefix("seed"))
+    for run in (run for run in RECORDS if run.parents[1].name == notebook):
+        content = json.loads(files.read(run, "run.json") or b"")
+        profile, arm, seed = run.parents[2].name, run.parents[0].name, int(run.name.removeprefix("seed"))
         said = (content["profile"], content["experiment"], content["arm"], content["seed"])
-        assert said == (profile, notebook, arm, seed), f"{path}: says it is the record of another run"
+        assert said == (profile, notebook, arm, seed), f"{run}: says it is the record of another run"
         spec = experiment(notebook, profile).spec(arm, seed)
         assert (spec.experiment, spec.arm) == (notebook, arm), "records stand where their run belongs"
-        assert spec.folders[0] == path.parent
-        assert spec.identity == content["identity"], f"{path}: params of {spec.name} mean another run today"
+        assert spec.folders[0] == run
+        assert spec.identity == content["identity"], f"{run}: params of {spec.name} mean another run today"
         assert content["parents"] == {role: parent.identity for role, parent in spec.parents.items()}
         assert spec.params.model_dump(mode="json") | {"machine": 0} == content["params"] | {"machine": 0}
 

@@ -27,7 +27,7 @@ from opd_lib.engine.model import models
 from opd_lib.judge import versus
 from opd_lib.methods import _own_guards, own
 from opd_lib.params.spec import MODEL, ROLLOUTS, RunSpec
-from opd_lib.records import record
+from opd_lib.records import files, record
 from opd_lib.run import check, evidence, plan
 
 NOTEBOOK = "92_your_own_method"
@@ -377,8 +377,10 @@ def test_a_finished_probe_is_found_where_it_stands(world: Path, kind: str) -> No
 def test_every_shipped_checkpoint_is_the_one_that_committed_runs_started_from() -> None:
     """So a student distilled from it here is, on the same versions, the committed one byte for byte."""
     digests: dict[str, set[str]] = {arm: set() for arm in SHIPPED}
-    for path in paths.RESULTS.glob("tiny/0*/*/seed0/run.json"):
-        found = record.read(path.parent)
+    for run in (run for notebook in paths.RESULTS.glob("tiny/0*") for run in files.of_notebook(notebook)):
+        if run.name != "seed0":
+            continue
+        found = record.read(run)
         assert found is not None
         for role in ("student", "teacher"):
             arm = record.made_by_run(str(found.params[role]))

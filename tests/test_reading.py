@@ -183,7 +183,7 @@ def test_lines_end_in_line_feeds_alone(tmp_path: Path) -> None:
     rows = [{"text": "a\u2028b\u2029c\x85d", "n": number} for number in range(3)]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     assert len(text.splitlines()) == 12
-    assert reading.lines(write(tmp_path / "rows.jsonl", text), ["text", "n"]) == rows
+    assert reading.rows(text.encode(), "rows.jsonl", ["text", "n"]) == rows
 
 
 def test_the_table_in_a_page_keeps_its_characters(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def opd(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.process
 def test_the_smoke_profile_from_nothing(tmp_path: Path) -> None:
-    committed = {path: path.read_bytes() for path in paths.RESULTS.glob("tiny/*/*/*/run.json")}
+    committed = {path: path.read_bytes() for path in paths.RESULTS.glob("tiny/*/*/*/run.*")}
     done = opd("reproduce", "--profile", "smoke", "--results", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     specs = [spec for name in NAMES for spec in params.load(name, "smoke", results=tmp_path).runs()]

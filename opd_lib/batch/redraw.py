@@ -25,7 +25,7 @@ from typing import Any
 from opd_lib import lifetime, names, paths
 from opd_lib.batch import refresh
 from opd_lib.params import Experiment
-from opd_lib.records import reading
+from opd_lib.records import files, packed, packing, reading
 from opd_lib.records.record import RunRecord
 from opd_lib.run import plan
 
@@ -107,18 +107,22 @@ def finished(experiment: Experiment) -> tuple[RunRecord, ...]:
 
 
 def link(records: Iterable[RunRecord], view: Path) -> None:
-    """Make `view` a results folder of these records, each a link to where it stands.
+    """Make `view` a results folder of these records, each a link to where it stands; packed ones are unpacked there.
 
     Raises ValueError for a record whose names are none.
     """
     for record in records:
-        source = str(record.folder / "run.json")
+        source = str(files.place(record.folder, packed.RUN))
         names.require(record.profile, "profile", source)
         names.require(record.experiment, "notebook", source)
         names.require(record.arm, "arm", source)
         place = paths.run_folder(record.profile, record.experiment, record.arm, record.seed, view)
-        if not place.is_symlink():
-            place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if files.is_packed(record.folder):
+            packing.copy(record.folder, place)
+        else:
             place.symlink_to(record.folder.resolve(), target_is_directory=True)
 
 

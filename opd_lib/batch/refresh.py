@@ -16,13 +16,14 @@ from opd_lib.judge import claims
 from opd_lib.judge.quantities import Evidence
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import MODEL
-from opd_lib.records import durable, record, sealing
+from opd_lib.records import durable, files, packed, packing, record
+from opd_lib.records.packed import RUN
 from opd_lib.records.record import write_atomically
 from opd_lib.report import outputs, tables
 from opd_lib.run import evidence, plan
 from opd_lib.run.compare import registers
 
-COMMITTED_FILES = ("run.json", *(f"{table}.csv" for table in record.TABLES), "rollouts.jsonl")
+COMMITTED_TABLES = (*(f"{table}.csv" for table in record.TABLES), "rollouts.jsonl")
 TOKENS, TOKENS_OF = "tokens.jsonl", 0
 """Responses token by token, which are committed of this seed alone: of all they would be tens of megabytes."""
 MODELS, SHIPPED_OF = "00_models", 0
@@ -46,17 +47,20 @@ README, CLAIMS_PAGE = paths.ROOT / "README.md", paths.RESULTS / DEFAULT_PROFILE 
 
 
 def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) -> int:
-    """Copy finished runs to the committed results, each folder as a whole. Returns how many.
+    """Copy finished runs to the committed results, each folder as a whole; packs of their seeds are unpacked first.
 
-    Only what a reader needs goes: no logs, checkpoints or progress, and the weights of few. Raises ValueError for a run
-    that is not finished.
+    Returns how many. Only what a reader needs goes: no logs, checkpoints or progress, and the weights of few. Raises
+    ValueError for a run that is not finished.
     """
     chosen = plan.with_parents(specs)
     unfinished = [spec.name for spec in chosen if plan.finished(spec) is None]
     if unfinished:
         raise ValueError(f"not finished: {', '.join(unfinished)}; run `opd reproduce` first")
-    for spec in chosen:
-        target = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed, committed)
+    targets = [paths.run_folder(s.profile, s.experiment, s.arm, s.seed, committed) for s in chosen]
+    for home in dict.fromkeys(map(packed.home, targets)):
+        if home.is_dir():
+            packing.unpack(home)
+    for spec, target in zip(chosen, targets, strict=True):
         copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF, with_weights=is_shipped(spec))
     return len(chosen)
 
@@ -72,30 +76,30 @@ def copy_record(source: Path, target: Path, with_tokens: bool = False, with_weig
 
     Raises ValueError for a table that is not what its run left.
     """
-    names = [*COMMITTED_FILES, *([TOKENS] if with_tokens else [])]
-    if with_weights:
-        names += [f"{MODEL}/{path.name}" for path in sorted((source / MODEL).iterdir())]
-    present = record.read(source)
-    assert present is not None  # finished: the caller has seen it
-    for name in set(names) & set(sealing.FILES):
-        present.content(name)
+    names = [*COMMITTED_TABLES, *([TOKENS] if with_tokens else [])]
+    weights = [f"{MODEL}/{path.name}" for path in sorted((source / MODEL).iterdir())] if with_weights else []
+    present, said = record.read(source), files.read(source, RUN)
+    assert present is not None and said is not None  # finished: the caller has seen it
+    contents = {name: content for name in names if (content := present.content(name))}
     known = {} if present.tables is None else {"tables": {n: seal for n, seal in present.tables.items() if n in names}}
-    text = json.dumps(json.loads((source / "run.json").read_bytes()) | known, indent=1) + "\n"
-    replace_folder(source, target, [name for name in names if (source / name).exists()], {"run.json": text})
+    contents[RUN] = (json.dumps(json.loads(said) | known, indent=1) + "\n").encode()
+    replace_folder(source, target, weights, contents)
 
 
-def replace_folder(source: Path, target: Path, names: Iterable[str], texts: Mapping[str, str] | None = None) -> None:
+def replace_folder(
+    source: Path, target: Path, names: Iterable[str], contents: Mapping[str, bytes] | None = None
+) -> None:
     """Put these files of `source` in the place of `target`; a reader finds the old folder or the new one.
 
-    `texts`: what some of them say instead.
+    `contents`: what further ones say.
     """
     new, old = (target.with_name(f".{target.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     new.mkdir(parents=True)
     for name in names:
         (new / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, new / name)
-    for name, text in (texts or {}).items():
-        (new / name).write_text(text, encoding="utf-8")
+    for name, content in (contents or {}).items():
+        (new / name).write_bytes(content)
     if target.exists():
         os.replace(target, old)
     durable.replace(new, target)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from opd_lib.bench import child
-from opd_lib.records import record
+from opd_lib.records import files, record
 
 
 def write(results: Path, seed: int, path: Path) -> None:
@@ -16,10 +16,10 @@ def write(results: Path, seed: int, path: Path) -> None:
     Raises ValueError if there are none, or for one that is corrupt.
     """
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for place in results.glob(f"*/*/seed{seed}/run.json"):
-        present = record.read(place.parent)
+    for run in (run for run in files.runs(results) if run.name == f"seed{seed}"):
+        present = record.read(run)
         for stage, seconds in present.seconds.items() if present else ():
-            found[place.parents[2].name, stage] += seconds
+            found[run.parents[1].name, stage] += seconds
     if not found:
         raise ValueError(f"{results}: no record of seed {seed}; train it first: make reproduce SEEDS={seed},")
     child.require_writable(path)

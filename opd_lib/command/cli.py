@@ -198,27 +198,20 @@ def refresh(
     """Rewrite the committed results: train into results/local, copy the records, execute the notebooks, judge."""
     from opd_lib.batch import reexecute
     from opd_lib.batch.refresh import commit_records
-    from opd_lib.run import processes
+    from opd_lib.run import packs, processes
 
     if not outputs_only:
         reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
         chosen = options.experiments(profile, None, seeds, paths.LOCAL, paths.PARAMS, paths.NOTEBOOKS)
         typer.echo(f"{commit_records(r for e in chosen for r in e.runs())} records copied to {paths.RESULTS / profile}")
+        typer.echo(str(packs.pack(paths.RESULTS / profile)))
     for line in reexecute.reexecute(profile, options.seed_list(seeds), jobs or processes.cores()):
         typer.echo(line)
 
 
 for command in (
-    claims,
-    records.status,
-    records.seal,
-    bench,
-    timing.time,
-    data.data,
-    data.dedup,
-    data.grade,
-    track.track,
-    site,
+    *(claims, records.status, records.seal, records.pack, records.unpack, bench, timing.time),
+    *(data.data, data.dedup, data.grade, track.track, site),
 ):
     app.command()(command)
 

@@ -16,13 +16,13 @@ def write_json(path: Path, content: object, lasting: bool = True) -> None:
     write_atomically(path, json.dumps(content, indent=1) + "\n", lasting)
 
 
-def write_atomically(path: Path, text: str, lasting: bool = True) -> None:
+def write_atomically(path: Path, content: str | bytes, lasting: bool = True) -> None:
     """Write a file so that a reader finds the old content or the new, never a part.
 
     What is not `lasting` may be lost, whole, with the power: for what is written all the time and missed by nobody.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     if lasting:
         replace(temporary, path)
     else:

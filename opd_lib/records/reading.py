@@ -19,21 +19,26 @@ from opd_lib.records import damage
 RESTORE = "bring it back from where it came (a committed one: `git checkout -- FILE`)"
 
 
-def text(path: Path, remedy: str = RESTORE, content: bytes | None = None) -> str:
-    """What a file of UTF-8 text says; `content`: its bytes, where they have been read.
+def text(path: Path, remedy: str = RESTORE) -> str:
+    """What a file of UTF-8 text says.
 
     Raises ValueError for one that is not there or no text, for a pointer of Git LFS and for an unmerged conflict.
     """
     try:
-        read = path.read_bytes() if content is None else content
+        found = path.read_bytes()
     except OSError as error:
         refuse(path, f"cannot be read ({error.strerror})", remedy, error)
-    if reason := damage.foreign(read):
-        refuse(path, f"it {reason}", remedy)
+    return decoded(found, path, remedy)
+
+
+def decoded(found: bytes, where: object, remedy: str = RESTORE) -> str:
+    """What bytes say that were read from a file of UTF-8 text. Raises ValueError as `text` does."""
+    if reason := damage.foreign(found):
+        refuse(where, f"it {reason}", remedy)
     try:
-        return read.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        return found.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        refuse(path, f"no UTF-8 text (byte {error.start + 1})", remedy, error)
+        refuse(where, f"no UTF-8 text (byte {error.start + 1})", remedy, error)
 
 
 def frame(path: Path, columns: Collection[str] = (), remedy: str = RESTORE, **options: Any) -> pd.DataFrame:
@@ -81,18 +86,16 @@ def mapping(path: Path, keys: Collection[str] = (), remedy: str = RESTORE) -> di
     return _object(text(path, remedy), path, keys, remedy)
 
 
-def lines(
-    path: Path, keys: Collection[str] = (), remedy: str = RESTORE, content: bytes | None = None
-) -> list[dict[str, Any]]:
+def rows(found: bytes, where: object, keys: Collection[str] = (), remedy: str = RESTORE) -> list[dict[str, Any]]:
     """A JSON object per line, each with at least these keys; lines end in line feeds alone, whatever strings hold.
 
     Raises ValueError as `text` does, naming the line that is none, lacks a key, or is cut off.
     """
-    found = text(path, remedy, content)
-    if reason := damage.unended(found.encode()):
-        refuse(path, f"it {reason}", remedy)
-    numbered = enumerate(found.split("\n")[:-1], start=1)
-    return [_object(line, f"{path}, line {number}", keys, remedy) for number, line in numbered]
+    lines = decoded(found, where, remedy)
+    if reason := damage.unended(lines.encode()):
+        refuse(where, f"it {reason}", remedy)
+    numbered = enumerate(lines.split("\n")[:-1], start=1)
+    return [_object(line, f"{where}, line {number}", keys, remedy) for number, line in numbered]
 
 
 def refuse(where: object, what: str, remedy: str, error: BaseException | None = None) -> NoReturn:

@@ -9,7 +9,8 @@
       rollouts.jsonl   a few responses with per-token scores
       tokens.jsonl     answers to the same few problems at every evaluation, with both models' lists (engine/tokens)
 
-How they are written: records/writer. What a finished one knows of its tables: records/sealing.
+How they are written: records/writer. What a finished one knows of its tables: records/sealing. Committed records are
+packed, many runs in one file, and read as if they were not: records/packed.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from opd_lib.records import damage, responses, sealing
+from opd_lib.records import damage, files, responses, sealing
 from opd_lib.records.durable import write_atomically as write_atomically
 from opd_lib.records.durable import write_json as write_json
 from opd_lib.records.leftovers import PROGRESS as PROGRESS
+from opd_lib.records.packed import RUN
 from opd_lib.records.sealing import LINES as LINES
 from opd_lib.records.sealing import TABLES as TABLES
 from opd_lib.records.sealing import Seal
@@ -39,7 +41,8 @@ RUN_PREFIX = "run:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run folder as read. `status`: running, finished or failed; `seconds`: wall seconds per stage of the loop.
+    """A run as read. `folder`: where it was written, even if its files are packed now (records/files); `status`:
+    running, finished or failed; `seconds`: wall seconds per stage of the loop.
 
     `tables`: file → its seal; None while the run goes on, and for a record from before there were any.
     """
@@ -86,7 +89,7 @@ class RunRecord:
         try:
             return pd.read_csv(io.BytesIO(found)) if found else pd.DataFrame()
         except (pd.errors.ParserError, UnicodeDecodeError, pd.errors.EmptyDataError) as error:
-            raise sealing.damaged(self.folder / f"{table}.csv", f"cannot be read ({error})") from error
+            raise sealing.damaged(files.place(self.folder, f"{table}.csv"), f"cannot be read ({error})") from error
 
     def examples(self) -> list[dict[str, Any]]:
         """Responses of training, with their tokens and per-token scores. Raises ValueError for a damaged line."""
@@ -101,11 +104,11 @@ class RunRecord:
 
     def kept(self, file: str) -> bool:
         """Whether the run left this file, wherever it is now."""
-        return file in (self.tables or ()) or (self.folder / file).exists()
+        return file in (self.tables or ()) or files.exists(self.folder, file)
 
     def _lines(self, file: str, fields: Mapping[str, responses.Kinds]) -> list[responses.Row]:
-        path = self.folder / file
-        return responses.read(path, fields, sealing.remedy(path), self.content(file))
+        content, place = self.content(file), files.place(self.folder, file)
+        return responses.read(content, fields, str(place), place.remedy)
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -129,21 +132,21 @@ SEAL = {"bytes": int, "rows": int, "blake2b": str}
 
 
 def read(folder: Path) -> RunRecord | None:
-    """The record in a folder, None if there is none. Raises ValueError if run.json is not a record."""
-    path = folder / "run.json"
+    """The record of the run of a folder, None if there is none. Raises ValueError if run.json is not a record."""
     try:
-        found = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        found = files.read(folder, RUN)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+        raise ValueError(f"{folder / RUN}: cannot be read ({error})") from None
+    if found is None:
+        return None
     try:
         content = json.loads(found)
         require_kinds(content)
         return RunRecord(folder=folder, **content)
     except (ValueError, TypeError, RecursionError) as error:
         reason = f"it {said}" if (said := damage.foreign(found)) else str(error)
-        raise ValueError(f"{path}: corrupt record ({reason}); {sealing.remedy(path)}") from None
+        place = files.place(folder, RUN)
+        raise ValueError(f"{place}: corrupt record ({reason}); {place.remedy}") from None
 
 
 def require_kinds(content: Any) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from opd_lib.records import reading
@@ -29,14 +28,14 @@ LISTS, MASSES = "top", ("top_student", "top_teacher")
 """A list of tokens per position, and their probabilities."""
 
 
-def read(path: Path, fields: Mapping[str, Kinds], remedy: str, content: bytes) -> list[Row]:
+def read(content: bytes, fields: Mapping[str, Kinds], where: str, remedy: str) -> list[Row]:
     """The rows of a file of this content, each with these fields. Numbers that are not finite are not known: None.
 
     Raises ValueError naming the file and the line that is damaged, and the field that is missing or no such thing.
     """
-    found = [cleaned(row) for row in reading.lines(path, fields, remedy, content)]
+    found = [cleaned(row) for row in reading.rows(content, where, fields, remedy)]
     for number, row in enumerate(found, start=1):
-        require(row, fields, f"{path}, line {number}", remedy)
+        require(row, fields, f"{where}, line {number}", remedy)
     return found
 
 

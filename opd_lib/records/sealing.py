@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from opd_lib.records import damage
+from opd_lib.records import damage, files
+from opd_lib.records.files import Place
 
 TABLES = ("steps", "evals", "depth", "problems", "caps", "probe")
 LINES = ("rollouts", "tokens")
@@ -57,8 +58,8 @@ def seal(name: str, content: bytes) -> Seal:
 
 
 def sealed(folder: Path) -> dict[str, Seal]:
-    """The seals of the tables that stand in a folder. Raises ValueError for one that is not whole."""
-    return {name: seal(name, content(folder, name, None)) for name in FILES if (folder / name).exists()}
+    """The seals of the tables that a run has. Raises ValueError for one that is not whole."""
+    return {name: seal(name, content(folder, name, None)) for name in FILES if files.exists(folder, name)}
 
 
 def content(folder: Path, name: str, seals: Mapping[str, Seal] | None) -> bytes:
@@ -67,23 +68,20 @@ def content(folder: Path, name: str, seals: Mapping[str, Seal] | None) -> bytes:
     Raises ValueError, saying what happened to it and what to do, unless they are those that the run left; of a record
     without seals (None), unless they are whole lines of the table's columns.
     """
-    path = folder / name
     known = None if seals is None else seals.get(name)
     try:
-        found = path.read_bytes() if path.exists() or known else b""
-    except FileNotFoundError:
-        raise damaged(path, "is missing: its run left it") from None
+        found = files.read(folder, name)
     except OSError as error:
-        raise damaged(path, f"cannot be read ({error})") from None
-    if seals is not None and known is None:
-        reason = "was not there when its run finished" if path.exists() else ""
+        raise damaged(folder / name, f"cannot be read ({error})") from None
+    if found is None:
+        reason = "is missing: its run left it" if known else ""
     elif known is not None:
         reason = "" if seal(name, found) == known else changed(found, known)
     else:
-        reason = torn(name, found) if path.exists() else ""
+        reason = torn(name, found) if seals is None else "was not there when its run finished"
     if reason:
-        raise damaged(path, reason)
-    return found
+        raise damaged(files.place(folder, name), reason)
+    return found or b""
 
 
 def fault(folder: Path, seals: Mapping[str, Seal] | None, verify: bool) -> str:
@@ -91,24 +89,18 @@ def fault(folder: Path, seals: Mapping[str, Seal] | None, verify: bool) -> str:
     try:
         for name in FILES if verify else ():
             content(folder, name, seals)
-        for name, known in ({} if verify or seals is None else seals).items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != known["bytes"]:
+        if seals and not verify:
+            for name in files.of_other_size(folder, {name: known["bytes"] for name, known in seals.items()}):
                 content(folder, name, seals)  # says what it is
     except ValueError as error:
         return str(error)
     return ""
 
 
-def damaged(path: Path, reason: str) -> ValueError:
+def damaged(where: Path | Place, reason: str) -> ValueError:
     """What is said of a table that is not what it was."""
-    return ValueError(f"{path}: corrupt table: it {reason}; {remedy(path)}")
-
-
-def remedy(path: Path) -> str:
-    """What to do about a file of a record that is not what its run left."""
-    back = f"bring it back (a committed one: `git checkout -- {path.name}` in its folder)"
-    return f"{back}, or delete {path.parent} and run again"
+    place = where if isinstance(where, Place) else Place(path=where)
+    return ValueError(f"{place}: corrupt table: it {reason}; {place.remedy}")
 
 
 def changed(found: bytes, known: Seal) -> str:

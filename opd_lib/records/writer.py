@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from opd_lib.records import leftovers
+from opd_lib.records import files, leftovers
 from opd_lib.records.durable import write_json
 from opd_lib.records.ledger import Ledger
 from opd_lib.records.record import RunRecord, differences, read
@@ -69,6 +69,8 @@ class RunWriter:
             self._lock.release()
 
     def _open(self) -> None:
+        if files.is_packed(self.folder):
+            raise ValueError(f"{self.folder}: this run is packed, and a pack is written once; `opd unpack` it first")
         present = read(self.folder)
         if present is not None and present.identity != self.record.identity:
             changed = "; ".join(differences(present, self.record.params, self.record.parents)) or "the seed"

@@ -9,7 +9,7 @@ from opd_lib import names, params, paths
 from opd_lib.judge.quantities import Evidence
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
-from opd_lib.records import record
+from opd_lib.records import files, record
 from opd_lib.records.record import RunRecord
 
 JUDGED_SEEDS = range(100)
@@ -27,7 +27,7 @@ def records(profile: str, results: Path) -> dict[str, RunRecord]:
 
 def finished(folder: Path) -> list[RunRecord]:
     """Every finished record below RESULTS/PROFILE. Raises ValueError for a corrupt one."""
-    found = [record.read(path.parent) for path in sorted(folder.glob("*/*/seed*/run.json"))]
+    found = [record.read(run) for run in files.runs(folder)]
     return [each for each in found if each is not None and each.status == FINISHED]
 
 

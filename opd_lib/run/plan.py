@@ -14,7 +14,7 @@ from opd_lib.params import Experiment, RunSpec, load
 from opd_lib.params.mistakes import profiles
 from opd_lib.params.spec import FINISHED as FINISHED
 from opd_lib.params.spec import MODEL, ROLLOUTS
-from opd_lib.records import leftovers, record
+from opd_lib.records import files, leftovers, packed, record
 from opd_lib.records.record import RunRecord
 
 
@@ -62,9 +62,13 @@ def require_same(present: RunRecord, spec: RunSpec) -> None:
     if present.identity == spec.identity:
         return
     changed = "; ".join(changes(present, spec)) or "the seed"
+    place = files.place(present.folder, packed.RUN)
+    where, delete = (
+        (place, "`opd unpack` it and delete its folder") if place.arm else (present.folder, "Delete this folder")
+    )
     raise ValueError(
-        f"{present.folder}: holds a run of other parameters ({changed}). Nothing was overwritten. "
-        f"Delete this folder, take back the change of {spec.origin.source}, or keep both: choose another results "
+        f"{where}: holds a run of other parameters ({changed}). Nothing was overwritten. "
+        f"{delete}, take back the change of {spec.origin.source}, or keep both: choose another results "
         "folder (--results, or results=… in the notebook) or use overrides={…}, which have folders of their own"
     )
 

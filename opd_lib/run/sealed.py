@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from opd_lib.records import leftovers, sealing
+from opd_lib.records import files, leftovers, sealing
 from opd_lib.records.durable import write_atomically
 from opd_lib.records.record import RunRecord
 from opd_lib.run import evidence
@@ -46,6 +46,8 @@ def seal_all(folder: Path) -> str:
 def sealed_text(present: RunRecord) -> str:
     """The text of a record's run.json with the seals of its tables. Raises ValueError for tables that are not whole."""
     path = present.folder / "run.json"
+    if files.is_packed(present.folder):
+        raise ValueError(f"{path}: is packed without digests; `opd unpack` it, then seal, then pack again")
     text = path.read_text(encoding="utf-8")
     if written(json.loads(text)) != text:
         raise ValueError(f"{path}: is not as a run writes it (edited by hand?); bring it back before it is sealed")

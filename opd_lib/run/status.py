@@ -18,7 +18,7 @@ import pandas as pd
 
 from opd_lib import paths
 from opd_lib.params import RunSpec
-from opd_lib.records import record, sealing
+from opd_lib.records import files, record, sealing
 from opd_lib.records.record import RunRecord
 from opd_lib.run import plan
 
@@ -175,6 +175,13 @@ def _arm(spec: RunSpec) -> str:
     return f"{spec.experiment}/{spec.arm}"
 
 
+def _of_arm(arm: Path) -> tuple[Path, ...]:
+    try:
+        return files.of_arm(arm)
+    except ValueError:
+        return ()
+
+
 def _seconds_of_arm(spec: RunSpec) -> float | None:
     """Seconds of an arm's finished record that took least, whatever its seed: others had less of their machine.
 
@@ -182,7 +189,7 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
     """
     found, asked = [], spec.params.said()
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
-    for folder in (place for own in {*spec.folders, committed} for place in sorted(own.parent.glob("seed*"))):
+    for folder in (place for own in {*spec.folders, committed} for place in _of_arm(own.parent)):
         try:
             present = record.read(folder)
         except ValueError:

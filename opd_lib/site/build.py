@@ -16,6 +16,7 @@ from sphinx.errors import SphinxError
 from opd_lib import paths
 from opd_lib.judge import register
 from opd_lib.judge.register import Register
+from opd_lib.records import files as records
 from opd_lib.site import claims, files, glossary, notebooks, pages, rendering
 from opd_lib.site.notebooks import PROFILE, Notebook
 
@@ -121,9 +122,9 @@ def copy_linked(made: Path, found: Sequence[Notebook]) -> None:
             if (folder / kind).is_dir():
                 shutil.copytree(folder / kind, made / kind / notebook.name)
         for arm in files.arms(notebook.name):
-            for run in (folder / arm).glob("seed*"):
+            for run in records.of_arm(folder / arm):
                 target = made / "records" / notebook.name / arm / run.name
                 target.mkdir(parents=True)
                 for name in files.RECORD_FILES:
-                    if (run / name).exists():
-                        shutil.copyfile(run / name, target / name)
+                    if (content := records.read(run, name)) is not None:
+                        (target / name).write_bytes(content)

@@ -13,7 +13,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from opd_lib import paths
-from opd_lib.records import reading, record
+from opd_lib.records import files as records
+from opd_lib.records import reading, record, sealing
 from opd_lib.site.claims import raw, slug
 from opd_lib.site.notebooks import PROFILE, Notebook
 
@@ -55,6 +56,10 @@ def require_whole(notebooks: Sequence[Notebook]) -> None:
             reading.frame(path)
         elif path.suffix == ".svg" and not reading.text(path).rstrip().endswith("</svg>"):
             reading.refuse(path, "cut off (no </svg> at its end)", reading.RESTORE)
+    for run in (run for n in notebooks for run in records.of_notebook(COMMITTED / n.name) if records.is_packed(run)):
+        present = record.read(run)
+        if present and (fault := sealing.fault(run, present.tables, verify=True)):
+            raise ValueError(fault)
 
 
 def names(notebooks: Sequence[Notebook]) -> dict[str, str]:
@@ -99,7 +104,7 @@ def module(path: Path) -> str:
 
 def arms(notebook: str) -> tuple[str, ...]:
     """The arms of which records are committed under a notebook."""
-    return tuple(sorted({path.parents[1].name for path in (COMMITTED / notebook).glob("*/seed*/run.json")}))
+    return tuple(sorted({run.parent.name for run in records.of_notebook(COMMITTED / notebook)}))
 
 
 def _params(notebook: Notebook) -> str:
@@ -122,7 +127,7 @@ def _list(title: str, text: str, names: Sequence[str]) -> str:
 def _records(notebook: Notebook) -> str:
     parts = [f"# {notebook.short_title}: records\n\nArms that are runs of another notebook stand there.\n"]
     for arm in arms(notebook.name):
-        rows = "".join(_seed(folder) for folder in sorted((COMMITTED / notebook.name / arm).glob("seed*")))
+        rows = "".join(_seed(folder) for folder in records.of_arm(COMMITTED / notebook.name / arm))
         head = "".join(f"<th>{name}</th>" for name in ("seed", "identity", "steps", "files"))
         table = f'<div class="scroll" tabindex="0"><table class="records"><tr>{head}</tr>{rows}</table></div>'
         parts.append(f"({slug(f'run-{notebook.name}/{arm}')})=\n## {arm}\n\n{raw(table)}")
@@ -134,7 +139,7 @@ def _seed(folder: Path) -> str:
     if run is None:
         reading.refuse(folder / "run.json", "not there", reading.RESTORE)
     here = "/".join(folder.parts[-3:])
-    links = " · ".join(f'<a href="{here}/{name}">{name}</a>' for name in RECORD_FILES if (folder / name).exists())
+    links = " · ".join(f'<a href="{here}/{name}">{name}</a>' for name in RECORD_FILES if records.exists(folder, name))
     steps = record.flatten(run.params).get("train.steps", "")
     return f"<tr><td>{run.seed}</td><td><code>{run.identity}</code></td><td>{steps}</td><td>{links}</td></tr>"
 
