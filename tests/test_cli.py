@@ -282,7 +282,15 @@ def test_evidence_leaves_out_calibration_failures_and_other_parameters(world: Pa
 def test_readme_tables_stand_between_their_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "findings", lambda judged, found: "FOUND")
     row = {"id": "C1", "figure": "5", "statement": "It falls.", "paper": ".5", "verdict": "holds", "estimate": 0.25}
-    row |= {"paper_number": "inside", "low": 0.2, "high": 0.3, "threshold": "> 0", "n_seeds": 5, "precondition": ""}
+    row |= {
+        "paper_number": "inside",
+        "low": 0.2,
+        "high": 0.3,
+        "threshold": "> 0",
+        "n_seeds": 5,
+        "precondition": "",
+        "detectable": 0.1,
+    }
     judged = pd.DataFrame([row])
     page, empty = tmp_path / "README.md", tmp_path / "results"
     between = {name: f"<!-- {name} -->\nOLD\n<!-- /{name} -->\n" for name in ("findings", "notebooks", "claims")}
