@@ -28,6 +28,7 @@ def test_papermill_gives_the_committed_tables(place: str, tmp_path: Path) -> Non
 
 
 def printed(notebook: Path) -> list[str]:
-    """What the cells of a notebook print."""
+    """What each cell of a notebook prints, in however many parts it came."""
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
-    return [output.text for cell in cells for output in cell.outputs if output.output_type == "stream"]
+    texts = ["".join(output.text for output in cell.outputs if output.output_type == "stream") for cell in cells]
+    return [text for text in texts if text]
