@@ -99,7 +99,8 @@ def test_slips_follow_their_operands_and_are_carried_on(pattern: str, stop: str,
 
 
 def test_a_recheck_repeats_the_result_and_slips_less_and_its_last_value_counts() -> None:
-    written = style(slip_operands=(3,), slip_probability=0.9, recheck=(0.0, 0.5), recheck_slip=0.3)
+    odd = (1, 3, 5, 7, 9)
+    written = style(slip_operands=odd, slip_probability=0.9, recheck=(0.0, 0.5), recheck_slip=0.3)
     rng = random.Random(3)
     temperament, again = Counter[bool](), Counter[int]()
     for question in questions(3000):
@@ -109,7 +110,7 @@ def test_a_recheck_repeats_the_result_and_slips_less_and_its_last_value_counts()
         for operation, each in zip(question.operations, said, strict=True):
             values = [int(value) for word, value in pairwise(each) if word == "="]
             assert each.count("wait") == len(values) - 1
-            if operation.operator != "~" and operation.digits[0] == 3:
+            if operation.operator != "~" and operation.digits[0] in odd:
                 again.update((value - operation(before)) % 10 for value in values[1:])
             else:
                 assert set(values) == {operation(before)}
@@ -117,7 +118,7 @@ def test_a_recheck_repeats_the_result_and_slips_less_and_its_last_value_counts()
     # half of the traces never re-check; of the others .5 + .25 + … do at each of 2 to 5 steps
     spared = sum(0.5 + 0.5 * 0.5**n for n in (2, 3, 4, 5)) / 4
     assert abs(temperament[False] / 3000 - spared) < 0.03
-    assert abs(again[1] / again.total() - 0.27) < 0.05 and set(again) == {0, 1}
+    assert abs(again[1] / again.total() - 0.27) < 0.04 and set(again) == {0, 1}
 
 
 def test_fillers_stand_before_steps_and_anywhere_at_their_rates() -> None:

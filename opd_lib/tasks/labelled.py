@@ -23,7 +23,7 @@ from opd_lib.tasks.labelled_words import DIGITS, FILLERS, LABELS, OPERATORS, TEM
 from opd_lib.tasks.labelled_words import WORLD as WORLD
 from opd_lib.types import Prompt
 
-ASKED = (1.0, 1.0, 1.0, 1.5)
+ASKED = (1.0, 1.0, 1.0, 1.6)
 """How often each operator comes where questions are asked: in tests, in reinforcement learning, in distillation."""
 
 
