@@ -98,14 +98,14 @@ def runs(profile: Path) -> tuple[Path, ...]:
 
 def of_notebook(notebook: Path) -> tuple[Path, ...]:
     """The folders of all runs of RESULTS/PROFILE/NN_name, in order. Raises ValueError for a damaged pack."""
-    return tuple(sorted({*unpacked(notebook), *(run for pack in packs(notebook) for run in _in(pack))}))
+    found = (notebook / arm / pack.name for pack in packs(notebook) for arm in packed.arms(pack))
+    return tuple(sorted({*unpacked(notebook), *found}))
 
 
 def of_arm(arm: Path) -> tuple[Path, ...]:
     """The same of one arm, RESULTS/PROFILE/NN_name/ARM."""
-    return tuple(
-        sorted({*arm.glob("seed*"), *(run for pack in packs(arm.parent) for run in _in(pack) if run.parent == arm)})
-    )
+    found = (arm / pack.name for pack in packs(arm.parent) if arm.name in packed.rows(pack, packed.RUN))
+    return tuple(sorted({*arm.glob("seed*"), *found}))
 
 
 def unpacked(notebook: Path) -> Iterator[Path]:
@@ -116,7 +116,3 @@ def unpacked(notebook: Path) -> Iterator[Path]:
 def packs(notebook: Path) -> tuple[Path, ...]:
     """The folders of a notebook that hold packed runs, one for each seed."""
     return tuple(sorted((notebook / packed.FOLDER).glob("seed*")))
-
-
-def _in(pack: Path) -> Iterator[Path]:
-    return (pack.parent.parent / arm / pack.name for arm in packed.arms(pack))

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlparse
 
-import pandas as pd
 import pytest
 
 from opd_lib import paths
 from opd_lib.judge import register, vocabulary
+from opd_lib.records import files as record_files
 from opd_lib.records import record
 
 pytest.importorskip("sphinx_book_theme", reason="the site's packages are not installed (extra site)")
@@ -131,13 +131,15 @@ def test_the_differences_are_those_of_notebooks_and_docstrings(site: Path) -> No
 @pytest.mark.parametrize("table", record.TABLES)
 def test_the_glossary_has_every_column_with_a_range_that_the_records_keep(table: str) -> None:
     found = 0
-    for path in sorted(files.COMMITTED.glob(f"*/*/seed0/{table}.csv")):
-        frame = pd.read_csv(path)
+    for run in (run for run in record_files.runs(files.COMMITTED) if run.name == "seed0"):
+        present = record.read(run)
+        assert present is not None
+        frame = present.frame(table)
         for column in [name for name in frame.columns if name not in glossary.KEYS]:
             metric = glossary.TABLES[table][glossary.AT_K.sub("", column)]
             values = frame[column].dropna()
             slack = 1e-6  # of sums in float32
-            assert values.between(metric.low - slack, metric.high + slack).all(), f"{path}: {column}"
+            assert values.between(metric.low - slack, metric.high + slack).all(), f"{run}: {column}"
             found += len(values)
     assert found > 100
 
