@@ -52,9 +52,9 @@ class Units:
     shared tokens are the whole vocabulary of both models.
 
     With units `TokenScores.distributions` are of the shared tokens (N, C), the teacher's at the first token of each
-    unit and 0 elsewhere. What is known of the teacher at some tokens alone is NaN at the others: its entropy (over its
-    own vocabulary) but at the first of a unit, its log-probability but where a unit is one token of the student's (it
-    is that of the text, in however many tokens). There are no candidates and no reverse KL.
+    unit and 0 elsewhere. The teacher's entropy (over its own vocabulary) is known at the first token of each unit, its
+    log-probability where a unit is one of the student's tokens (then it is that of the unit's text, in however many of
+    the teacher's); elsewhere both are NaN. There are no candidates and no reverse KL.
     """
 
     place_N: Tensor

@@ -112,8 +112,8 @@ class TokenScores:
     """What the models say about N response tokens. Only `student_*` tensors carry a gradient.
 
     `row_N` is the response (0 … B-1) a token belongs to, `position_N` its place in it (0 = first response token).
-    `advantage_N` is the method's sequence-level advantage (None where the method has none). `named_logp_N`: where
-    several teachers have names, each one's log-probability of the sampled token.
+    `advantage_N` is what the method's `advantages` gave each token: that of its response, or its own (None without).
+    `named_logp_N`: where several teachers have names, each one's log-probability of the sampled token.
     Teacher fields are None in runs without a teacher; its entropy and the reverse KL also with a served one.
     What nobody reads is None too: entropies and reverse KL at steps without diagnostics. `distributions` are both
     models' log-probabilities of the whole vocabulary, (N, V) each, for as long as a loss that reads them is taken.

@@ -49,13 +49,13 @@ def test_the_numbers_of_curves_are_those_of_the_tables(frame: pd.DataFrame) -> N
     success, failure = (f"{mean_end(frame, arm):.3f}" for arm in ("success", "failure"))
     assert success != failure
     said = figures.curves(frame, "value", "share").caption.text()
-    assert said == f"At the end, mean of 3 seeds: success {success}, failure {failure}."
+    assert said == f"At the end (last three points), mean of 3 seeds: success {success}, failure {failure}."
     table = tables.end_table(frame, ["value"]).set_index("arm")["end"]
     assert table["success"].startswith(success) and table["failure"].startswith(failure)
     one = figures.curves(frame[frame["seed"] == 1], "value", "share").caption.text()
-    assert one.startswith("At the end, one seed: success 0.")
+    assert one.startswith("At the end (last three points), one seed: success 0.")
     panels = figures.panels(frame, ["value"], ["overlap"], ["share"]).caption.text()
-    assert panels == f"At the end, mean of 3 seeds: overlap: success {success}, failure {failure}."
+    assert panels == f"At the end (last three points), mean of 3 seeds: overlap: success {success}, failure {failure}."
     assert figures.accuracy_panels(frame.rename(columns={"value": "accuracy"})).caption.text() == panels.replace(
         "overlap", "chain-3"
     )
@@ -63,13 +63,17 @@ def test_the_numbers_of_curves_are_those_of_the_tables(frame: pd.DataFrame) -> N
 
 def test_seeds_that_differ_in_number_are_counted(frame: pd.DataFrame) -> None:
     fewer = frame[(frame["arm"] == "success") | (frame["seed"] == 0)]
-    assert figures.curves(fewer, "value", "share").caption.text().startswith("At the end, mean of 1 to 3 seeds: ")
+    assert (
+        figures.curves(fewer, "value", "share")
+        .caption.text()
+        .startswith("At the end (last three points), mean of 1 to 3 seeds: ")
+    )
 
 
 def test_the_papers_numbers_are_not_means_of_our_seeds(frame: pd.DataFrame) -> None:
     paper = pd.DataFrame({"arm": "success", "step": [1, 2, 3, 4], "value": [0.1, 0.2, 0.2, 0.2]})
     said = figures.beside_paper(frame, "value", paper, "share").caption.text()
-    assert said.startswith("At the end, mean of 3 seeds: success 0.") and said.endswith(
+    assert said.startswith("At the end (last three points), mean of 3 seeds: success 0.") and said.endswith(
         "; in the paper: success 0.200."
     )
 
@@ -96,9 +100,9 @@ def test_settings_bars_rows_and_dots_say_their_numbers(frame: pd.DataFrame) -> N
     last = frame[frame["step"] == 4]
     bar = {arm: f"{rows['value'].mean():.3f}" for arm, rows in last.groupby("arm")}
     said = figures.bars(last, "value", "share").caption.text()
-    assert said == f"Mean of 3 seeds: success {bar['success']}, failure {bar['failure']}."
+    assert said == f"Mean of 3 seeds: share: success {bar['success']}, failure {bar['failure']}."
     comma = figures.bars(last.replace({"arm": {"failure": "a, b"}}), "value", "share").caption.text()
-    assert comma == f"Mean of 3 seeds: success {bar['success']}; a, b {bar['failure']}."
+    assert comma == f"Mean of 3 seeds: share: success {bar['success']}; a, b {bar['failure']}."
     undefined = last.assign(value=last["value"].where((last["arm"] != "failure") | (last["seed"] > 0)))
     assert figures.bars(undefined, "value", "share").caption.text().endswith("failure –.")
     swept = frame.rename(columns={"arm": "series"}).assign(limit=frame["step"] + 6)
@@ -110,14 +114,16 @@ def test_settings_bars_rows_and_dots_say_their_numbers(frame: pd.DataFrame) -> N
     many = pd.concat([rows] * 7).drop(columns="n")
     assert figures.forest(many, "ratio").caption.text() == "Ratio: 14 estimates from -0.250 to 0.500."
     dots = figures.scatter(last, "step", "value", "step", "gain", "arm").caption.text()
-    assert dots == f"6 dots, gain from {last['value'].min():.3f} to {last['value'].max():.3f}."
+    assert (
+        dots == f"6 dots: step from 4.000 to 4.000, gain from {last['value'].min():.3f} to {last['value'].max():.3f}."
+    )
 
 
 def test_steps_of_a_measurement_are_no_seeds(frame: pd.DataFrame) -> None:
     caption = figures.bars(frame[frame["step"] == 4], "value", "s").caption
     assert caption.text("steps").startswith("Mean of 3 steps: ")
     single = figures.bars(frame[(frame["step"] == 4) & (frame["seed"] == 0)], "value", "s").caption
-    assert single.text("steps").startswith("Success 0.") and single.text().startswith("One seed: success 0.")
+    assert single.text("steps").startswith("s: success 0.") and single.text().startswith("One seed: s: success 0.")
 
 
 def test_nothing_drawn_says_nothing(frame: pd.DataFrame) -> None:
@@ -138,7 +144,7 @@ def test_many_arms_have_an_axis_each_of_one_scale_in_their_own_colours(frame: pd
     alone = figures.multiples(many, ["value"], ["a"], ["share"], [("teacher", 0.55)])
     lowest = [axes for axes in alone.axes if axes.xaxis.get_tick_params()["labelbottom"]]
     assert [axes.get_title("left") for axes in lowest] == arms[2:], "also above a place that is empty"
-    assert alone.caption.text().startswith("At the end, mean of 3 seeds: new-0 0.")
+    assert alone.caption.text().startswith("At the end (last three points), mean of 3 seeds: new-0 0.")
 
 
 def test_axes_of_one_scale(frame: pd.DataFrame) -> None:
@@ -192,7 +198,9 @@ def test_the_verdicts_interval_is_drawn_beside_the_bar_with_its_bound_and_the_ca
     assert (low, high) == pytest.approx((row["low"], row["high"]), rel=1e-5)
     assert {y for _, y in marks["bound:C5b"]["whiskers"][0]} == {-0.02}
     said = chart.caption.text()
-    assert "Thick: the 95 % interval" in said and f"thin: the interval of the verdict ({LEVEL}," in said
+    assert (
+        "Thick: the 95 % interval" in said and f"thin: the interval of the verdict (non overlap: C5b; {LEVEL}," in said
+    )
     rows = pd.DataFrame({"label": ["non_overlap"], "estimate": [row["estimate"]], "low": -1.0, "high": 1.0})
     forest = figures.forest(rows, "difference", judged=judged)
     marks = {mark.get("name"): mark for mark in json.loads(figures.plotted(forest))}

@@ -15,7 +15,7 @@ import pytest
 
 from opd_lib import paths
 from opd_lib.records.record import RunRecord
-from opd_lib.report import explore, token_quantities
+from opd_lib.report import embedded, explore, token_quantities
 from opd_lib.report.explore import Explorer
 
 STEPS = (0, 20, 40)
@@ -34,7 +34,7 @@ def runs(tmp_path: Path) -> list[RunRecord]:
 def close(whole: list[int], asked: list[float]) -> bool:
     """Numbers in parts of PARTS are those of the record."""
     return len(whole) == len(asked) and all(
-        abs(a / explore.PARTS - b) <= 0.501 / explore.PARTS for a, b in zip(whole, asked, strict=True)
+        abs(a / embedded.PARTS - b) <= 0.501 / embedded.PARTS for a, b in zip(whole, asked, strict=True)
     )
 
 

@@ -165,6 +165,11 @@ def test_a_corpus_has_the_operators_templates_and_patterns_it_is_told_to_have() 
     assert abs(templates.count("T5") / 2000 - 0.5) < 0.05
 
 
+def test_the_order_in_which_templates_are_written_makes_no_difference() -> None:
+    one, other = source(pattern_b={"T1": 0.3, "T2": 0.0}), source(pattern_b={"T2": 0.0, "T1": 0.3})
+    assert tasks.corpus(one, "chain-all", random.Random(6)) == tasks.corpus(other, "chain-all", random.Random(6))
+
+
 def test_a_corpus_depends_on_seed_and_step_and_is_dealt_over_processes() -> None:
     tokenizer = models.world_tokenizer(labelled.WORLD)
 

@@ -43,7 +43,7 @@ class Credit:
     notes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def of(self, rollouts: Rollouts, rows: Tensor) -> Credit:
-        """The same with the tokens (N) of these rows alone."""
+        """This credit for the tokens (N) of these rows alone."""
         index_N = batches.places(rollouts, rows)
         return replace(
             self,

@@ -128,10 +128,10 @@ class RunWorld:
 
 
 def weights(model: PreTrainedModel) -> Weights:
-    """A model's parameters by name, as they are: who writes into one is seen to have (`vLLM` looks at its version)."""
+    """A model's parameters by name, in the same memory: writing into one raises its version, which samplers read."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def copied(found: Weights) -> Weights:
-    """The same numbers in tensors of their own."""
+    """Copies of these tensors."""
     return {name: tensor.clone() for name, tensor in found.items()}

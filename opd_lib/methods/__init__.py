@@ -11,6 +11,9 @@ and, where they apply,
 
     reads(params) -> Reads                          what it reads of the scores (else the sampled tokens alone)
     check(params, vocabulary, has_teacher)          refuse what cannot or should not be trained, with the reason
+    check_teachers(params, teachers, contents)      refuse teachers that do not fit: their names if there are several,
+                                                    "self" for the student itself, nothing for one without a name;
+                                                    and the contents that prompts come from
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
     check_others(params, kind)                      refuse responses of another author than the student (source.kind)
 
@@ -91,6 +94,7 @@ class Method:
     branches: Callable[[Any], Sequence[Branch]] | None
     after_step: Callable[[World, Mapping[str, float], State, Any], State] | None
     check: Callable[[Any, int, bool], None] | None
+    check_teachers: Callable[[Any, frozenset[str], frozenset[str]], None] | None
     check_served: Callable[[Any], None] | None
     check_others: Callable[[Any, str], None] | None
 

@@ -2,11 +2,11 @@
 
 At steps 1, 2, 4, 8, …:  Δ = W − anchor,  candidates W + 2kΔ, k = 1 … k_max, each tried on `tried` training prompts;
 the first that is not better than the best so far ends the search, the best becomes the student and the new anchor.
-Between them, a step is one of `opd`. The anchor begins as the start.
+Between them, a step is one of `opd`. The first anchor is the student before training.
 
-Source: arXiv 2605.11739 and its code, in which a candidate must be strictly better (the paper: at least as good) and
-only attention and MLP matrices move; the optimiser's moments stay as they are. Differs: nothing else. With k_max 0 no
-weight is touched: `opd`.
+Source: arXiv 2605.11739 and its code. The optimiser's moments stay as they are; with k_max 0 it is `opd`.
+Differs from the paper, as its code does: a candidate must be strictly better (not at least as good), and only attention
+and MLP matrices move.
 """
 
 from __future__ import annotations

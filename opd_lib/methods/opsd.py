@@ -66,6 +66,15 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
         ) from None
 
 
+def check_teachers(params: Params, teachers: frozenset[str], contents: frozenset[str]) -> None:
+    """Refuse a teacher that is to follow the student and is the student. Raises ValueError."""
+    if params.decay < 1.0 and "self" in teachers:
+        raise ValueError(
+            f"method.decay: {params.decay:g}: with teacher: self the teacher is the student and follows nobody; use "
+            "decay: 1.0, or name the checkpoint that it starts from"
+        )
+
+
 def check_served(params: Params) -> None:
     """What `opd` refuses, and a teacher that follows: a server keeps the weights it has. Raises ValueError."""
     opd.check_served(params)

@@ -151,6 +151,14 @@ def evaluated(scores: TokenScores, params: Params) -> object:
         ) from error
 
 
+def check_served(params: Params) -> None:
+    """Refuse: a server says of the teacher what is asked for, and what a text reads is not known. Raises ValueError."""
+    raise ValueError(
+        "method.name: own: a served teacher scores the sampled tokens and its own lists only, and the objective reads "
+        "the student's; use machine.teacher_url: null"
+    )
+
+
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     """Refuse a text that is no Python or defines no function `value(scores, params)`, and lists that cannot be.
 

@@ -35,7 +35,10 @@ class Params(opd.Params):
 
     overlap_k: Annotated[int, Field(ge=1, le=10**6, description="length of the lists compared (tokens)")]
     threshold: Annotated[float, Field(ge=0.0, le=1.0, description="an overlap below it is bad")]
-    drop: Annotated[float, Field(ge=0.0, le=1.0, description="what each bad token takes from the weights after it")]
+    drop: Annotated[
+        float,
+        Field(ge=0.0, le=1.0, description="what a bad token takes from its weight and later ones"),
+    ]
     base: Annotated[float, Field(ge=0.0, le=1e6, description="weight that every token keeps")]
     limit_start: Annotated[int, Field(ge=1, le=10**6, description="response limit of the first step (tokens)")]
     limit_least: Annotated[int, Field(ge=1, le=10**6, description="the lowest limit (tokens)")]

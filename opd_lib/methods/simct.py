@@ -1,7 +1,7 @@
 """SimCT: distillation from a teacher with another tokenizer, over tokens that both have and stretches that both spell.
 
-    units        minimal stretches of the response at whose both ends a token of either tokenizer ends
-    U            the shared tokens, and the unit that is there unless it is one of them
+    units        minimal stretches of the response whose two ends are ends of tokens in both tokenizers
+    U            the shared tokens, and the unit itself where it is not one of them
     score        of a shared token log p; of a unit the mean of log p over the tokens in which the model spells it
     value        KL(p̂ ‖ q̂) at a unit's first token, p̂ and q̂ the softmax over U of student's and teacher's scores
 

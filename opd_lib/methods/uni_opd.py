@@ -1,4 +1,4 @@
-"""Uni-OPD: teachers by domain, groups in which the teacher prefers wrong responses set right, balanced groups.
+"""Uni-OPD: a teacher for each domain; right responses put ahead where the teacher does not; balanced groups.
 
     u_t = log q − log p at the sampled token, q the teacher of the prompt's domain        ū_i its mean over response i
     gap = mean ū of the right − mean ū of the wrong responses to a prompt; where gap < Δ, with s = Δ − gap:
@@ -6,8 +6,8 @@
     value = −(u_t + c_i), gradient −(u_t + c_i) ∇log p(y_t); tokens with |u_t| ≥ `extreme` have weight 0
 
 `balance` leaves random responses of the larger side of a group out until right and wrong are equally many (groups of
-one side stay whole). `margin: null` is Δ = −∞; with it, without `balance`, and with one teacher it is the sampled
-objective of `opd`.
+one side stay whole). `margin: null` is Δ = −∞; with it, one teacher, no `balance` and no token as far apart as
+`extreme` it is the sampled objective of `opd`.
 
 Source: arXiv 2605.03677 and its code (margin mode "both"; online balance). Differs: no ratio and no clipping; offline
 balancing is a matter of the prompts; the published mixtures are not known.
@@ -106,6 +106,16 @@ def log_ratio(view: View, params: Params) -> Tensor:
         return -view.signal[LOG_RATIO]
     parts = [share_N * view.signal[f"{LOG_RATIO}@{name}"] for name, share_N in shares(view, params).items()]
     return -torch.stack(parts).sum(0)
+
+
+def check_teachers(params: Params, teachers: frozenset[str], contents: frozenset[str]) -> None:
+    """Refuse a route that leaves out a content or a teacher, or that names one that is not there. Raises ValueError."""
+    if set(params.route.values()) != teachers or (params.route and not contents <= set(params.route)):
+        raise ValueError(
+            f"method.route: {params.route}: the run has the contents {', '.join(sorted(contents))} and, by name, the "
+            f"teachers {', '.join(sorted(teachers)) or '(none)'}; give each content a teacher and each teacher a "
+            "content, or write route: {} with one teacher that has no name"
+        )
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:

@@ -18,7 +18,7 @@ def check(params: RunParams, method: methods.Method | None, options: Sequence[Ba
     check_task(params)
     if isinstance(params.student, NewModel):
         require_context(params, "student", params.student.context, "student.context")
-    check_teachers(params, method)
+    check_teachers(params, method, options)
     if method:
         check_method(params, method, options)
         if params.machine.teacher_url and params.teacher:
@@ -150,8 +150,8 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             method.check(each, len(world.words), params.teacher is not None)
 
 
-def check_teachers(params: RunParams, method: methods.Method | None) -> None:
-    """Refuse teachers that a run or a method cannot have: the live student, several by name, copies that move."""
+def check_teachers(params: RunParams, method: methods.Method | None, options: Sequence[BaseModel]) -> None:
+    """Refuse teachers that a run or a method cannot have: the student itself, several by name, none to be shown."""
     if params.teacher == SELF or params.named_teachers:
         who = "self" if params.teacher == SELF else "several by name"
         if params.machine.teacher_url:
@@ -168,6 +168,11 @@ def check_teachers(params: RunParams, method: methods.Method | None) -> None:
         check_aligned(params, method)
     if method.shown is not None and params.teacher is None:
         raise ValueError(f"teacher: null, but method {method.name} shows it something; name one, or self")
+    if method.check_teachers is not None and params.teacher is not None:
+        teachers = frozenset({SELF} if params.teacher == SELF else params.named_teachers)
+        others = [params.task.other_content] if params.task.other_share > 0 else []
+        for each in options:
+            method.check_teachers(each, teachers, frozenset([params.task.content, *others]))
 
 
 def check_aligned(params: RunParams, method: methods.Method) -> None:

@@ -12,15 +12,15 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from opd_lib.records.record import RunRecord, write_atomically
-from opd_lib.report import token_quantities
-from opd_lib.report.token_quantities import DEFAULT, Quantity, Row, column
+from opd_lib.report import embedded, token_quantities
+from opd_lib.report.token_quantities import DEFAULT
 
 MODULE = Path(__file__).with_suffix(".js")
 STEPS = 9
@@ -29,9 +29,6 @@ NONE_KEPT = (
     "No responses to show: these runs kept none token by token (no tokens.jsonl). Runs that have a teacher keep them "
     "unless machine.kept_problems is 0; of the committed results, seed 0 has them."
 )
-
-PARTS = 10_000
-"""Embedded numbers are whole multiples of 1/PARTS; so are, but for the smallest, those of the records."""
 WITHOUT_SCRIPTS = "Trust the notebook, or run this cell, to explore token by token."
 
 
@@ -149,7 +146,7 @@ def tokens(
         for arm, found in rows.items()
     }
     seeds = {record.arm: record.seed for record in chosen}
-    return Explorer(_content(picked, seeds, shown, known, first))
+    return Explorer(embedded.content(picked, seeds, shown, known, first))
 
 
 def _chosen(records: Sequence[RunRecord], arms: Sequence[str] | None, seed: int | None) -> list[RunRecord]:
@@ -176,74 +173,3 @@ def _among(what: str, asked: Sequence[Any] | None, present: Sequence[Any]) -> Se
 def _a_few(logged: Sequence[int]) -> list[int]:
     """At most STEPS of them, evenly spread."""
     return sorted({logged[round(i * (len(logged) - 1) / (STEPS - 1))] for i in range(STEPS)})
-
-
-def _content(
-    rows: Mapping[str, Sequence[Row]],
-    seeds: Mapping[str, int],
-    steps: Sequence[int],
-    known: Sequence[Quantity],
-    first: int,
-) -> dict[str, Any]:
-    """What is embedded: words, problems and steps by number, every value in whole parts of 1/PARTS."""
-    every = [row for found in rows.values() for row in found]
-    words = list(dict.fromkeys(word for row in every for word in _words(row)))
-    problems = {(row["test_set"], row["problem"], row["prompt"]): row for row in every}
-    numbers = {word: number for number, word in enumerate(words)}
-    places = {place: number for number, place in enumerate(problems)}
-    return {
-        "parts": PARTS,
-        "first": {"quantity": first, "problem": _telling(every, problems)},
-        "runs": [{"arm": arm, "seed": seeds[arm], "label": f"{arm} · seed {seeds[arm]}"} for arm in rows],
-        "quantities": [asdict(each) | {"extent": token_quantities.extent(each, every)} for each in known],
-        "problems": [_problem(row) for row in problems.values()],
-        "steps": list(steps),
-        "words": words,
-        "rows": [
-            {
-                "run": run,
-                "problem": places[row["test_set"], row["problem"], row["prompt"]],
-                "step": steps.index(row["step"]),
-            }
-            | _row(row, numbers, known)
-            for run, found in enumerate(rows.values())
-            for row in found
-        ],
-    }
-
-
-def _telling(rows: Sequence[Row], problems: Iterable[tuple[Any, ...]]) -> int:
-    """Which problem is shown first: one that is not answered alike by every run and at every step, if there is one."""
-    rewards: dict[tuple[Any, ...], set[float]] = {}
-    for row in rows:
-        rewards.setdefault((row["test_set"], row["problem"], row["prompt"]), set()).add(row["reward"])
-    return next((number for number, place in enumerate(problems) if len(rewards[place]) > 1), 0)
-
-
-def _problem(row: Row) -> dict[str, Any]:
-    """How a problem is named and what it asks."""
-    place = {"test_set": row["test_set"], "problem": row["problem"]}
-    return place | {"label": f"{row['test_set']}, problem {row['problem']}"} | {k: row[k] for k in ("prompt", "answer")}
-
-
-def _row(row: Row, numbers: Mapping[str, int], known: Sequence[Quantity]) -> dict[str, Any]:
-    """A response: words by number, a column per quantity (None: this run has it not), lists with both probabilities."""
-    return {
-        "reward": row["reward"],
-        "finished": row["finished"],
-        "tokens": [numbers[word] for word in row["tokens"]],
-        "values": [None if values is None else _whole(values) for values in (column(row, each.key) for each in known)],
-        "top": [[numbers[word] for word in position] for position in row.get("top", ())],
-        "student": [_whole(position) for position in row.get("top_student", ())],
-        "teacher": [_whole(position) for position in row.get("top_teacher", ())],
-    }
-
-
-def _words(row: Row) -> Iterable[str]:
-    yield from row["tokens"]
-    for position in row.get("top", ()):
-        yield from position
-
-
-def _whole(values: Sequence[float | None]) -> list[int | None]:
-    return [None if value is None else round(value * PARTS) for value in values]

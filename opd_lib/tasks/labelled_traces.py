@@ -42,7 +42,7 @@ def draw(source: Any, content: str, rng: random.Random) -> tuple[list[Question],
     """The questions of a step, their templates (dealt at random) and a trace of each, as `source:` describes them."""
     style = Style(**{field.name: getattr(source, field.name) for field in fields(Style)})
     questions = draw_training(content, source.prompts_per_step, rng, source.operator_weights)
-    templates = rng.choices(list(source.pattern_b), k=len(questions))
+    templates = rng.choices(sorted(source.pattern_b), k=len(questions))
     patterns = ["B" if rng.random() < source.pattern_b[template] else "A" for template in templates]
     traces = [write_trace(each, pattern, style, rng) for each, pattern in zip(questions, patterns, strict=True)]
     return questions, templates, traces

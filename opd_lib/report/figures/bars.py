@@ -70,8 +70,8 @@ def bars(
     axes.set_xticks(range(len(arms)), names)
     axes.set_ylabel(ylabel)
     axes.tick_params(axis="x", length=0)
-    marks = captions.of_verdicts((judged or {}).values())
-    return chart.said(Caption(parts={"": means}, n=frozenset(n), marks=marks))
+    marks = captions.of_verdicts(judged or {})
+    return chart.said(Caption(parts={ylabel: means}, n=frozenset(n), marks=marks))
 
 
 @styled
@@ -104,7 +104,7 @@ def forest(frame: pd.DataFrame, xlabel: str, line: float = 0.0, judged: Judged |
     axes.set_xlabel(xlabel)
     n = frozenset(map(int, frame["n"])) if "n" in frame else frozenset()
     parts = {xlabel: _estimates(names, list(frame["estimate"]))}
-    return chart.said(Caption(parts=parts, n=n, marks=captions.of_verdicts((judged or {}).values())))
+    return chart.said(Caption(parts=parts, n=n, marks=captions.of_verdicts(judged or {})))
 
 
 def _estimates(names: Sequence[str], estimates: Sequence[float]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from opd_lib.report.figures.captions import Caption
+from opd_lib.report.figures.captions import shown as shown
 from opd_lib.report.figures.colours import LineStyle
 
 STYLE = Path(__file__).parents[1] / "opd.mplstyle"
@@ -97,11 +98,6 @@ def save(chart: Chart, path: Path) -> Chart:
     part.write_bytes(drawing.getvalue())
     part.replace(path)
     return chart
-
-
-def shown(name: str) -> str:
-    """An arm's name as it stands in a figure."""
-    return name.replace("_", " ")
 
 
 def rows_of_axes(n: int, names: Sequence[str], share_y: bool = False) -> tuple[Chart, list[Axes]]:

@@ -10,8 +10,8 @@ from opd_lib.report.tables import number, places
 from opd_lib.report.verdicts import JudgedInterval, percent
 
 SEEDS = "seeds"
-END = "at the end"
-"""The mean of the last three points, as `end_of` has it and every table."""
+END = "at the end (last three points)"
+"""The mean of the last three points (`end_of`), as the column \"end\" of a table has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,15 @@ class Caption:
             f"{heading}: {_listed(found)}" if heading else _listed(found) for heading, found in parts.items()
         )
         of = ", ".join(words for words in (self.point, counted(self.n, repeats)) if words)
-        line = f"{of[0].upper()}{of[1:]}: {said}." if of else f"{said[0].upper()}{said[1:]}."
+        line = f"{of}: {said}." if of else f"{said}."
+        if line[1].isalpha():  # not a unit of one letter
+            line = f"{line[0].upper()}{line[1:]}"
         return f"{line} {self.marks}".rstrip()
+
+
+def shown(name: str) -> str:
+    """An arm's name as it stands in a figure."""
+    return name.replace("_", " ")
 
 
 def counted(n: Iterable[int], repeats: str = SEEDS) -> str:
@@ -71,14 +78,16 @@ def figure(value: float) -> str:
     return number(value, max(0, places(value) - large))
 
 
-def of_verdicts(judged: Iterable[JudgedInterval]) -> str:
-    """Which line is which interval; nothing where no verdict's is drawn."""
-    levels = sorted({each.confidence for each in judged if each.is_known})
-    if not levels:
+def of_verdicts(judged: Mapping[str, JudgedInterval]) -> str:
+    """Which line is which interval, and of which claim; nothing where no verdict's is drawn."""
+    drawn = {name: each for name, each in judged.items() if each.is_known}
+    if not drawn:
         return ""
+    level = percent(min(each.confidence for each in drawn.values()))
+    claims = "; ".join(f"{shown(name)}: {each.claim}" for name, each in drawn.items())
     return (
-        f"Thick: the 95 % interval of each mean alone; thin: the interval of the verdict ({percent(levels[0])}, so "
-        "that all claims are right together), with a tick at the bound that is claimed."
+        f"Thick: the 95 % interval of each mean alone; thin: the interval of the verdict ({claims}; {level}, so that "
+        "all claims are right together), with a tick at the bound that is claimed."
     )
 
 

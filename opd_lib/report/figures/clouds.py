@@ -59,5 +59,9 @@ def scatter(frame: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, group
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0.04)
     axes.grid(visible=True, axis="x")
-    low, high = (captions.figure(float(end)) for end in (frame[y].min(), frame[y].max()))
-    return chart.said(Caption(parts={"": {f"{len(frame)} dots, {ylabel} from": f"{low} to {high}"}}))
+    spans = {
+        label: [captions.figure(float(end)) for end in (frame[c].min(), frame[c].max())]
+        for label, c in ((xlabel, x), (ylabel, y))
+    }
+    said = {f"{label} from": f"{low} to {high}" for label, (low, high) in spans.items()}
+    return chart.said(Caption(parts={f"{len(frame)} dots": said}))

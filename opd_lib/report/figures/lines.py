@@ -150,15 +150,15 @@ def sweep(
         axes.xaxis.set_minor_locator(NullLocator())
     label_ends(axes, draw_curves(axes, named, column, reference, x=x, dots=True))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    return chart.said(_from_first_to_last(named, x, column))
+    return chart.said(_from_first_to_last(named, x, column, ylabel))
 
 
-def _from_first_to_last(named: pd.DataFrame, x: str, column: str) -> Caption:
-    """The means of each series at its smallest and its largest setting."""
+def _from_first_to_last(named: pd.DataFrame, x: str, column: str, ylabel: str) -> Caption:
+    """The means of each series (`ylabel`, if there is one without a name) at its smallest and its largest setting."""
     parts, n = {}, set()
     for arm in named["arm"].unique():
         xs, ys = curve_of(named[named["arm"] == arm], x, column)
         first, last = (captions.figure(interval.estimate) for interval in intervals_of(ys.iloc[[0, -1]]))
-        parts[shown(arm)] = {"": f"{first} at {xs.index[0]:g}, {last} at {xs.index[-1]:g}"}
+        parts[shown(arm) or ylabel] = {"": f"{first} at {xs.index[0]:g}, {last} at {xs.index[-1]:g}"}
         n.add(ys.shape[1])
     return Caption(parts=parts, n=frozenset(n))
