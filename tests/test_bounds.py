@@ -23,10 +23,16 @@ MATH = {
     "name": "math", "content": "dapo", "other_content": "dapo", "other_share": 0.0, "template": "original",
     "test_sets": ["aime24"], "test_template": "original", "thinking": False, "max_prompt_tokens": 1024, "data": None,
 }  # fmt: skip
+TRACES = {
+    "kind": "traces", "prompts_per_step": 4, "operator_weights": [1.0, 1.0, 1.0, 0.5], "pattern_b": {"T1": 0.1},
+    "filler_offset": 4.0, "filler_before_step": 0.25, "filler_anywhere": 0.01, "slip_operands": [3], "recheck": [0.3],
+    "slip_probability": 0.5, "recheck_slip": 0.5,
+}  # fmt: skip
 SCHEDULE = [{"step": 2, "max_new_tokens": 4}]
 KINDS: dict[str, dict[str, Any]] = {
     "sampled": {"source": BASE["source"] | {"schedule": SCHEDULE}},
     "corpus": {"source": CORPUS},
+    "traces": {"source": TRACES, "task": BASE["task"] | {"name": "labelled"}},
     "answers": {"source": {"kind": "answers", "prompts_per_step": 4}, "task": MATH},
     "stored": {"source": {"kind": "stored", "rollouts": "run:00_models/x", "prompts_per_step": 4}},
     "text model": {"student": STUDENT | {"vocabulary": 512}},
@@ -122,7 +128,7 @@ FILES = sorted(paths.PARAMS.glob("*/[0-9]*.yaml"))
 
 def test_every_section_that_a_committed_file_has_is_among_the_kinds() -> None:
     seen = {arm.source.kind for path in FILES for arm in params.load(path.stem, path.parent.name).arms.values()}
-    assert seen <= {"student", "teacher", "corpus", "answers", "stored"}
+    assert seen <= {"student", "teacher", "corpus", "traces", "answers", "stored"}
 
 
 @pytest.mark.parametrize(

@@ -113,10 +113,10 @@ def test_new_models_have_the_parameters_of_their_shapes(profile: str) -> None:
     shapes = {}
     for params_of in params.load("00_models", profile).arms.values():
         if isinstance(params_of.student, NewModel):
-            shapes[params_of.student.hidden] = params_of.student
+            shapes[params_of.student.hidden] = params_of
     sizes = []
-    for _, shape in sorted(shapes.items()):
-        found = memory.new_shape(shape)
+    for _, params_of in sorted(shapes.items()):
+        shape, found = params_of.student, memory.new_shape(params_of)
         sizes.append(round(found.parameters / 1e6, 1 if profile == "tiny" else 0))
         if profile == "tiny":
             assert models.new_model(shape, 0, models.chain_tokenizer()).num_parameters() == found.parameters

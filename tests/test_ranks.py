@@ -152,7 +152,7 @@ ENDS = {
     "run/track.py": "stdin=subprocess.PIPE",  # the child ends when that is closed
     "run/status.py": '"git", "rev-parse"',  # these three end by themselves at once
     "batch/cluster.py": '"sacct"',
-    "engine/checkpoint.py": '"git"',
+    "engine/provenance.py": '"git"',
 }
 """Module that starts processes → what in it makes them end with the one that has started them."""
 

@@ -678,8 +678,8 @@ def test_a_server_that_is_too_short_or_lost_stops_the_run(trained: Path, monkeyp
     monkeypatch.setattr(vllm_server, "WAITS", ())
     with served_checkpoint(trained) as fake:
         changes["machine.teacher_url"] = fake.url
-        fake.max_model_len = 40
-        with pytest.raises(ValueError, match=r"52 tokens, and the server .* has room for 40"):
+        fake.max_model_len = 20
+        with pytest.raises(ValueError, match=r"27 tokens, and the server .* has room for 20"):
             train.train(distil(trained, "short", changes))
         fake.max_model_len, fake.max_logprobs = 128, 15
         with pytest.raises(ValueError, match=r"--max-logprobs 16 at least"):

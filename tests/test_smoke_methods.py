@@ -15,7 +15,7 @@ from opd_lib import methods, params
 from opd_lib.command.cli import app
 from opd_lib.engine.model import models
 from opd_lib.methods import grpo, opd, own, sft
-from opd_lib.params import RunSpec
+from opd_lib.params import RunSpec, refusals
 from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
 from opd_lib.run import plan
@@ -84,3 +84,28 @@ def test_a_method_trains_by_the_command(results: Path, arm: str) -> None:
     assert models.weights_digest(trained) != present.provenance["student_weights"], "the student has not changed"
     called = [row for row in present.examples() if tool.CALL in row["tokens"]]
     assert arm != "sod" or called, "no response calls the tool"
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "message"),
+    [
+        ("uni_opd", {"route": {}}, r"method\.route: \{\}: .* by name, the teachers .*, .*give each content a teacher"),
+        ("uni_opd", {"route": {"chain-a": "nobody"}}, r"method\.route: .*nobody.*give each content a teacher"),
+        ("opsd", {"decay": 0.9}, r"method\.decay: 0\.9: with teacher: self the teacher is the student"),
+    ],
+)
+def test_teachers_that_do_not_fit_a_method_are_refused(arm: str, changes: dict[str, object], message: str) -> None:
+    asked = params.load("93_methods", "smoke").arms[arm]
+    method = methods.load(asked.method["name"])
+    refusals.check_teachers(asked, method, [method.Params(**asked.method_options)])
+    with pytest.raises(ValueError, match=message):
+        refusals.check_teachers(asked, method, [method.Params(**asked.method_options | changes)])
+
+
+def test_an_objective_of_ones_own_is_not_served() -> None:
+    asked = params.load("92_your_own_method", "smoke").arms["yours"]
+    machine = asked.machine.model_copy(update={"teacher_url": "http://127.0.0.1:8000"})
+    method = methods.load("own")
+    served, options = asked.model_copy(update={"machine": machine}), [method.Params(**asked.method_options)]
+    with pytest.raises(ValueError, match=r"method\.name: own: a served teacher .*; use machine\.teacher_url: null"):
+        refusals.check_served(served, method, options)
