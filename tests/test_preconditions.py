@@ -179,7 +179,11 @@ def test_a_notebook_says_on_top_what_its_claims_lack() -> None:
     first, second, last = preconditions.warning(judged).splitlines()
     assert first == "Precondition absent: P2. They are close. (mean; seeds 3)"
     assert second == "Precondition not run: P3. It is long." and "marked" in last
-    assert preconditions.warning(judged[:1]) == "All 1 preconditions of these claims are present."
+    assert preconditions.warning(judged[:1]) == "Preconditions of these claims: all 1 present."
+    elsewhere = judged[:1].assign(state="not part of profile paper: models are given")
+    assert preconditions.warning(elsewhere) == ""
+    assert preconditions.warning(pd.concat([judged[:1], elsewhere])) == "Preconditions of these claims: all 1 present."
+    assert preconditions.summary(elsewhere).endswith("1 are no part of this profile.")
 
 
 def test_the_summary_names_what_is_not_there() -> None:

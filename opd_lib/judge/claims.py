@@ -16,8 +16,8 @@ from an interval, at a level that keeps the whole file right together:
                     the claims file says that this profile makes no runs of it
 
 Beside the verdict stand `margin`, how far the estimate lies beyond the threshold, and `detectable`, the smallest
-distance that these seeds decide with probability .8 if the standard deviation is the one observed: an open verdict
-leaves effects smaller than that open, and speaks against larger ones.
+distance that these seeds decide with probability .8 if the standard deviation is the one observed. It says what an
+open verdict is worth: how large an effect would have been found four times in five. What it leaves open is the interval.
 
 A claim that rests on a precondition which is absent keeps interval and verdict and is marked (`judge/preconditions`).
 

@@ -56,17 +56,23 @@ def summary(judged: pd.DataFrame) -> str:
     """How many preconditions are present and which are not, in a sentence."""
     named = {state: list(judged["id"][judged["state"] == state]) for state in (PRESENT, ABSENT, NOT_RUN)}
     ids = {state: f" ({', '.join(found)})" if found else "" for state, found in named.items()}
+    left_out = int(judged["state"].str.startswith(NOT_PART).sum())
+    also = f" {left_out} are no part of this profile." if left_out else ""
     return (
         f"Of {len(judged)} preconditions {len(named[PRESENT])} are present, {len(named[ABSENT])} are "
-        f"absent{ids[ABSENT]} and {len(named[NOT_RUN])} were not run{ids[NOT_RUN]}."
+        f"absent{ids[ABSENT]} and {len(named[NOT_RUN])} were not run{ids[NOT_RUN]}.{also}"
     )
 
 
 def warning(judged: pd.DataFrame) -> str:
-    """What a notebook says on top: the preconditions of its claims that are not there, a line each; or that all are."""
-    lacking = judged[judged["state"].isin([ABSENT, NOT_RUN])]
+    """What a notebook says on top: the preconditions of its claims that are not there, a line each; or that all are.
+
+    Those that are no part of the profile are not spoken of.
+    """
+    asked = judged[~judged["state"].str.startswith(NOT_PART)]
+    lacking = asked[asked["state"] != PRESENT]
     if lacking.empty:
-        return f"All {len(judged)} preconditions of these claims are present."
+        return f"Preconditions of these claims: all {len(asked)} present." if len(asked) else ""
     lines = [
         f"Precondition {row.state}: {row.id}. {row.statement}" + (f" ({row.fails})" if row.fails else "")
         for row in lacking.itertuples()

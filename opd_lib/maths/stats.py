@@ -24,8 +24,8 @@ class Interval:
     """An estimate, its interval in the same unit, and how many independent values stand behind it.
 
     With too few values the bounds are nan: every comparison with them is false, so nothing is concluded.
-    `standard_error`: the standard deviation of the estimate from repetition to repetition, in the same unit; nan where
-    it is not known.
+    `standard_error`: the standard deviation of the estimate from repetition to repetition, in the same unit (of a
+    prediction: of a new value's distance from it); nan where it is not known.
     """
 
     estimate: float

@@ -36,7 +36,8 @@ def begin(
     experiment = params.load(name, profile, overrides, seeds, results)
     register = register_of(experiment)
     if register is not None and register.preconditions:
-        print(preconditions.warning(states(experiment, register)))
+        if warning := preconditions.warning(states(experiment, register)):
+            print(warning)
     return experiment, Outputs(experiment.output, judge=cache(partial(verdicts, experiment)))
 
 
