@@ -17,7 +17,7 @@ from an interval, at a level that keeps the whole file right together:
 
 Beside the verdict stand `margin`, how far the estimate lies beyond the threshold, and `detectable`, the smallest
 distance that these seeds decide with probability .8 if the standard deviation is the one observed. It says what an
-open verdict is worth: how large an effect would have been found four times in five. What it leaves open is the interval.
+open verdict is worth: how large an effect would be found four times in five. What is left open is the interval.
 
 A claim that rests on a precondition which is absent keeps interval and verdict and is marked (`judge/preconditions`).
 

@@ -35,9 +35,12 @@ def begin(
     """
     experiment = params.load(name, profile, overrides, seeds, results)
     register = register_of(experiment)
-    if register is not None and register.preconditions:
-        if warning := preconditions.warning(states(experiment, register)):
-            print(warning)
+    if (
+        register is not None
+        and register.preconditions
+        and (lacks := preconditions.warning(states(experiment, register)))
+    ):
+        print(lacks)
     return experiment, Outputs(experiment.output, judge=cache(partial(verdicts, experiment)))
 
 
