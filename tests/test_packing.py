@@ -477,6 +477,29 @@ def test_killed_while_it_unpacks_it_reads_as_before_and_goes_on(
     assert contents(profile) == before
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_no_part_of_a_pack_is_not_lost_with_it(world: Path, profile: Path, elsewhere: bool) -> None:
+    packs.pack(profile)
+    home = pack_of(specs(world)[0])
+    stranger = home / "gates.parquet"
+    shutil.copy(home / "steps.parquet", stranger)
+    before = contents(profile)
+    with pytest.raises(ValueError, match=rf"^{stranger}: is none of the files of a pack, and .*; move it elsewhere$"):
+        packs.unpack(profile, [micro.MODELS], [0], output=world / "out" if elsewhere else None)
+    assert contents(profile) == before and not (world / "out").exists()
+
+
+def test_a_table_that_packs_have_no_place_for_stays_with_its_record(world: Path, profile: Path) -> None:
+    path = specs(world)[0].folder / "run.json"
+    said = json.loads(path.read_bytes())
+    (path.parent / "gates.csv").write_bytes(b"step\n0\n")
+    path.write_text(json.dumps(said | {"tables": said["tables"] | {"gates.csv": sealing.seal("gates.csv", b"step\n")}}))
+    before = contents(profile)
+    with pytest.raises(ValueError, match=rf"^{path}: tables: the run left gates\.csv, which no pack .*; use a version"):
+        packs.pack(profile, [micro.MODELS], [0])
+    assert contents(profile) == before
+
+
 @needs_proc
 def test_a_pack_is_on_the_disk_before_it_has_its_name(world: Path, profile: Path, disk: list[tuple[str, str]]) -> None:
     packs.pack(profile, [micro.OPD], [0])

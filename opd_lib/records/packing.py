@@ -70,9 +70,10 @@ def pack(runs: Iterable[Path]) -> Moved:
 def unpack(home: Path, target: Path | None = None) -> Moved:
     """Put the runs of a pack into folders of their own, and remove it; with a `target` NN_name put them there, alone.
 
-    Raises ValueError, before anything is changed, for a damaged pack or table, and for a file in its place that says
-    otherwise.
+    Raises ValueError, before anything is changed, for a damaged pack or table, for a file in the pack that is none of
+    its own, and for a file in a run's place that says otherwise.
     """
+    require_known(home)
     place = home.parent.parent if target is None else target
     found = {file: rows for file in FILES if (rows := packed.rows(home, file))}
     require_whole(home, found)
@@ -112,6 +113,9 @@ def contents(runs: Iterable[Path]) -> Contents:
             _refuse(where, "has no digests of its tables", "`opd seal` gives them to it")
         if (named := (present.arm, f"seed{present.seed}")) != (run.parent.name, run.name):
             _refuse(where, f"is the record of {'/'.join(named)}", "put it where it belongs")
+        if unknown := sorted({*present.tables} - {*FILES}):
+            left = "use a version of opd that knows it, or leave this run as it is"
+            _refuse(where, f"tables: the run left {', '.join(unknown)}, which no pack has a place for", left)
         for file in FILES:
             content = present.content(file) if file != RUN else files.read(run, RUN)
             if file == RUN or file in present.tables:
@@ -150,6 +154,14 @@ def require_same(home: Path, found: Contents, may_have_more: bool) -> None:
                 continue
             what = f"does not have {file} of arm {arm} as that run's folder has it, and a pack is written once"
             _refuse(packed.parquet(home, file), what, "`opd unpack` takes it apart; then pack again")
+
+
+def require_known(home: Path) -> None:
+    """Raise ValueError if the folder of a pack holds anything that `unpack` does not bring back, and would remove."""
+    known = {packed.parquet(home, file) for file in FILES}
+    for path in sorted(home.iterdir()):
+        if path not in known:
+            _refuse(path, "is none of the files of a pack, and unpacking would remove it", "move it elsewhere")
 
 
 def require_whole(home: Path, found: Contents) -> None:
