@@ -212,8 +212,34 @@ def rewritten(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Callabl
     def damage(path: Path) -> None:
         table = pq.read_table(path)
         rows = change(dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)))
-        content = {packed.ARM: pa.array(rows), table.column_names[1]: pa.array(rows.values(), pa.binary())}
+        content = {
+            packed.ARM: pa.array(list(rows), pa.string()),
+            table.column_names[1]: pa.array(rows.values(), pa.binary()),
+        }
         pq.write_table(pa.table(content).replace_schema_metadata(table.schema.metadata), path)
+
+    return damage
+
+
+def said_too(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Callable[[Path], None]:
+    """The same of run.parquet, which then also says these arms."""
+
+    def damage(path: Path) -> None:
+        rewritten(change)(path)
+        table = pq.read_table(path)
+        arms = {packed.ARMS: json.dumps(table[packed.ARM].to_pylist())}
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **arms}), path)
+
+    return damage
+
+
+def unsaid(key: bytes, value: bytes | None = None) -> Callable[[Path], None]:
+    """Without a word of run.parquet about itself, or with another in its place."""
+
+    def damage(path: Path) -> None:
+        table = pq.read_table(path)
+        kept = {k: v for k, v in table.schema.metadata.items() if k != key} | ({} if value is None else {key: value})
+        pq.write_table(table.replace_schema_metadata(kept), path)
 
     return damage
 
@@ -318,8 +344,34 @@ RECORDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "deleted": (Path.unlink, "is missing, and without it"),
     "half a record": (rewritten(lambda rows: rows | {"student": rows["student"][:90]}), "corrupt record"),
     "written by others": (lambda path: pq.write_table(pq.read_table(path).replace_schema_metadata(), path), "neighb"),
-    "no name": (rewritten(lambda rows: rows | {"../student": rows["student"]}), "is no name of an arm"),
+    "without sizes": (unsaid(packed.SIZES), "does not say which arms it has, and how large its neighbours are"),
+    "without arms": (unsaid(packed.ARMS), "does not say which arms it has"),
+    "arms cut off": (unsaid(packed.ARMS, b'["stud'), "does not say which arms it has"),
+    "a row less": (rewritten(without_student), "has records of better, teacher, and was written with better, student"),
+    "no rows": (rewritten(lambda rows: {}), "has records of no arm, and was written with better, student, teacher"),
+    "no rows, no arms": (said_too(lambda rows: {}), "has records of no arm"),
+    "no name": (said_too(lambda rows: rows | {"../student": rows["student"]}), "is no name of an arm"),
 }
+
+
+def test_rows_under_the_name_of_another_arm_are_refused(world: Path, profile: Path) -> None:
+    packs.pack(profile)
+    home = pack_of(specs(world)[0])
+    for path in home.iterdir():
+        rewritten(lambda rows: rows | {"student": rows["teacher"], "teacher": rows["student"]})(path)
+    before = contents(profile)
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: evidence.finished(profile),
+        lambda: record.read(profile / micro.MODELS / "student" / "seed0"),
+        lambda: packs.unpack(profile),
+        lambda: packs.unpack(profile, output=world / "out"),
+    )
+    for read in readers:
+        with pytest.raises(ValueError, match=r"run\.parquet, arm (student|teacher): .*is the record of .*git"):
+            read()
+    assert contents(profile) == before and not (world / "out").exists()
+    seen = status.status(specs(world)).set_index("run")["state"]
+    assert {*seen[[f"{micro.MODELS}/{arm}/seed0" for arm in ("student", "teacher")]]} == {"corrupt"}
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -338,6 +390,8 @@ def test_damaged_records_of_a_pack_are_one_error(world: Path, profile: Path, kin
         assert (frame[frame.index.str.endswith("seed1")]["state"] == "done").all()
         result = opd(world, "run", micro.MODELS, "student", "0")
         assert result.exit_code == 1 and result.stderr.startswith(f"error: {path}"), result.output
+        with pytest.raises(ValueError, match=f"^{path}"):
+            packs.unpack(profile)
 
 
 def test_a_table_nobody_wrote_is_refused_and_a_bad_line_is_named(world: Path, profile: Path) -> None:
@@ -426,6 +480,45 @@ def test_a_damaged_table_is_not_packed(world: Path, profile: Path) -> None:
     with pytest.raises(ValueError, match=rf"{path}: corrupt table: it has other content"):
         packs.pack(profile, [micro.MODELS], [0])
     assert contents(profile) == before
+
+
+def test_a_run_unpacked_while_it_is_read_is_read(world: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = specs(world)[0]
+    before = contents(spec.folder)
+    packs.pack(profile)
+    original = packed.read
+
+    def read(run: Path, file: str) -> bytes | None:
+        monkeypatch.setattr(packed, "read", original)
+        packing.unpack(pack_of(spec))
+        return original(run, file)
+
+    for seen in (
+        lambda: files.read(spec.folder, "run.json") == before["run.json"],
+        lambda: files.exists(spec.folder, "steps.csv"),
+    ):
+        monkeypatch.setattr(packed, "read", read)
+        assert seen() and not pack_of(spec).exists()
+        packs.pack(profile)
+
+
+def test_a_pack_that_goes_while_it_is_opened_is_none(
+    world: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs.pack(profile)
+    pack = pack_of(specs(world)[0])
+    gone, original = pack.with_name("gone"), Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.parent == pack and pack.exists():
+            pack.rename(gone)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    for found in (packed.rows, lambda pack, _: packed.sizes(pack)):
+        packed._read.cache_clear()
+        assert found(pack, "run.json") == {} and gone.exists()
+        gone.rename(pack)
 
 
 @pytest.mark.parametrize("survived", range(12))
