@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -570,6 +571,67 @@ def test_killed_while_it_unpacks_it_reads_as_before_and_goes_on(
     assert contents(profile) == before
 
 
+@pytest.mark.parametrize("again", [packs.pack, packs.unpack])
+def test_what_a_pack_that_was_killed_left_goes_with_the_next(
+    world: Path, profile: Path, again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(profile)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            packs.pack(profile, [micro.OPD], [0])
+    assert [path.name for path in profile.rglob(".seed0.new.*")] == [f".seed0.new.{os.getpid()}"]
+    again(profile, [micro.OPD], [1])  # another seed
+    assert not list(profile.rglob(".seed*"))
+    packs.unpack(profile)
+    assert contents(profile) == before and not list(profile.rglob(packed.FOLDER))
+
+
+@pytest.mark.parametrize("again", [packs.pack, packs.unpack])
+def test_what_an_unpack_that_was_killed_left_goes_with_the_next(
+    world: Path, profile: Path, again: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(profile)
+    packs.pack(profile, [micro.OPD])
+    original = shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        next(iter(path.iterdir())).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)
+        with pytest.raises(KeyboardInterrupt):
+            packs.unpack(profile, seeds=[0])
+    assert [path.name for path in profile.rglob(".seed0.old.*")] == [f".seed0.old.{os.getpid()}"]
+    again(profile)
+    assert shutil.rmtree is original and not list(profile.rglob(".seed*"))
+    packs.unpack(profile)
+    assert contents(profile) == before and not list(profile.rglob(packed.FOLDER))
+
+
+@pytest.mark.parametrize("packing_now", [True, False])
+def test_what_is_there_is_listed_when_nobody_else_packs(
+    world: Path, profile: Path, packing_now: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process is done between the call and its lock."""
+    first, second = (packs.pack, packs.unpack) if packing_now else (packs.unpack, packs.pack)
+    second(profile)
+    acquire = FileLock.acquire
+
+    def late(lock: Any, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(FileLock, "acquire", acquire)
+        first(profile)
+        return acquire(lock, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    assert first(profile) == packing.Moved()
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_what_is_no_part_of_a_pack_is_not_lost_with_it(world: Path, profile: Path, elsewhere: bool) -> None:
     packs.pack(profile)
@@ -651,8 +713,8 @@ def test_the_commands_say_what_they_did(world: Path, profile: Path) -> None:
         return str(result.stdout)
 
     assert said("pack", "--only", micro.MODELS).startswith("6 runs: 24 files of")
-    assert said("pack", "--seeds", "1").startswith("4 runs: 16 files of") is False  # seed 0 of the other notebook
-    assert "compared byte for byte" in said("pack")
+    assert said("pack", "--seeds", "1").startswith("2 runs: 8 files of"), "of the other notebook"
+    assert said("pack").startswith("2 runs: 8 files of") and "compared byte for byte" in said("pack")
     assert said("unpack", "--output", str(world / "out")).startswith("10 runs: 40 files of")
     assert said("unpack", "--seeds", "1,").startswith("5 runs: 20 files of")
     for words in (("pack", "--profile", "../x"), ("pack", "--only", "09_x"), ("unpack", "--seeds", "x")):
@@ -671,15 +733,22 @@ def opd_records(world: Path, *words: str) -> Any:
 def test_a_refresh_takes_apart_what_it_replaces(world: Path, profile: Path) -> None:
     committed = world / "committed"
     assert refresh.commit_records(specs(world), committed) == 10
+    assert not list(committed.rglob("*.parquet")), "nothing is packed that was not"
     packs.pack(committed / "tiny")
     before = contents(committed)
     refresh.commit_records(specs(world), committed)
-    packs.pack(committed / "tiny")
     assert contents(committed) == before, "the same records are the same packs"
     spec = specs(world)[0]
     shutil.rmtree(spec.folder)
     write(replace(spec), steps=7)
+    with FileLock(committed / "tiny" / packs.LOCK), pytest.raises(ValueError, match="another process packs or unpacks"):
+        refresh.commit_records([spec], committed)
+    (committed / "tiny" / packs.LOCK).unlink()  # this test's own
+    assert contents(committed) == before, "nothing is taken apart under another's hands"
     refresh.commit_records([spec], committed)
-    assert packs.pack(committed / "tiny").runs == 3, "its seed alone"
+    assert not list(committed.rglob("run.json")) and not (committed / "tiny" / packs.LOCK).exists()
+    other = f"{spec.profile}/{micro.MODELS}/packed/seed1/"
+    kept = {name: content for name, content in before.items() if name.startswith(other)}
+    assert kept and kept.items() <= contents(committed).items(), "its seed alone"
     present = record.read(committed / "tiny" / spec.name)
     assert present is not None and len(present.frame("steps")) == 7

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from opd_lib.records.packed import RUN
 FILES = (RUN, *sealing.FILES)
 """Whatever is packed of a run; its checkpoints stay where they are."""
 FINISHED = "finished"
+LEFT = re.compile(r"\.seed\d+\.(new|old)\.\d+")
+"""What a pack is called while it is written, or removed: by which process."""
 COMPRESSION, LEVEL = "zstd", 19
 
 Contents = dict[str, dict[str, bytes]]
@@ -129,8 +132,6 @@ def write(home: Path, found: Contents) -> None:
     import pyarrow.parquet as pq
 
     new = home.with_name(f".{home.name}.new.{os.getpid()}")
-    for left in home.parent.glob(f".{home.name}.*"):  # of a killed process
-        shutil.rmtree(left)
     new.mkdir(parents=True)
     for file in reversed(FILES):  # run.json comes last: it says how large the others are
         if rows := found.get(file):
@@ -199,6 +200,15 @@ def discard(home: Path) -> None:
     shutil.rmtree(old)
     with suppress(OSError):  # other seeds
         home.parent.rmdir()
+
+
+def sweep(notebook: Path) -> None:
+    """Remove what a process that was killed in `write` or `discard` left of a pack. Nobody else may be packing here."""
+    folder = notebook / packed.FOLDER
+    for left in [path for path in folder.glob(".*") if LEFT.fullmatch(path.name)]:
+        shutil.rmtree(left)
+    with suppress(OSError):  # packs, or not there
+        folder.rmdir()
 
 
 def _each(found: Mapping[str, Mapping[str, bytes]]) -> Iterator[tuple[str, str, bytes]]:
