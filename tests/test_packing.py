@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -212,8 +213,34 @@ def rewritten(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Callabl
     def damage(path: Path) -> None:
         table = pq.read_table(path)
         rows = change(dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True)))
-        content = {packed.ARM: pa.array(rows), table.column_names[1]: pa.array(rows.values(), pa.binary())}
+        content = {
+            packed.ARM: pa.array(list(rows), pa.string()),
+            table.column_names[1]: pa.array(rows.values(), pa.binary()),
+        }
         pq.write_table(pa.table(content).replace_schema_metadata(table.schema.metadata), path)
+
+    return damage
+
+
+def said_too(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Callable[[Path], None]:
+    """The same of run.parquet, which then also says these arms."""
+
+    def damage(path: Path) -> None:
+        rewritten(change)(path)
+        table = pq.read_table(path)
+        arms = {packed.ARMS: json.dumps(table[packed.ARM].to_pylist())}
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **arms}), path)
+
+    return damage
+
+
+def unsaid(key: bytes, value: bytes | None = None) -> Callable[[Path], None]:
+    """Without a word of run.parquet about itself, or with another in its place."""
+
+    def damage(path: Path) -> None:
+        table = pq.read_table(path)
+        kept = {k: v for k, v in table.schema.metadata.items() if k != key} | ({} if value is None else {key: value})
+        pq.write_table(table.replace_schema_metadata(kept), path)
 
     return damage
 
@@ -318,8 +345,34 @@ RECORDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "deleted": (Path.unlink, "is missing, and without it"),
     "half a record": (rewritten(lambda rows: rows | {"student": rows["student"][:90]}), "corrupt record"),
     "written by others": (lambda path: pq.write_table(pq.read_table(path).replace_schema_metadata(), path), "neighb"),
-    "no name": (rewritten(lambda rows: rows | {"../student": rows["student"]}), "is no name of an arm"),
+    "without sizes": (unsaid(packed.SIZES), "does not say which arms it has, and how large its neighbours are"),
+    "without arms": (unsaid(packed.ARMS), "does not say which arms it has"),
+    "arms cut off": (unsaid(packed.ARMS, b'["stud'), "does not say which arms it has"),
+    "a row less": (rewritten(without_student), "has records of better, teacher, and was written with better, student"),
+    "no rows": (rewritten(lambda rows: {}), "has records of no arm, and was written with better, student, teacher"),
+    "no rows, no arms": (said_too(lambda rows: {}), "has records of no arm"),
+    "no name": (said_too(lambda rows: rows | {"../student": rows["student"]}), "is no name of an arm"),
 }
+
+
+def test_rows_under_the_name_of_another_arm_are_refused(world: Path, profile: Path) -> None:
+    packs.pack(profile)
+    home = pack_of(specs(world)[0])
+    for path in home.iterdir():
+        rewritten(lambda rows: rows | {"student": rows["teacher"], "teacher": rows["student"]})(path)
+    before = contents(profile)
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: evidence.finished(profile),
+        lambda: record.read(profile / micro.MODELS / "student" / "seed0"),
+        lambda: packs.unpack(profile),
+        lambda: packs.unpack(profile, output=world / "out"),
+    )
+    for read in readers:
+        with pytest.raises(ValueError, match=r"run\.parquet, arm (student|teacher): .*is the record of .*git"):
+            read()
+    assert contents(profile) == before and not (world / "out").exists()
+    seen = status.status(specs(world)).set_index("run")["state"]
+    assert {*seen[[f"{micro.MODELS}/{arm}/seed0" for arm in ("student", "teacher")]]} == {"corrupt"}
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -338,6 +391,8 @@ def test_damaged_records_of_a_pack_are_one_error(world: Path, profile: Path, kin
         assert (frame[frame.index.str.endswith("seed1")]["state"] == "done").all()
         result = opd(world, "run", micro.MODELS, "student", "0")
         assert result.exit_code == 1 and result.stderr.startswith(f"error: {path}"), result.output
+        with pytest.raises(ValueError, match=f"^{path}"):
+            packs.unpack(profile)
 
 
 def test_a_table_nobody_wrote_is_refused_and_a_bad_line_is_named(world: Path, profile: Path) -> None:
@@ -428,6 +483,45 @@ def test_a_damaged_table_is_not_packed(world: Path, profile: Path) -> None:
     assert contents(profile) == before
 
 
+def test_a_run_unpacked_while_it_is_read_is_read(world: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = specs(world)[0]
+    before = contents(spec.folder)
+    packs.pack(profile)
+    original = packed.read
+
+    def read(run: Path, file: str) -> bytes | None:
+        monkeypatch.setattr(packed, "read", original)
+        packing.unpack(pack_of(spec))
+        return original(run, file)
+
+    for seen in (
+        lambda: files.read(spec.folder, "run.json") == before["run.json"],
+        lambda: files.exists(spec.folder, "steps.csv"),
+    ):
+        monkeypatch.setattr(packed, "read", read)
+        assert seen() and not pack_of(spec).exists()
+        packs.pack(profile)
+
+
+def test_a_pack_that_goes_while_it_is_opened_is_none(
+    world: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs.pack(profile)
+    pack = pack_of(specs(world)[0])
+    gone, original = pack.with_name("gone"), Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.parent == pack and pack.exists():
+            pack.rename(gone)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    for found in (packed.rows, lambda pack, _: packed.sizes(pack)):
+        packed._read.cache_clear()
+        assert found(pack, "run.json") == {} and gone.exists()
+        gone.rename(pack)
+
+
 @pytest.mark.parametrize("survived", range(12))
 def test_killed_while_files_go_it_reads_as_before_and_goes_on(
     world: Path, profile: Path, survived: int, monkeypatch: pytest.MonkeyPatch
@@ -474,6 +568,90 @@ def test_killed_while_it_unpacks_it_reads_as_before_and_goes_on(
             packs.unpack(profile)
     assert evidence.records("tiny", world / "results") == found
     packs.unpack(profile)
+    assert contents(profile) == before
+
+
+@pytest.mark.parametrize("again", [packs.pack, packs.unpack])
+def test_what_a_pack_that_was_killed_left_goes_with_the_next(
+    world: Path, profile: Path, again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(profile)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            packs.pack(profile, [micro.OPD], [0])
+    assert [path.name for path in profile.rglob(".seed0.new.*")] == [f".seed0.new.{os.getpid()}"]
+    again(profile, [micro.OPD], [1])  # another seed
+    assert not list(profile.rglob(".seed*"))
+    packs.unpack(profile)
+    assert contents(profile) == before and not list(profile.rglob(packed.FOLDER))
+
+
+@pytest.mark.parametrize("again", [packs.pack, packs.unpack])
+def test_what_an_unpack_that_was_killed_left_goes_with_the_next(
+    world: Path, profile: Path, again: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(profile)
+    packs.pack(profile, [micro.OPD])
+    original = shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        next(iter(path.iterdir())).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)
+        with pytest.raises(KeyboardInterrupt):
+            packs.unpack(profile, seeds=[0])
+    assert [path.name for path in profile.rglob(".seed0.old.*")] == [f".seed0.old.{os.getpid()}"]
+    again(profile)
+    assert shutil.rmtree is original and not list(profile.rglob(".seed*"))
+    packs.unpack(profile)
+    assert contents(profile) == before and not list(profile.rglob(packed.FOLDER))
+
+
+@pytest.mark.parametrize("packing_now", [True, False])
+def test_what_is_there_is_listed_when_nobody_else_packs(
+    world: Path, profile: Path, packing_now: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process is done between the call and its lock."""
+    first, second = (packs.pack, packs.unpack) if packing_now else (packs.unpack, packs.pack)
+    second(profile)
+    acquire = FileLock.acquire
+
+    def late(lock: Any, *args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(FileLock, "acquire", acquire)
+        first(profile)
+        return acquire(lock, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    assert first(profile) == packing.Moved()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_no_part_of_a_pack_is_not_lost_with_it(world: Path, profile: Path, elsewhere: bool) -> None:
+    packs.pack(profile)
+    home = pack_of(specs(world)[0])
+    stranger = home / "gates.parquet"
+    shutil.copy(home / "steps.parquet", stranger)
+    before = contents(profile)
+    with pytest.raises(ValueError, match=rf"^{stranger}: is none of the files of a pack, and .*; move it elsewhere$"):
+        packs.unpack(profile, [micro.MODELS], [0], output=world / "out" if elsewhere else None)
+    assert contents(profile) == before and not (world / "out").exists()
+
+
+def test_a_table_that_packs_have_no_place_for_stays_with_its_record(world: Path, profile: Path) -> None:
+    path = specs(world)[0].folder / "run.json"
+    said = json.loads(path.read_bytes())
+    (path.parent / "gates.csv").write_bytes(b"step\n0\n")
+    path.write_text(json.dumps(said | {"tables": said["tables"] | {"gates.csv": sealing.seal("gates.csv", b"step\n")}}))
+    before = contents(profile)
+    with pytest.raises(ValueError, match=rf"^{path}: tables: the run left gates\.csv, which no pack .*; use a version"):
+        packs.pack(profile, [micro.MODELS], [0])
     assert contents(profile) == before
 
 
@@ -535,8 +713,8 @@ def test_the_commands_say_what_they_did(world: Path, profile: Path) -> None:
         return str(result.stdout)
 
     assert said("pack", "--only", micro.MODELS).startswith("6 runs: 24 files of")
-    assert said("pack", "--seeds", "1").startswith("4 runs: 16 files of") is False  # seed 0 of the other notebook
-    assert "compared byte for byte" in said("pack")
+    assert said("pack", "--seeds", "1").startswith("2 runs: 8 files of"), "of the other notebook"
+    assert said("pack").startswith("2 runs: 8 files of") and "compared byte for byte" in said("pack")
     assert said("unpack", "--output", str(world / "out")).startswith("10 runs: 40 files of")
     assert said("unpack", "--seeds", "1,").startswith("5 runs: 20 files of")
     for words in (("pack", "--profile", "../x"), ("pack", "--only", "09_x"), ("unpack", "--seeds", "x")):
@@ -555,15 +733,22 @@ def opd_records(world: Path, *words: str) -> Any:
 def test_a_refresh_takes_apart_what_it_replaces(world: Path, profile: Path) -> None:
     committed = world / "committed"
     assert refresh.commit_records(specs(world), committed) == 10
+    assert not list(committed.rglob("*.parquet")), "nothing is packed that was not"
     packs.pack(committed / "tiny")
     before = contents(committed)
     refresh.commit_records(specs(world), committed)
-    packs.pack(committed / "tiny")
     assert contents(committed) == before, "the same records are the same packs"
     spec = specs(world)[0]
     shutil.rmtree(spec.folder)
     write(replace(spec), steps=7)
+    with FileLock(committed / "tiny" / packs.LOCK), pytest.raises(ValueError, match="another process packs or unpacks"):
+        refresh.commit_records([spec], committed)
+    (committed / "tiny" / packs.LOCK).unlink()  # this test's own
+    assert contents(committed) == before, "nothing is taken apart under another's hands"
     refresh.commit_records([spec], committed)
-    assert packs.pack(committed / "tiny").runs == 3, "its seed alone"
+    assert not list(committed.rglob("run.json")) and not (committed / "tiny" / packs.LOCK).exists()
+    other = f"{spec.profile}/{micro.MODELS}/packed/seed1/"
+    kept = {name: content for name, content in before.items() if name.startswith(other)}
+    assert kept and kept.items() <= contents(committed).items(), "its seed alone"
     present = record.read(committed / "tiny" / spec.name)
     assert present is not None and len(present.frame("steps")) == 7

@@ -16,11 +16,11 @@ from opd_lib.judge import claims
 from opd_lib.judge.quantities import Evidence
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import MODEL
-from opd_lib.records import durable, files, packed, packing, record
+from opd_lib.records import durable, files, record
 from opd_lib.records.packed import RUN
 from opd_lib.records.record import write_atomically
 from opd_lib.report import outputs, tables
-from opd_lib.run import evidence, plan
+from opd_lib.run import evidence, packs, plan
 from opd_lib.run.compare import registers
 
 COMMITTED_TABLES = (*(f"{table}.csv" for table in record.TABLES), "rollouts.jsonl")
@@ -47,21 +47,22 @@ README, CLAIMS_PAGE = paths.ROOT / "README.md", paths.RESULTS / DEFAULT_PROFILE 
 
 
 def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) -> int:
-    """Copy finished runs to the committed results, each folder as a whole; packs of their seeds are unpacked first.
+    """Copy finished runs to the committed results, each folder as a whole; seeds that were packed there are again.
 
     Returns how many. Only what a reader needs goes: no logs, checkpoints or progress, and the weights of few. Raises
-    ValueError for a run that is not finished.
+    ValueError for a run that is not finished, and while another process packs or unpacks there.
     """
     chosen = plan.with_parents(specs)
     unfinished = [spec.name for spec in chosen if plan.finished(spec) is None]
     if unfinished:
         raise ValueError(f"not finished: {', '.join(unfinished)}; run `opd reproduce` first")
-    targets = [paths.run_folder(s.profile, s.experiment, s.arm, s.seed, committed) for s in chosen]
-    for home in dict.fromkeys(map(packed.home, targets)):
-        if home.is_dir():
-            packing.unpack(home)
-    for spec, target in zip(chosen, targets, strict=True):
-        copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF, with_weights=is_shipped(spec))
+    targets = {paths.run_folder(s.profile, s.experiment, s.arm, s.seed, committed): s for s in chosen}
+    for profile in dict.fromkeys(spec.profile for spec in chosen):
+        (committed / profile).mkdir(parents=True, exist_ok=True)
+        of_profile = {target: spec for target, spec in targets.items() if spec.profile == profile}
+        with packs.apart(committed / profile, of_profile):
+            for target, spec in of_profile.items():
+                copy_record(spec.folder, target, with_tokens=spec.seed == TOKENS_OF, with_weights=is_shipped(spec))
     return len(chosen)
 
 

@@ -45,11 +45,9 @@ def read(run: Path, file: str) -> bytes | None:
 
     Raises OSError if it cannot be read, ValueError for a damaged pack, and if it stands there twice and not the same.
     """
-    try:
-        own = (run / file).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        own = None
-    other = packed.read(run, file)
+    own, other = _own(run / file), packed.read(run, file)
+    if own is None and other is None:
+        own = _own(run / file)  # it may have been unpacked between the two
     if own is None or other is None or own == other:
         return other if own is None else own
     raise ValueError(
@@ -58,9 +56,17 @@ def read(run: Path, file: str) -> bytes | None:
     )
 
 
+def _own(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def exists(run: Path, file: str) -> bool:
     """Whether a run has this file. Raises ValueError for a damaged pack."""
-    return (run / file).exists() or packed.read(run, file) is not None
+    path = run / file
+    return path.exists() or packed.read(run, file) is not None or path.exists()  # unpacked between the two
 
 
 def of_other_size(run: Path, sizes: Mapping[str, int]) -> list[str]:

@@ -1,7 +1,8 @@
 """Finished runs of a notebook and a seed, packed: one Parquet file for each kind of file that they left.
 
     results/PROFILE/NN_name/packed/seedS/
-      run.parquet      a row per run: its arm, and its run.json byte for byte; and how large its neighbours are
+      run.parquet      a row per run: its arm, and its run.json byte for byte; and which arms, and
+                       how large its neighbours are
       steps.parquet    the same of steps.csv; and so on, for every file that any of these runs has
 
 So a digest in run.json is that of the bytes in a row, and whoever reads a row can verify it. Checkpoints are not
@@ -11,6 +12,7 @@ packed: they stay in ARM/seedS/model. How packs are written: records/packing. Ru
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -22,6 +24,8 @@ FOLDER = "packed"
 RUN = "run.json"
 ARM = "arm"
 """The column beside the one that is named for the file."""
+ARMS = b"arms"
+"""What run.parquet says of its rows, so that one that is lost is missed: the arms, in order."""
 SIZES = b"sizes"
 """What run.parquet says of its neighbours, beside its rows: file → bytes of the parquet file that holds those."""
 REMEMBERED = 256
@@ -59,32 +63,43 @@ def rows(pack: Path, file: str) -> dict[str, bytes]:
     """
     path = parquet(pack, file)
     try:
-        found = path.stat()
+        return _read(path, file, _version(path))[0]
     except (FileNotFoundError, NotADirectoryError):
         if file == RUN and pack.is_dir():
             raise damaged(path, "is missing, and without it nothing else here is a record") from None
         return {}
-    return _read(path, file, (found.st_ino, found.st_size, found.st_mtime_ns))[0]
 
 
 def sizes(pack: Path) -> dict[str, int]:
-    """file → bytes of the parquet file that holds those of this name, as it was written.
+    """file → bytes of the parquet file that holds those of this name, as it was written; empty if none is there.
 
     Raises ValueError for a damaged pack.
     """
     path = parquet(pack, RUN)
+    try:
+        return _read(path, RUN, _version(path))[1]
+    except (FileNotFoundError, NotADirectoryError):  # unpacked meanwhile
+        return {}
+
+
+def _version(path: Path) -> tuple[int, ...]:
     found = path.stat()
-    return _read(path, RUN, (found.st_ino, found.st_size, found.st_mtime_ns))[1]
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _read(path: Path, file: str, version: tuple[int, ...]) -> tuple[dict[str, bytes], dict[str, int]]:
-    """Rows of a file of this version, and what it says of its neighbours' sizes."""
+    """Rows of a file of this version, and what it says of its neighbours' sizes.
+
+    Raises FileNotFoundError if it is gone, ValueError for one that is not as it was written.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
         raise damaged(path, f"cannot be read ({error.strerror})") from None
     try:
@@ -98,10 +113,20 @@ def _read(path: Path, file: str, version: tuple[int, ...]) -> tuple[dict[str, by
     found, contents = (table.column(number).to_pylist() for number in range(len(columns)))
     if len(set(found)) < len(found) or any(column.null_count for column in table.columns):
         raise damaged(path, "has an arm twice, or a row without arm or content")
-    said = (table.schema.metadata or {}).get(SIZES, b"")
-    if file == RUN and not said:
-        raise damaged(path, "does not say how large its neighbours are")
-    return dict(zip(found, contents, strict=True)), json.loads(said or "{}")
+    sizes = _of_records(path, found, table.schema.metadata or {}) if file == RUN else {}
+    return dict(zip(found, contents, strict=True)), sizes
+
+
+def _of_records(path: Path, found: list[str], said: Mapping[bytes, bytes]) -> dict[str, int]:
+    """The sizes that run.parquet says, once its rows are found to be those of the arms that it says."""
+    try:
+        arms, sizes = json.loads(said[ARMS]), dict(json.loads(said[SIZES]))
+        written = ", ".join(arms)
+    except (KeyError, TypeError, ValueError):
+        raise damaged(path, "does not say which arms it has, and how large its neighbours are") from None
+    if found != arms or not found:
+        raise damaged(path, f"has records of {', '.join(found) or 'no arm'}, and was written with {written}")
+    return sizes
 
 
 def damaged(path: Path, reason: str) -> ValueError:

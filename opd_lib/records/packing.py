@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from opd_lib.records.packed import RUN
 FILES = (RUN, *sealing.FILES)
 """Whatever is packed of a run; its checkpoints stay where they are."""
 FINISHED = "finished"
+LEFT = re.compile(r"\.seed\d+\.(new|old)\.\d+")
+"""What a pack is called while it is written, or removed: by which process."""
 COMPRESSION, LEVEL = "zstd", 19
 
 Contents = dict[str, dict[str, bytes]]
@@ -70,9 +73,10 @@ def pack(runs: Iterable[Path]) -> Moved:
 def unpack(home: Path, target: Path | None = None) -> Moved:
     """Put the runs of a pack into folders of their own, and remove it; with a `target` NN_name put them there, alone.
 
-    Raises ValueError, before anything is changed, for a damaged pack or table, and for a file in its place that says
-    otherwise.
+    Raises ValueError, before anything is changed, for a damaged pack or table, for a file in the pack that is none of
+    its own, and for a file in a run's place that says otherwise.
     """
+    require_known(home)
     place = home.parent.parent if target is None else target
     found = {file: rows for file in FILES if (rows := packed.rows(home, file))}
     require_whole(home, found)
@@ -112,6 +116,9 @@ def contents(runs: Iterable[Path]) -> Contents:
             _refuse(where, "has no digests of its tables", "`opd seal` gives them to it")
         if (named := (present.arm, f"seed{present.seed}")) != (run.parent.name, run.name):
             _refuse(where, f"is the record of {'/'.join(named)}", "put it where it belongs")
+        if unknown := sorted({*present.tables} - {*FILES}):
+            left = "use a version of opd that knows it, or leave this run as it is"
+            _refuse(where, f"tables: the run left {', '.join(unknown)}, which no pack has a place for", left)
         for file in FILES:
             content = present.content(file) if file != RUN else files.read(run, RUN)
             if file == RUN or file in present.tables:
@@ -125,19 +132,23 @@ def write(home: Path, found: Contents) -> None:
     import pyarrow.parquet as pq
 
     new = home.with_name(f".{home.name}.new.{os.getpid()}")
-    for left in home.parent.glob(f".{home.name}.*"):  # of a killed process
-        shutil.rmtree(left)
     new.mkdir(parents=True)
     for file in reversed(FILES):  # run.json comes last: it says how large the others are
         if rows := found.get(file):
             columns = {packed.ARM: pa.array(list(rows), pa.string()), file: pa.array(list(rows.values()), pa.binary())}
-            sizes = {other: path.stat().st_size for other in found if (path := packed.parquet(new, other)).exists()}
             pq.write_table(
-                pa.table(columns).replace_schema_metadata({packed.SIZES: json.dumps(sizes)} if file == RUN else None),
+                pa.table(columns).replace_schema_metadata(_said(new, found) if file == RUN else None),
                 packed.parquet(new, file), compression=COMPRESSION, compression_level=LEVEL,
                 use_dictionary=False, write_statistics=False, write_page_checksum=True,
             )  # fmt: skip
     durable.replace(new, home)
+
+
+def _said(new: Path, found: Contents) -> dict[bytes, str]:
+    """What run.parquet says beside its rows, once its neighbours are written."""
+    written = {file: path for file in found if (path := packed.parquet(new, file)).exists()}
+    sizes = {file: path.stat().st_size for file, path in written.items()}
+    return {packed.ARMS: json.dumps(list(found[RUN])), packed.SIZES: json.dumps(sizes)}
 
 
 def require_same(home: Path, found: Contents, may_have_more: bool) -> None:
@@ -150,6 +161,14 @@ def require_same(home: Path, found: Contents, may_have_more: bool) -> None:
                 continue
             what = f"does not have {file} of arm {arm} as that run's folder has it, and a pack is written once"
             _refuse(packed.parquet(home, file), what, "`opd unpack` takes it apart; then pack again")
+
+
+def require_known(home: Path) -> None:
+    """Raise ValueError if the folder of a pack holds anything that `unpack` does not bring back, and would remove."""
+    known = {packed.parquet(home, file) for file in FILES}
+    for path in sorted(home.iterdir()):
+        if path not in known:
+            _refuse(path, "is none of the files of a pack, and unpacking would remove it", "move it elsewhere")
 
 
 def require_whole(home: Path, found: Contents) -> None:
@@ -181,6 +200,15 @@ def discard(home: Path) -> None:
     shutil.rmtree(old)
     with suppress(OSError):  # other seeds
         home.parent.rmdir()
+
+
+def sweep(notebook: Path) -> None:
+    """Remove what a process that was killed in `write` or `discard` left of a pack. Nobody else may be packing here."""
+    folder = notebook / packed.FOLDER
+    for left in [path for path in folder.glob(".*") if LEFT.fullmatch(path.name)]:
+        shutil.rmtree(left)
+    with suppress(OSError):  # packs, or not there
+        folder.rmdir()
 
 
 def _each(found: Mapping[str, Mapping[str, bytes]]) -> Iterator[tuple[str, str, bytes]]:

@@ -132,7 +132,10 @@ SEAL = {"bytes": int, "rows": int, "blake2b": str}
 
 
 def read(folder: Path) -> RunRecord | None:
-    """The record of the run of a folder, None if there is none. Raises ValueError if run.json is not a record."""
+    """The record of the run of a folder, None if there is none.
+
+    Raises ValueError if run.json is not a record, and for a row of a pack that is the record of another run.
+    """
     try:
         found = files.read(folder, RUN)
     except OSError as error:
@@ -142,7 +145,11 @@ def read(folder: Path) -> RunRecord | None:
     try:
         content = json.loads(found)
         require_kinds(content)
-        return RunRecord(folder=folder, **content)
+        present = RunRecord(folder=folder, **content)
+        named = (present.arm, f"seed{present.seed}")
+        if named != (folder.parent.name, folder.name) and files.is_packed(folder):
+            raise ValueError(f"it is the record of {'/'.join(named)}")
+        return present
     except (ValueError, TypeError, RecursionError) as error:
         reason = f"it {said}" if (said := damage.foreign(found)) else str(error)
         place = files.place(folder, RUN)

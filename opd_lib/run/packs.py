@@ -24,8 +24,9 @@ def pack(profile: Path, notebooks: Names = None, seeds: Seeds = None) -> Moved:
 
     Raises ValueError as `packing.pack` does; notebooks and seeds before the one that is refused are packed.
     """
-    found = [run for notebook in chosen(profile, notebooks) for run in files.unpacked(notebook)]
-    with alone(profile):
+    folders = chosen(profile, notebooks)
+    with alone(profile, folders):
+        found = [run for notebook in folders for run in files.unpacked(notebook)]
         return sum((packing.pack(group) for group in _by_seed(found, seeds)), Moved())
 
 
@@ -34,11 +35,28 @@ def unpack(profile: Path, notebooks: Names = None, seeds: Seeds = None, output: 
 
     Raises ValueError as `packing.unpack` does; notebooks and seeds before the one that is refused are unpacked.
     """
-    found = [pack for notebook in chosen(profile, notebooks) for pack in files.packs(notebook) if _is_of(pack, seeds)]
+    folders = chosen(profile, notebooks)
     if output is not None:
+        found = _packs(folders, seeds)
         return sum((packing.unpack(pack, output / profile.name / pack.parts[-3]) for pack in found), Moved())
-    with alone(profile):
-        return sum((packing.unpack(pack) for pack in found), Moved())
+    with alone(profile, folders):
+        return sum((packing.unpack(pack) for pack in _packs(folders, seeds)), Moved())
+
+
+@contextmanager
+def apart(profile: Path, runs: Iterable[Path]) -> Iterator[None]:
+    """The seeds of these runs of RESULTS/PROFILE are unpacked meanwhile; those that were packed are packed again after.
+
+    Raises ValueError as `packing.pack` and `packing.unpack` do. After an error in between they stay unpacked.
+    """
+    homes = sorted(set(map(packed.home, runs)))
+    with alone(profile, [home.parent.parent for home in homes]):
+        there = [home for home in homes if home.is_dir()]
+        for home in there:
+            packing.unpack(home)
+        yield
+        for home in there:
+            packing.pack(run for run in files.unpacked(home.parent.parent) if packed.home(run) == home)
 
 
 def chosen(profile: Path, notebooks: Names) -> tuple[Path, ...]:
@@ -53,18 +71,27 @@ def chosen(profile: Path, notebooks: Names) -> tuple[Path, ...]:
 
 
 @contextmanager
-def alone(profile: Path) -> Iterator[None]:
-    """Nobody else packs here meanwhile. Raises ValueError if somebody does."""
+def alone(profile: Path, notebooks: Iterable[Path]) -> Iterator[None]:
+    """Nobody else packs here meanwhile, and what killed processes left in these folders is gone.
+
+    Raises ValueError if somebody does.
+    """
     lock = FileLock(profile / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(f"{profile}: another process packs or unpacks here; wait for it") from None
     try:
+        for notebook in notebooks:
+            packing.sweep(notebook)
         yield
     finally:
         (profile / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+def _packs(notebooks: Iterable[Path], seeds: Seeds) -> list[Path]:
+    return [pack for notebook in notebooks for pack in files.packs(notebook) if _is_of(pack, seeds)]
 
 
 def _by_seed(runs: Iterable[Path], seeds: Seeds) -> Iterator[list[Path]]:
