@@ -32,7 +32,7 @@ SCHEDULE = [{"step": 2, "max_new_tokens": 4}]
 KINDS: dict[str, dict[str, Any]] = {
     "sampled": {"source": BASE["source"] | {"schedule": SCHEDULE}},
     "corpus": {"source": CORPUS},
-    "traces": {"source": TRACES, "task": BASE["task"] | {"name": "labelled"}},
+    "traces": {"source": TRACES, "task": BASE["task"] | {"name": "labelled", "operator_weights": [1.0, 1.0, 1.0, 1.6]}},
     "answers": {"source": {"kind": "answers", "prompts_per_step": 4}, "task": MATH},
     "stored": {"source": {"kind": "stored", "rollouts": "run:00_models/x", "prompts_per_step": 4}},
     "text model": {"student": STUDENT | {"vocabulary": 512}},

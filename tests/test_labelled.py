@@ -19,6 +19,7 @@ from opd_lib.tasks.labelled_questions import Operation, Question
 
 PARAMS = labelled.Params(
     name="labelled",
+    operator_weights=(1.0, 1.0, 1.0, 1.6),
     content="chain-a",
     other_content="chain-long",
     other_share=0.25,
@@ -43,7 +44,7 @@ def style(**changes: Any) -> labelled_traces.Style:
 
 
 def questions(n: int, content: str = "chain-all", seed: int = 0) -> list[Question]:
-    return labelled.draw_training(content, n, random.Random(seed))
+    return labelled.draw_training(content, n, random.Random(seed), PARAMS.operator_weights)
 
 
 def steps_of(words: list[str], stop: str) -> list[list[str]]:
@@ -184,12 +185,19 @@ def test_a_corpus_depends_on_seed_and_step_and_is_dealt_over_processes() -> None
 
 
 def test_test_questions_are_fixed_distinct_and_never_trained_on() -> None:
-    held_out = {q.text for n in (3, 4, 5) for q in labelled.held_out_questions(f"chain-{n}", 64)}
+    held_out = {q.text for n in (3, 4, 5) for q in labelled.test(PARAMS, f"chain-{n}", 64)}
     assert len(held_out) == 3 * 64
-    first = [q.text for q in labelled.held_out_questions("chain-4", 8)]
-    assert first == [q.text for q in labelled.held_out_questions("chain-4", 64)[:8]]
+    first = [q.text for q in labelled.test(PARAMS, "chain-4", 8)]
+    assert first == [q.text for q in labelled.test(PARAMS, "chain-4", 64)[:8]]
     trained = {q.text for content in labelled.CONTENTS for q in questions(3000, content)}
     assert not held_out & trained
+
+
+def test_what_is_asked_has_the_operators_that_the_params_say() -> None:
+    asked = PARAMS.model_copy(update={"operator_weights": (1.0, 0.0, 0.0, 3.0)})
+    for found in (labelled.training(asked, 300, seed=0, step=1), labelled.test(asked, "chain-4", 64)):
+        counted = Counter(operation.operator for question in found for operation in question.operations)
+        assert set(counted) == {"+", "~"} and abs(counted["~"] / counted.total() - 0.75) < 0.07
 
 
 def test_the_two_contents_share_no_question_and_a_question_says_its_own() -> None:
@@ -245,13 +253,14 @@ def test_the_longest_prompt_is_as_long_as_is_said() -> None:
         ({"template": "T9"}, r"task\.template: 'T9' is unknown"),
         ({"test_sets": ("chain-17",)}, r"task\.test_sets: 'chain-17' is not a test set; write chain-N, 3 ≤ N ≤ 16"),
         ({"test_sets": ("sum-4",)}, r"task\.test_sets"),
+        ({"operator_weights": (0.0, 0.0, 0.0, 0.0)}, r"task\.operator_weights: all are 0"),
     ],
 )
 def test_names_it_does_not_have_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         labelled.check(PARAMS.model_copy(update=changes))
     with pytest.raises(ValueError, match=r"task\.content"):
-        labelled.draw_training("chain-z", 1, random.Random(0))
+        labelled.draw_training("chain-z", 1, random.Random(0), PARAMS.operator_weights)
 
 
 @pytest.mark.parametrize(

@@ -16,25 +16,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from opd_lib.tasks.labelled_questions import Operation, Question
 from opd_lib.tasks.labelled_words import DIGITS, FILLERS, LABELS, OPERATORS, TEMPLATES
 from opd_lib.tasks.labelled_words import WORLD as WORLD
 from opd_lib.types import Prompt
 
-ASKED = (1.0, 1.0, 1.0, 1.6)
-"""How often each operator comes where questions are asked: in tests, in reinforcement learning, in distillation."""
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+Weights = Annotated[
+    tuple[Weight, Weight, Weight, Weight], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)
+]
+"""How often each of the OPERATORS comes, relatively."""
 
 
 class Params(BaseModel):
     """What is asked: training content and template, test sets and their template.
 
-    A share `other_share` of the training prompts (chosen at random) comes from `other_content`.
+    A share `other_share` of the training prompts (chosen at random) comes from `other_content`. `operator_weights`: how
+    often +, −, * and ~ come in what is asked: in tests, in reinforcement learning, in distillation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     name: Literal["labelled"]
+    operator_weights: Weights
     content: str
     other_content: str
     other_share: Annotated[float, Field(ge=0.0, le=1.0)]
@@ -72,7 +77,7 @@ def draw_question(content: Content, weights: Sequence[float], rng: random.Random
             return question
 
 
-def draw_training(content: str, n: int, rng: random.Random, weights: Sequence[float] = ASKED) -> list[Question]:
+def draw_training(content: str, n: int, rng: random.Random, weights: Sequence[float]) -> list[Question]:
     """n training questions of a named content. Never one of the test questions."""
     if content not in CONTENTS:
         raise ValueError(f"task.content: {content!r} is not a content set; choose from {', '.join(CONTENTS)}")
@@ -84,15 +89,15 @@ def training(params: Params, n: int, seed: int, step: int) -> list[Question]:
     rng = random.Random(f"{seed}/prompts/{step}")
     is_other = [params.other_share > 0 and rng.random() < params.other_share for _ in range(n)]
     contents = [params.other_content if other else params.content for other in is_other]
-    return [question for name in contents for question in draw_training(name, 1, rng)]
+    return [question for name in contents for question in draw_training(name, 1, rng, params.operator_weights)]
 
 
 def test(params: Params, test_set: str, n: int) -> list[Question]:
-    """The first n questions of a test set, the same whatever the parameters and the seed."""
-    return held_out_questions(test_set, n)
+    """The first n questions of a test set, the same whatever the seed."""
+    return held_out_questions(test_set, n, params.operator_weights)
 
 
-def held_out_questions(test_set: str, n: int) -> list[Question]:
+def held_out_questions(test_set: str, n: int, weights: Sequence[float]) -> list[Question]:
     """The first n questions of a test set, e.g. `chain-4`: chains of 4 operations, fixed whatever the seed."""
     name, _, length = test_set.partition("-")
     if name != "chain" or length not in map(str, range(3, len(LABELS) + 1)):
@@ -103,7 +108,7 @@ def held_out_questions(test_set: str, n: int) -> list[Question]:
     rng = random.Random(f"test/{test_set}")
     questions: dict[str, Question] = {}
     while len(questions) < n:
-        question = draw_question(held_out, ASKED, rng)
+        question = draw_question(held_out, weights, rng)
         questions.setdefault(question.text, question)
     return list(questions.values())
 
@@ -152,7 +157,9 @@ def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
 
 
 def check(params: Params) -> None:
-    """Refuse names the tiny world does not have."""
+    """Refuse names the tiny world does not have, and operators of which none comes."""
+    if not any(params.operator_weights):
+        raise ValueError("task.operator_weights: all are 0, so there is no operator; give one a weight")
     for key, value, known in [
         ("content", params.content, tuple(CONTENTS)),
         ("other_content", params.other_content, tuple(CONTENTS)),
@@ -162,7 +169,7 @@ def check(params: Params) -> None:
         if value not in known:
             raise ValueError(f"task.{key}: {value!r} is unknown; choose from {', '.join(known)}")
     for test_set in params.test_sets:
-        held_out_questions(test_set, 0)
+        held_out_questions(test_set, 0, params.operator_weights)
 
 
 _FILLERS = frozenset(FILLERS)

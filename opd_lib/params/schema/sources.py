@@ -19,9 +19,8 @@ from opd_lib.params.schema.base import (
     Words,
     as_tuple,
 )
+from opd_lib.tasks.labelled import Weights
 
-Weight = Annotated[float, Field(ge=0.0, le=1e6)]
-Weights = Annotated[tuple[Weight, Weight, Weight, Weight], BeforeValidator(as_tuple)]
 Continued = Annotated[float, Field(ge=0.0, le=0.95)]
 """The probability of one more: at 1 there would be no end."""
 
