@@ -38,13 +38,14 @@ class Finding:
     """A sentence, and the verdicts without which it would be false.
 
     `text` names numbers in braces: `means`, quantities of one notebook's runs, averaged over seeds, and how many claims
-    there are of each verdict. `rests_on`: claim → verdict.
+    there are of each verdict. `rests_on`: claim → verdict. `in_list`: an item of the list; else said below it.
     """
 
     text: str
     rests_on: Mapping[str, str]
     notebook: str
     means: Mapping[str, str] = field(default_factory=dict)
+    in_list: bool = True
 
 
 FINDINGS = (
@@ -112,20 +113,23 @@ FINDINGS = (
         rests_on={"C3a": DOES_NOT_HOLD, "C4c": INCONCLUSIVE},
         notebook="03_reverse_distillation",
         means={"teacher": "checkpoint('distill-large')", "student": "accuracy_start('larger')"},
+        in_list=False,
     ),
 )
 
 
 def findings(judged: pd.DataFrame, evidence: Evidence, said: Sequence[Finding] = FINDINGS) -> str:
-    """The findings as a list, each with its claims' numbers, intervals and seeds.
+    """The findings, those of the list first, each with its claims' numbers, intervals and seeds.
 
     `judged` are the verdicts of all claims with their `notebook`. Raises ValueError for a finding that is not true of
     them.
     """
-    return "\n".join(_item(finding, judged, evidence) for finding in said)
+    listed = [_sentence(finding, judged, evidence) for finding in said if finding.in_list]
+    below = [_sentence(finding, judged, evidence) for finding in said if not finding.in_list]
+    return "\n\n".join(filter(None, ["\n".join(listed), *below]))
 
 
-def _item(finding: Finding, judged: pd.DataFrame, evidence: Evidence) -> str:
+def _sentence(finding: Finding, judged: pd.DataFrame, evidence: Evidence) -> str:
     for name, needed in finding.rests_on.items():
         _require(name, needed, judged)
     rows = judged[judged["id"].isin(finding.rests_on)]
@@ -138,8 +142,11 @@ def _item(finding: Finding, judged: pd.DataFrame, evidence: Evidence) -> str:
     seeds = " or ".join(map(str, sorted(set(rows["n_seeds"]))))
     n = {word: str((judged["verdict"] == verdict).sum()) for word, verdict in COUNTED.items()}
     text = finding.text.format(all=len(judged), **n, **_means(finding, evidence))
-    line = f"- {text} ({'; '.join(cited)}; {seeds} seeds)."
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    line = f"{text} ({'; '.join(cited)}; {seeds} seeds)."
+    first, then = ("- ", "  ") if finding.in_list else ("", "")
+    return textwrap.fill(
+        line, WIDTH, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _require(name: str, needed: str, judged: pd.DataFrame) -> None:
