@@ -127,6 +127,36 @@ def test_vopd_refuses(params: dict[str, Any], message: str) -> None:
         vopd.check(whole, 7, False)
 
 
+# --- gradients of what is sampled, summed over all tokens -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+@pytest.mark.parametrize("module", [uni_opd, sod])
+def test_a_sampled_token_expects_the_reverse_kls_gradient_whatever_is_added(module: Any, shift: float) -> None:
+    """A constant of the response (Uni-OPD's c, SOD's group advantage) has no gradient in expectation."""
+    asked = uni_opd.Params(**UNI | {"route": {}}) if module is uni_opd else sod.Params(**SOD)
+    student_NV, teacher_NV, _ = draw(n=3)
+    for student_V, teacher_V in zip(student_NV, teacher_NV, strict=True):
+        for against_V in (teacher_V, student_V):
+            leaf_V = student_V.clone().requires_grad_()
+            scores = score(leaf_V.expand(V, -1), against_V.expand(V, -1), torch.arange(V), 0)
+            ratio_V = (scores.student_logp_N - scores.teacher_logp_N).detach()
+            added_V = torch.full((V,), shift, dtype=torch.float64)
+            given_V = added_V if module is uni_opd else added_V - ratio_V
+            value_V = module.value(replace(scores, advantage_N=given_V), asked)
+            (expected_V,) = torch.autograd.grad((leaf_V.detach().softmax(-1) * value_V).sum(), leaf_V)
+            exact_V = student_V.clone().requires_grad_()
+            p_V, q_V = exact_V.softmax(-1), against_V.softmax(-1)
+            (true_V,) = torch.autograd.grad((p_V * (p_V / q_V).log()).sum(), exact_V)
+            close(expected_V, true_V)
+            close(value_V.detach(), ratio_V - added_V)
+            assert against_V is teacher_V or expected_V.abs().max() < 1e-12, "nothing to learn from oneself"
+
+
+def test_the_objective_that_weights_and_branches_stand_beside_is_opds_own() -> None:
+    assert prune.value is brts.value is eff_opd.value is opsd.value is opd.value
+
+
 # --- Prune-OPD -------------------------------------------------------------------------------------------------------
 
 
