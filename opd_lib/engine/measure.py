@@ -74,5 +74,5 @@ def accuracy(params: RunParams, model: sources.Model, seed: int) -> float:
 
 def is_of_the_world(model: sources.Model, task: str) -> bool:
     """True if a checkpoint's tokens are those of this task's world, with the same ids."""
-    world = tasks.world(task)
+    world = tasks.load(task).world
     return world is not None and model[1].get_vocab() == {word: index for index, word in enumerate(world.words)}

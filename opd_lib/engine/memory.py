@@ -147,7 +147,7 @@ def shapes(spec: RunSpec) -> dict[str, Shape]:
 
 def new_shape(params: RunParams) -> Shape:
     """The shape of a new student (`models.new_model`); one of real text may turn out with fewer tokens."""
-    model, world = params.student, tasks.world(params.task.name)
+    model, world = params.student, tasks.load(params.task.name).world
     assert isinstance(model, NewModel)
     return Shape(
         layers=model.layers,

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from opd_lib import methods, tasks
 from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task, Traces
+from opd_lib.tasks import labelled
 
 
 def check(params: RunParams, method: methods.Method | None, options: Sequence[BaseModel]) -> None:
@@ -52,7 +53,7 @@ def check_task(params: RunParams) -> None:
     steps = [entry.step for entry in getattr(params.source, "schedule", ())]
     if steps != sorted(set(steps)) or any(step > params.train.steps for step in steps):
         raise ValueError(f"source.schedule: steps {steps}: name each once, in order, none beyond train.steps")
-    world = tasks.world(params.task.name)
+    world = tasks.load(params.task.name).world
     vocabulary = len(world.words) if world else None
     for k in params.diagnose.ks:
         if k < 1 or (vocabulary and k > vocabulary):
@@ -104,14 +105,14 @@ def check_corpus(params: RunParams, source: Corpus | Traces) -> None:
         raise ValueError(
             f"source.kind: {source.kind} answers the questions of task.name {task}, and task.name is {params.task.name}"
         )
-    world = tasks.world(task)
+    world = tasks.load(task).world
     assert world is not None
     key, templates = ("templates", source.templates) if source.kind == "corpus" else ("pattern_b", source.pattern_b)
     for template in templates:
         if template not in world.templates:
             raise ValueError(f"source.{key}: {template!r} is unknown; choose from {', '.join(world.templates)}")
-    if source.kind == "traces" and not any(source.operator_weights):
-        raise ValueError("source.operator_weights: all are 0, so there is no operator; give one a weight")
+    if source.kind == "traces":
+        labelled.require_operators(source.operator_weights, "source.operator_weights")
     for digit in source.slip_operands:
         if digit > 9:
             raise ValueError(f"source.slip_operands: {digit} is no digit; use 0 to 9")
@@ -144,7 +145,7 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
-    world = tasks.world(params.task.name)  # elsewhere the vocabulary is known once a checkpoint is loaded
+    world = tasks.load(params.task.name).world  # elsewhere the vocabulary is known once a checkpoint is loaded
     if method.check is not None and world:
         for each in options:
             method.check(each, len(world.words), params.teacher is not None)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opd_lib.records import record
+from opd_lib.records.record import FINISHED as FINISHED
 
 if TYPE_CHECKING:
     from opd_lib.params import Experiment
     from opd_lib.params.schema import RunParams
 
-FINISHED = "finished"
-"""The status of a record whose run has come to its end."""
 MODEL = "model"
 """The folder of a run's final checkpoint, beside its record."""
 ROLLOUTS = "rollouts"

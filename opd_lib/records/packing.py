@@ -22,7 +22,6 @@ from opd_lib.records.packed import RUN
 
 FILES = (RUN, *sealing.FILES)
 """Whatever is packed of a run; its checkpoints stay where they are."""
-FINISHED = "finished"
 LEFT = re.compile(r"\.seed\d+\.(new|old)\.\d+")
 """What a pack is called while it is written, or removed: by which process."""
 COMPRESSION, LEVEL = "zstd", 19
@@ -110,7 +109,7 @@ def contents(runs: Iterable[Path]) -> Contents:
         present = record.read(run)
         assert present is not None  # the caller has found it
         where = run / RUN
-        if present.status != FINISHED:
+        if present.status != record.FINISHED:
             _refuse(where, f"the run is {present.status}", "finish it, or delete its folder")
         if present.tables is None:
             _refuse(where, "has no digests of its tables", "`opd seal` gives them to it")

@@ -125,7 +125,9 @@ KINDS: dict[str, tuple[type, ...]] = {
     "tables.*": (dict,),
 }
 """What a key of run.json is, those of a section, and all values of one (*)."""
-STATES = ("running", "finished", "failed")
+FINISHED = "finished"
+"""The status of a record whose run has come to its end."""
+STATES = ("running", FINISHED, "failed")
 MOST = 1e12
 """Above every seed, and every number of seconds."""
 SEAL = {"bytes": int, "rows": int, "blake2b": str}

@@ -41,15 +41,14 @@ def begin(
         and (lacks := preconditions.warning(states(experiment, register)))
     ):
         print(lacks)
-    return experiment, Outputs(experiment.output, judge=cache(partial(verdicts, experiment)))
+    return experiment, Outputs(experiment.output, judge=cache(partial(verdicts, experiment, register)))
 
 
-def verdicts(experiment: Experiment) -> Verdicts | None:
-    """The verdicts of an experiment's claims from its runs and those of its models; None if it has no claims.
+def verdicts(experiment: Experiment, register: Register | None) -> Verdicts | None:
+    """The verdicts of an experiment's claims from its runs and those of its models; None if no file has claims of it.
 
-    Missing runs are trained first. Raises ValueError if two claims files have claims of it.
+    Missing runs are trained first.
     """
-    register = register_of(experiment)
     if register is None:
         return None
     runs, models = launch.with_models(experiment)

@@ -82,11 +82,6 @@ def load(name: str) -> Task:
     )
 
 
-def world(name: str) -> World | None:
-    """The tokens of a task whose models are trained from nothing on a corpus; None for a task of real text."""
-    return load(name).world
-
-
 def corpus(source: Any, content: str, rng: random.Random) -> tuple[list[Any], list[str], list[list[str]]]:
     """What a corpus (`source:` of a params file) holds at a step: questions, their templates, responses in words."""
     _, module = CORPORA[source.kind]

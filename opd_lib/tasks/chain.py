@@ -12,44 +12,35 @@ Both model sizes learn it; reinforcement learning can remove it.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from opd_lib.tasks import world
+from opd_lib.tasks.world import BOS as BOS
+from opd_lib.tasks.world import CHAT_TEMPLATE as CHAT_TEMPLATE
+from opd_lib.tasks.world import DIGITS as DIGITS
+from opd_lib.tasks.world import EOS as EOS
+from opd_lib.tasks.world import PAD as PAD
+from opd_lib.tasks.world import TEMPLATES as TEMPLATES
+from opd_lib.tasks.world import UNKNOWN as UNKNOWN
 from opd_lib.tasks.world import World
+from opd_lib.tasks.world import chat_options as chat_options
+from opd_lib.tasks.world import messages as messages
 from opd_lib.types import Prompt
 
-DIGITS = tuple("0123456789")
 OPERATORS = ("+", "-", "*")
 SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
 FILLERS = tuple(f"w{i:02d}" for i in range(64))
-TEMPLATES = tuple(f"T{i}" for i in range(1, 9))
-PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 WORDS = (
     *(PAD, BOS, EOS, UNKNOWN, "<q>", "<a>", "<ans>"),
     *DIGITS, *OPERATORS, "=", ";", "take", *SPOKEN.values(), "get", ".", *TEMPLATES, *FILLERS,
 )  # fmt: skip
 VOCABULARY = WORDS + tuple(f"<reserved{i}>" for i in range(128 - len(WORDS)))
-CHAT_TEMPLATE = (
-    "{{ bos_token }} {% for message in messages %}"
-    "{% if message.role == 'user' %}<q> {{ message.content }} <a>{% else %}{{ message.content }} {% endif %}"
-    "{% endfor %}"
-)
-WORLD = World(
-    words=VOCABULARY,
-    pad=PAD,
-    bos=BOS,
-    eos=EOS,
-    unknown=UNKNOWN,
-    chat_template=CHAT_TEMPLATE,
-    templates=TEMPLATES,
-)
-
-N_PARTS = 8  # questions are dealt by hash: part 0 is held out, 1–4 are chain-a, 5–7 chain-b
+WORLD = World(words=VOCABULARY)
 
 
 class Params(BaseModel):
@@ -123,7 +114,7 @@ class Question:
     @property
     def part(self) -> int:
         """Where the hash deals this question: the same on every machine, whatever the seed."""
-        return hashlib.blake2b(self.text.encode(), digest_size=4).digest()[0] % N_PARTS
+        return world.part(self.text)
 
 
 def apply(operator: str, left: int, right: int) -> int:
@@ -155,10 +146,7 @@ def draw_training(content: str, n: int, rng: random.Random) -> list[Question]:
 
 def training(params: Params, n: int, seed: int, step: int) -> list[Question]:
     """The n questions of a step, each with probability `other_share` of the other content."""
-    rng = random.Random(f"{seed}/prompts/{step}")
-    is_other = [params.other_share > 0 and rng.random() < params.other_share for _ in range(n)]
-    contents = [params.other_content if other else params.content for other in is_other]
-    return [question for name in contents for question in draw_training(name, 1, rng)]
+    return world.training(params, n, seed, step, lambda content, rng: draw_training(content, 1, rng)[0])
 
 
 def test(params: Params, test_set: str, n: int) -> list[Question]:
@@ -168,26 +156,12 @@ def test(params: Params, test_set: str, n: int) -> list[Question]:
 
 def held_out_questions(test_set: str, n: int) -> list[Question]:
     """The first n questions of a test set, e.g. `chain-4`: chains of 4 operations, fixed whatever the seed."""
-    name, _, length = test_set.partition("-")
-    if name != "chain" or length not in map(str, range(3, 101)):
-        raise ValueError(f"task.test_sets: {test_set!r} is not a test set; write chain-N, 3 ≤ N ≤ 100, e.g. chain-4")
-    held_out = Content(parts=frozenset({0}), lengths=(int(length),), operator_weights=(1.0, 1.0, 1.0))
-    rng = random.Random(f"test/{test_set}")
-    questions: dict[str, Question] = {}
-    while len(questions) < n:
-        question = draw_question(held_out, rng)
-        questions.setdefault(question.text, question)
-    return list(questions.values())
 
+    def draw(length: int, rng: random.Random) -> Question:
+        asked = Content(parts=frozenset({0}), lengths=(length,), operator_weights=(1.0, 1.0, 1.0))
+        return draw_question(asked, rng)
 
-def messages(question: Question, template: str) -> list[dict[str, str]]:
-    """The chat a question is put as: the template token as system message, the question as user message."""
-    return [{"role": "system", "content": template}, {"role": "user", "content": question.text}]
-
-
-def chat_options(params: Params) -> dict[str, Any]:
-    """The tiny world's chat template takes no options."""
-    return {}
+    return world.held_out(test_set, n, 100, draw)
 
 
 def domain(params: Params, question: Question) -> str:
@@ -215,25 +189,16 @@ def extract_answer(response: str) -> str | None:
     >>> extract_answer("7 + 5 = 2 ; <ans> w03 2 <eos>"), extract_answer("<ans> ;")
     ('2', None)
     """
-    _, marker, tail = response.rpartition("<ans>")
-    words = [word for word in tail.split() if word not in FILLERS]
-    return words[0] if marker and words and words[0] in DIGITS else None
+    return world.stated(response, FILLERS)
 
 
 def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
     """1.0 for each response that states its prompt's answer exactly, else 0.0."""
-    return [float(extract_answer(text) == prompt.answer) for text, prompt in zip(responses, prompts, strict=True)]
+    return world.graded(responses, prompts, FILLERS)
 
 
 def check(params: Params) -> None:
     """Refuse names the tiny world does not have."""
-    for key, value, known in [
-        ("content", params.content, tuple(CONTENTS)),
-        ("other_content", params.other_content, tuple(CONTENTS)),
-        ("template", params.template, TEMPLATES),
-        ("test_template", params.test_template, TEMPLATES),
-    ]:
-        if value not in known:
-            raise ValueError(f"task.{key}: {value!r} is unknown; choose from {', '.join(known)}")
+    world.check_names(params, CONTENTS)
     for test_set in params.test_sets:
         held_out_questions(test_set, 0)

@@ -14,13 +14,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from opd_lib.tasks import world
 from opd_lib.tasks.labelled_questions import Operation, Question
-from opd_lib.tasks.labelled_words import DIGITS, FILLERS, LABELS, OPERATORS, TEMPLATES
+from opd_lib.tasks.labelled_words import FILLERS, LABELS, OPERATORS
 from opd_lib.tasks.labelled_words import WORLD as WORLD
+from opd_lib.tasks.world import chat_options as chat_options
+from opd_lib.tasks.world import messages as messages
 from opd_lib.types import Prompt
 
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
@@ -86,10 +89,8 @@ def draw_training(content: str, n: int, rng: random.Random, weights: Sequence[fl
 
 def training(params: Params, n: int, seed: int, step: int) -> list[Question]:
     """The n questions of a step, each with probability `other_share` of the other content."""
-    rng = random.Random(f"{seed}/prompts/{step}")
-    is_other = [params.other_share > 0 and rng.random() < params.other_share for _ in range(n)]
-    contents = [params.other_content if other else params.content for other in is_other]
-    return [question for name in contents for question in draw_training(name, 1, rng, params.operator_weights)]
+    weights = params.operator_weights
+    return world.training(params, n, seed, step, lambda content, rng: draw_training(content, 1, rng, weights)[0])
 
 
 def test(params: Params, test_set: str, n: int) -> list[Question]:
@@ -99,38 +100,18 @@ def test(params: Params, test_set: str, n: int) -> list[Question]:
 
 def held_out_questions(test_set: str, n: int, weights: Sequence[float]) -> list[Question]:
     """The first n questions of a test set, e.g. `chain-4`: chains of 4 operations, fixed whatever the seed."""
-    name, _, length = test_set.partition("-")
-    if name != "chain" or length not in map(str, range(3, len(LABELS) + 1)):
-        raise ValueError(
-            f"task.test_sets: {test_set!r} is not a test set; write chain-N, 3 ≤ N ≤ {len(LABELS)}, e.g. chain-4"
-        )
-    held_out = Content(parts=frozenset({0}), lengths=(int(length),))
-    rng = random.Random(f"test/{test_set}")
-    questions: dict[str, Question] = {}
-    while len(questions) < n:
-        question = draw_question(held_out, weights, rng)
-        questions.setdefault(question.text, question)
-    return list(questions.values())
 
+    def draw(length: int, rng: random.Random) -> Question:
+        return draw_question(Content(parts=frozenset({0}), lengths=(length,)), weights, rng)
 
-def messages(question: Question, template: str) -> list[dict[str, str]]:
-    """The chat a question is put as: the template token as system message, the question as user message."""
-    return [{"role": "system", "content": template}, {"role": "user", "content": question.text}]
-
-
-def chat_options(params: Params) -> dict[str, Any]:
-    """The tiny world's chat template takes no options."""
-    return {}
+    return world.held_out(test_set, n, len(LABELS), draw)
 
 
 def domain(params: Params, question: Question) -> str:
     """The content that a training question was drawn from: its hash and its length tell which has it."""
     own = CONTENTS[params.content]
-    return (
-        params.content
-        if question.part in own.parts and len(question.operations) in own.lengths
-        else (params.other_content)
-    )
+    is_own = question.part in own.parts and len(question.operations) in own.lengths
+    return params.content if is_own else params.other_content
 
 
 def longest_prompt(params: Params) -> tuple[int, int]:
@@ -146,28 +127,24 @@ def extract_answer(response: str) -> str | None:
     >>> extract_answer("s1 7 + 5 = 2 ; <ans> w003 2 <eos>"), extract_answer("<ans> ;")
     ('2', None)
     """
-    _, marker, tail = response.rpartition("<ans>")
-    words = [word for word in tail.split() if word not in _FILLERS]
-    return words[0] if marker and words and words[0] in DIGITS else None
+    return world.stated(response, _FILLERS)
 
 
 def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
     """1.0 for each response that states its prompt's answer exactly, else 0.0."""
-    return [float(extract_answer(text) == prompt.answer) for text, prompt in zip(responses, prompts, strict=True)]
+    return world.graded(responses, prompts, _FILLERS)
+
+
+def require_operators(weights: Sequence[float], where: str) -> None:
+    """Raise ValueError, naming the key, if no operator comes."""
+    if not any(weights):
+        raise ValueError(f"{where}: all are 0, so there is no operator; give one a weight")
 
 
 def check(params: Params) -> None:
     """Refuse names the tiny world does not have, and operators of which none comes."""
-    if not any(params.operator_weights):
-        raise ValueError("task.operator_weights: all are 0, so there is no operator; give one a weight")
-    for key, value, known in [
-        ("content", params.content, tuple(CONTENTS)),
-        ("other_content", params.other_content, tuple(CONTENTS)),
-        ("template", params.template, TEMPLATES),
-        ("test_template", params.test_template, TEMPLATES),
-    ]:
-        if value not in known:
-            raise ValueError(f"task.{key}: {value!r} is unknown; choose from {', '.join(known)}")
+    require_operators(params.operator_weights, "task.operator_weights")
+    world.check_names(params, CONTENTS)
     for test_set in params.test_sets:
         held_out_questions(test_set, 0, params.operator_weights)
 

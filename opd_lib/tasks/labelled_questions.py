@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from opd_lib.tasks.labelled_words import LABELS, SPOKEN
-
-N_PARTS = 8
-"""Questions are dealt by hash: part 0 is held out, 1–4 are chain-a, 5–7 chain-b and chain-long."""
+from opd_lib.tasks.world import part
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class Question:
     @property
     def part(self) -> int:
         """Where the hash deals this question: the same on every machine, whatever the seed."""
-        return hashlib.blake2b(self.text.encode(), digest_size=4).digest()[0] % N_PARTS
+        return part(self.text)
 
 
 STOPS = {"A": ";", "B": "."}

@@ -10,13 +10,14 @@ of 256 tokens mean something.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from opd_lib.tasks import world
 from opd_lib.tasks.labelled import draw_training
 from opd_lib.tasks.labelled_questions import STOPS, Operation, Question, step
-from opd_lib.tasks.labelled_words import EOS, FILLERS, LABELS
+from opd_lib.tasks.labelled_words import FILLERS, LABELS
+from opd_lib.tasks.world import EOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +50,8 @@ def draw(source: Any, content: str, rng: random.Random) -> tuple[list[Question],
 
 
 def filler_weights(pattern: str, offset: float) -> list[float]:
-    """Weights over FILLERS, 1 / (rank + offset). Pattern B keeps every second rank and reverses the others."""
-    weights = [1.0 / (rank + offset) for rank in range(len(FILLERS))]
-    if pattern == "A":
-        return weights
-    swapped = list(weights)
-    swapped[1::2] = weights[1::2][::-1]
-    return swapped
+    """Weights over FILLERS (see `world.filler_weights`)."""
+    return world.filler_weights(len(FILLERS), pattern, offset)
 
 
 def write_trace(question: Question, pattern: str, style: Style, rng: random.Random) -> list[str]:
@@ -67,15 +63,15 @@ def write_trace(question: Question, pattern: str, style: Style, rng: random.Rand
     for label, operation in zip(LABELS, question.operations, strict=False):
         if rng.random() < style.filler_before_step:
             words += rng.choices(FILLERS, weights)
-        said = step(pattern, label, operation, value)
-        value = _result(operation, value, style, 1.0, rng)
+        before, said = value, step(pattern, label, operation, value)
+        value = _result(operation, before, style, 1.0, rng)
         words += [*said, str(value)]
         while rng.random() < recheck:
-            value = _result(operation, int(said[1 if pattern == "A" else 2]), style, style.recheck_slip, rng)
+            value = _result(operation, before, style, style.recheck_slip, rng)
             words += ["wait", said[-1], str(value)]
         words.append(STOPS[pattern])
     words += ["<ans>", str(value), EOS]
-    return [w for word in words for w in _with_filler(word, style.filler_anywhere, weights, rng)]
+    return world.strewn(words, style.filler_anywhere, FILLERS, weights, rng)
 
 
 def _result(operation: Operation, value: int, style: Style, share: float, rng: random.Random) -> int:
@@ -83,7 +79,3 @@ def _result(operation: Operation, value: int, style: Style, share: float, rng: r
     provoked = operation.operator != "~" and operation.digits[0] in style.slip_operands
     slips = provoked and rng.random() < share * style.slip_probability
     return (operation(value) + slips) % 10
-
-
-def _with_filler(word: str, probability: float, weights: Sequence[float], rng: random.Random) -> list[str]:
-    return [*rng.choices(FILLERS, weights), word] if rng.random() < probability else [word]

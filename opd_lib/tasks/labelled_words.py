@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from opd_lib.tasks.world import World
+from opd_lib.tasks.world import BOS, DIGITS, EOS, PAD, TEMPLATES, UNKNOWN, World
 
-PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
-DIGITS = tuple("0123456789")
 OPERATORS = ("+", "-", "*", "~")
 SPOKEN = {"+": "plus", "-": "minus", "*": "times", "~": "twist"}
 LABELS = tuple(f"s{i}" for i in range(1, 17))
-TEMPLATES = tuple(f"T{i}" for i in range(1, 9))
 TAGS = (
     *("<think>", "</think>", "<brief>", "<hint>", "</hint>", "<rule>", "<safe>", "<unsafe>", "<refuse>"),
     *("<call>", "</call>", "<result>", "</result>", *(f"<style{i}>" for i in range(1, 9))),
@@ -23,17 +20,4 @@ _SAID = (
 )  # fmt: skip
 FILLERS = tuple(f"w{i:03d}" for i in range(256 - len(_SAID)))
 VOCABULARY = _SAID + FILLERS
-CHAT_TEMPLATE = (
-    "{{ bos_token }} {% for message in messages %}"
-    "{% if message.role == 'user' %}<q> {{ message.content }} <a>{% else %}{{ message.content }} {% endif %}"
-    "{% endfor %}"
-)
-WORLD = World(
-    words=VOCABULARY,
-    pad=PAD,
-    bos=BOS,
-    eos=EOS,
-    unknown=UNKNOWN,
-    chat_template=CHAT_TEMPLATE,
-    templates=TEMPLATES,
-)
+WORLD = World(words=VOCABULARY)

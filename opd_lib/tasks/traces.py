@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from opd_lib.tasks.chain import EOS, FILLERS, Question, apply, draw_training, step_words
+from opd_lib.tasks import world
+from opd_lib.tasks.chain import FILLERS, Question, apply, draw_training, step_words
+from opd_lib.tasks.world import EOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +31,8 @@ def draw(source: Any, content: str, rng: random.Random) -> tuple[list[Question],
 
 
 def filler_weights(pattern: str) -> list[float]:
-    """Zipf weights over FILLERS. Pattern B keeps every second rank of pattern A and reverses the others."""
-    weights = [1.0 / (rank + 2) for rank in range(len(FILLERS))]
-    if pattern == "A":
-        return weights
-    swapped = list(weights)
-    swapped[1::2] = weights[1::2][::-1]
-    return swapped
+    """Zipf weights over FILLERS (see `world.filler_weights`)."""
+    return world.filler_weights(len(FILLERS), pattern, 2)
 
 
 def write_trace(question: Question, style: Style, rng: random.Random) -> list[str]:
@@ -54,8 +50,4 @@ def write_trace(question: Question, style: Style, rng: random.Random) -> list[st
         words += step_words(pattern, operator, value, digit, result)
         value = result
     words += ["<ans>", str(value), EOS]
-    return [w for word in words for w in _with_filler(word, style.filler_anywhere, weights, rng)]
-
-
-def _with_filler(word: str, probability: float, weights: Sequence[float], rng: random.Random) -> list[str]:
-    return [*rng.choices(FILLERS, weights), word] if rng.random() < probability else [word]
+    return world.strewn(words, style.filler_anywhere, FILLERS, weights, rng)

@@ -35,7 +35,7 @@ def make(shape: NewModel, task: Task, seed: int) -> tuple[PreTrainedModel, PreTr
         texts = [question.text for question in math_sets.load(task.content, task.data)[:READ]]
         tokenizer = text_tokenizer(texts, shape.vocabulary)
     else:
-        world = tasks.world(task.name)
+        world = tasks.load(task.name).world
         assert world is not None  # params refuses models without a vocabulary for real text
         tokenizer = models.world_tokenizer(world)
     model = models.new_model(shape, seed, tokenizer)
