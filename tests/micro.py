@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from ruamel.yaml import YAML
 
 from opd_lib import params, paths
@@ -14,6 +15,14 @@ from opd_lib.params import Experiment, RunSpec
 from opd_lib.records.record import write_json
 
 MODELS, OPD = "00_models", "01_opd"
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """The words a process was started with; none if it has just ended, as children of others do at any moment."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
 
 
 def load(world: Path, name: str = MODELS, results: str = "results", **options: Any) -> Experiment:

@@ -456,7 +456,7 @@ def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
         wait_for(lambda: micro.progress_of(spec.folder) > before + 2)  # noqa: B023
         family = guard.descendants(process.pid)
         assert len(family) >= 3
-        assert sum("opd_lib.command.ready" in member.cmdline() for member in family) >= (
+        assert sum("opd_lib.command.ready" in micro.command_of(member) for member in family) >= (
             3 if sys.platform == "linux" else 0
         )
         stop(process)
@@ -478,11 +478,11 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def kill_guards(process: subprocess.Popen[str]) -> None:
     for member in guard.descendants(process.pid):
-        if "opd_lib.run.guard" in member.cmdline():
+        if "opd_lib.run.guard" in micro.command_of(member):
             member.kill()
 
 
 def kill_snakemake(process: subprocess.Popen[str]) -> None:
     for member in guard.descendants(process.pid):
-        if "--keep-going" in member.cmdline() and "opd_lib.run.guard" not in member.cmdline():
+        if "--keep-going" in (words := micro.command_of(member)) and "opd_lib.run.guard" not in words:
             member.kill()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +136,7 @@ def test_a_corrupt_record_is_told_and_the_picture_goes_on(world: Path) -> None:
 
 def trains(pid: int | None = None) -> list[psutil.Process]:
     """The processes below one (default: this one) that train a run."""
-    found = []
-    for process in guard.descendants(pid):
-        with suppress(psutil.Error):  # it has just ended
-            found.extend([process] if "opd_lib.command.cli" in process.cmdline() else [])
-    return found
+    return [process for process in guard.descendants(pid) if "opd_lib.command.cli" in micro.command_of(process)]
 
 
 @pytest.mark.process

@@ -97,7 +97,8 @@ def test_the_first_failure_is_named_and_ends_the_others(capfd: pytest.CaptureFix
     assert ranks.carry_out([sys.executable, "-c", code.format(9)], 3) == 1
     assert time.monotonic() - begin < 60 and not psutil.Process().children()
     assert "process 1: Signal 9 (Killed); the others are ended" in capfd.readouterr().err
-    show = "import os, sys; print(*(os.environ[n] for n in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')), len(sys.argv))"
+    said = "' '.join([*(os.environ[n] for n in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')), str(len(sys.argv))])"
+    show = f"import os, sys; os.write(1, ({said} + chr(10)).encode())"  # a line at once: the two share one file
     assert ranks.carry_out([sys.executable, "-c", show], 2) == 0
     assert sorted(capfd.readouterr().out.splitlines()) == ["0 0 2 2", "1 1 2 2"]
 
@@ -106,7 +107,7 @@ def test_the_first_failure_is_named_and_ends_the_others(capfd: pytest.CaptureFix
 def test_a_command_dies_with_what_started_it_however_that_ends() -> None:
     code = f"import subprocess; from opd_lib import lifetime; subprocess.run(lifetime.bound({SLEEP!r}))"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT)
-    wait_for(lambda: any(p.cmdline() == SLEEP for p in guard.descendants(parent.pid)), seconds=30)
+    wait_for(lambda: any(micro.command_of(p) == SLEEP for p in guard.descendants(parent.pid)), seconds=30)
     family = guard.descendants(parent.pid)
     parent.kill()
     parent.wait()
