@@ -266,7 +266,9 @@ def test_a_notebook_begins_with_what_its_claims_lack(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "", "the claims of this world rest on nothing that is named"
     experiment, _ = notebook.begin("05_overlap_tokens", "tiny-next")
     said = capsys.readouterr().out
-    lacking = notebook.states(experiment).query("state != 'present'")["id"]
+    states = notebook.states(experiment)
+    assert states is not None
+    lacking = states.query("state != 'present'")["id"]
     assert all(name in said for name in lacking)
 
 

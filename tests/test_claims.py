@@ -177,6 +177,27 @@ def test_too_few_seeds_decide_nothing_and_their_interval_is_shown(tmp_path):
     assert judged["margin"][0] == pytest.approx(0.03005) and math.isnan(judged["detectable"][0])
 
 
+@pytest.mark.parametrize(
+    ("growths", "expected"),
+    [
+        ((-0.001, 0.0, 0.001), "holds"),
+        ((0.01, 0.0101, 0.0099), "holds"),
+        ((-0.01, -0.0101, -0.0099), "holds"),
+        ((0.05, 0.051, 0.049), "does not hold"),
+        ((-0.05, -0.051, -0.049), "does not hold"),
+        ((0.0, 0.02, 0.04), "inconclusive"),
+        ((-0.06, 0.0, 0.06), "inconclusive"),  # both ends outside, and zero within
+    ],
+)
+def test_two_runs_are_the_same_if_the_interval_lies_within_the_bounds(tmp_path, growths, expected):
+    path = write(tmp_path, GROWTH)
+    path.write_text(path.read_text().replace('comparison: ">"', "comparison: within"))
+    judged = claims.judge(claims.load(path), evidence(dict(enumerate(growths))))
+    assert judged["verdict"].tolist() == [expected]
+    assert judged["threshold"].tolist() == ["within ±0.02"]
+    assert judged["margin"].tolist() == pytest.approx([0.02 - abs(judged["estimate"][0])])
+
+
 def test_smaller_than_turns_the_verdict(tmp_path):
     path = write(tmp_path, GROWTH)
     path.write_text(path.read_text().replace('comparison: ">"', 'comparison: "<"'))
@@ -697,7 +718,7 @@ def test_committed_claims_name_what_a_profile_has_or_are_no_part_of_it(profile):
 def test_what_the_next_world_must_have_and_the_present_one_has_not_is_known():
     """Limits, caps, depths and a student of the next tiny world; all else that its register names is here already."""
     missing = {each.id for each in (*NEXT.claims, *NEXT.preconditions) if not names_what_is_there(each, "tiny")}
-    assert missing == {"H9", "C8a", "C8b", "C8c", "C8d", "C8e", "H7a", "H7b", "H8", "P4a", "P4b", "P9b"}
+    assert missing == {"H9", "C8a", "C8b", "C8c", "C8d", "C8e", "H7a", "H7b", "H8", "P2f", "P4a", "P4b", "P9b"}
 
 
 def test_a_name_that_a_profile_lacks_is_found():

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from scipy.stats import t
 from typer.testing import CliRunner
 
-from opd_lib import paths
+from opd_lib import params, paths
 from opd_lib.batch import refresh
 from opd_lib.command.cli import app
 from opd_lib.judge import claims, preconditions
 from opd_lib.judge.quantities import Evidence
-from opd_lib.run import compare
+from opd_lib.run import compare, evidence
 
 NOTEBOOK = "04_success_and_failure"
 OTHER = "02_new_knowledge"
@@ -29,6 +30,7 @@ PRECONDITION = """\
     notebook: {notebook}
     quantity: "{quantity}"
     mean: {{tiny: {mean}, smoke: {mean}, paper: [0.2, null], gpu: {mean}}}
+    seeds: 2
     {more}
     note: "none"
 """
@@ -91,7 +93,9 @@ SIGN = "each_seed: [0, null]"
         ("[0.7, 0.82]", "", (0.6, 0.6), "absent", "mean"),
         ("[0, null]", "sd: 0.05", (0.5, 0.56, 0.53), "present", ""),  # .03
         ("[0, null]", "sd: 0.05", (0.5, 0.6, 0.5), "absent", "sd"),  # .058 over n − 1, .047 over n
-        ("[0, null]", "sd: 0.05", (0.5,), "absent", "sd"),  # one seed has none
+        ("[0, null]", "sd: 0.05", (0.5,), "open", "sd"),  # one seed has none
+        ("[0.1, null]", "", (0.5,), "open", ""),  # and is fewer than the two that were planned
+        ("[0.1, null]", SIGN, (-0.5,), "open", "mean; seeds 0"),
         ("[0, null]", SIGN, (0.5, math.nan), "absent", "mean; seeds 1"),
         ("[0, null]", SIGN, (), "not run", ""),
     ],
@@ -167,18 +171,38 @@ def test_a_notebook_has_the_preconditions_that_its_claims_rest_on_and_may_be_giv
     assert claims.judge(register, own, NOTEBOOK, states)["precondition"].tolist() == ["precondition absent: P2"]
 
 
+def test_a_notebooks_preconditions_are_those_of_its_own_runs_and_seeds(tmp_path: Path) -> None:
+    def seen(**options: Any) -> dict[str, set[tuple[str, int]]]:
+        found = evidence.around(params.load(OTHER, "tiny", **options), ["00_models", "03_reverse_distillation"])
+        keys = ["arm", "seed"]
+        return {
+            name: set(tables["evals"][keys].itertuples(index=False, name=None))
+            for name, tables in found.experiments.items()
+        }
+
+    whole = evidence.read("tiny", paths.RESULTS)
+    for name, runs_of in seen().items():
+        rows = whole.experiments[name]["evals"][["arm", "seed"]].drop_duplicates()
+        assert runs_of == set(rows.itertuples(index=False, name=None)), name
+    assert {seed for runs_of in seen(seeds=[1, 3]).values() for _, seed in runs_of} == {1, 3}
+    assert set(seen()) - set(seen(overrides={"train.lr": 2e-3})) == {OTHER}, "what was changed is not there yet"
+    assert seen(results=tmp_path) == {}
+
+
 def test_a_notebook_says_on_top_what_its_claims_lack() -> None:
     judged = pd.DataFrame(
         {
-            "id": ["P1", "P2", "P3"],
-            "statement": ["The teacher leads.", "They are close.", "It is long."],
-            "state": ["present", "absent", "not run"],
-            "fails": ["", "mean; seeds 3", ""],
+            "id": ["P1", "P2", "P3", "P4", "P5"],
+            "statement": ["The teacher leads.", "They are close.", "It is long.", "It is new.", "They differ."],
+            "state": ["present", "absent", "not run", "open", "open"],
+            "fails": ["", "mean; seeds 3", "", "", "sd"],
         }
     )
-    first, second, last = preconditions.warning(judged).splitlines()
+    first, second, third, last = preconditions.warning(judged).splitlines()
     assert first == "Precondition absent: P2. They are close. (mean; seeds 3)"
-    assert second == "Precondition not run: P3. It is long." and "marked" in last
+    assert (second, third[-8:]) == ("Preconditions not run: P3.", " P4, P5.") and "fewer seeds" in third
+    assert last.startswith("Claims that rest on what is absent or not run are marked")
+    assert preconditions.warning(judged[3:]) == third
     assert preconditions.warning(judged[:1]) == "Preconditions of these claims: all 1 present."
     elsewhere = judged[:1].assign(state="not part of profile paper: models are given")
     assert preconditions.warning(elsewhere) == ""
@@ -187,9 +211,10 @@ def test_a_notebook_says_on_top_what_its_claims_lack() -> None:
 
 
 def test_the_summary_names_what_is_not_there() -> None:
-    judged = pd.DataFrame({"id": ["P1", "P2", "P3", "P4"], "state": ["present", "absent", "absent", "not run"]})
-    said = "Of 4 preconditions 1 are present, 2 are absent (P2, P3) and 1 were not run (P4)."
-    assert preconditions.summary(judged) == said
+    states = ["present", "absent", "absent", "not run", "open"]
+    judged = pd.DataFrame({"id": ["P1", "P2", "P3", "P4", "P5"], "state": states})
+    said = "Of 5 preconditions 1 are present, 2 are absent (P2, P3) and 1 were not run (P4)."
+    assert preconditions.summary(judged) == f"{said} 1 are open until all seeds are run."
     assert preconditions.summary(judged[:1]).endswith("0 are absent and 0 were not run.")
 
 
@@ -238,9 +263,10 @@ def test_a_profile_is_judged_by_its_own_file_where_it_has_one(tmp_path: Path) ->
 
 PRESENT = claims.load(paths.claims_file("rethinking_opd"))
 NEXT = claims.load(paths.claims_file("rethinking_opd", "tiny-next"))
-BECAME_PRECONDITIONS = {"C1a", "C2c", "C3a", "C4a", "C7a", "C7e", "C9a"}
+BECAME_PRECONDITIONS = {"C1a", "C1b", "C2c", "C3a", "C4a", "C7a", "C7e", "C9a"}
 OTHER_BOUNDS = {"C4b", "C4c", "C4s", "C8d"}  # differences in overlap
 OTHER_QUANTITIES = {"C2a", "C2b", "H9", "C8a", "C8b", "C8c", "C8d", "C8e", "H7a", "H7b", "H8"}
+EQUIVALENCES = {"C3b", "C3c", "C3f", "C5a", "C9b", "H5b"}
 
 
 def test_the_committed_register_has_no_preconditions_and_the_next_one_is_in_force_at_its_profile_alone() -> None:
@@ -259,10 +285,12 @@ def test_the_next_register_is_the_present_one_but_for_what_it_says() -> None:
     for name in OTHER_BOUNDS:
         assert (after[name].threshold.tiny, before[name].threshold.tiny) == (0.03, 0.02)
         assert after[name].threshold.paper == before[name].threshold.paper
-    assert {name for name in after if after[name].quantity != before[name].quantity} == OTHER_QUANTITIES
+    assert {name for name in after if after[name].quantity != before[name].quantity} == OTHER_QUANTITIES | EQUIVALENCES
     for name, claim in after.items():
         assert claim.seeds == 10 and claim.rests_on, name
-        assert claim.comparison == before[name].comparison and claim.elsewhere == before[name].elsewhere
+        assert claim.comparison == ("within" if name in EQUIVALENCES else before[name].comparison)
+        assert name not in EQUIVALENCES or f"abs({claim.quantity})" == before[name].quantity
+        assert claim.elsewhere == before[name].elsewhere
         assert claim.threshold.smoke == claim.threshold.tiny == claim.threshold.gpu
         assert name in {"C2a", "C2b"} or claim.paper == before[name].paper
 
@@ -288,8 +316,10 @@ def test_an_interval_of_ten_seeds_is_as_wide_as_the_next_register_says() -> None
 
 def test_the_next_register_can_be_judged_on_records_and_the_command_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[pd.DataFrame] = []
+    planned = tuple(each.model_copy(update={"seeds": 5}) for each in NEXT.preconditions)  # as many as there are
+    register = NEXT.model_copy(update={"preconditions": planned})
     for module in (compare, refresh):
-        monkeypatch.setattr(module, "registers", lambda profile: [NEXT])
+        monkeypatch.setattr(module, "registers", lambda profile: [register])
     monkeypatch.setattr(refresh, "write_claims", lambda judged, profile, results: written.append(judged) or results)
     result = CliRunner().invoke(app, ["claims"])
     assert result.exit_code == 0, result.output
@@ -298,7 +328,7 @@ def test_the_next_register_can_be_judged_on_records_and_the_command_prints_it(mo
     ids = [line.split()[0] for line in lines if re.match(r"[PCH]\d+[a-z]? ", line)]
     assert ids == [said.id for said in (*NEXT.preconditions, *NEXT.claims)]
     (judged,) = written
-    states = preconditions.judge(NEXT, refresh.found("tiny", paths.RESULTS)).set_index("id")["state"]
+    states = preconditions.judge(register, refresh.found("tiny", paths.RESULTS)).set_index("id")["state"]
     assert states["P2a"] == "present" and states["P1d"] == "absent" and states["P4a"] == "not run"
     absent = judged["precondition"].str.startswith("precondition absent")
     rests = {claim.id: any(states[name] == "absent" for name in claim.rests_on) for claim in NEXT.claims}

@@ -7,7 +7,7 @@ from an interval, at a level that keeps the whole file right together:
     statistic: problems   two conditions on the same test problems; paired cluster bootstrap over problems, each
                           problem averaged over seeds: sure of these models, says nothing about other seeds
 
-    holds           the whole interval is on the claimed side of the threshold
+    holds           the whole interval is on the claimed side of the threshold, or within it where that is claimed
     does not hold   the whole interval is on the other side
     inconclusive    the interval holds the threshold, or fewer seeds were run than the claim was planned for, or a
                     seed's quantity is undefined
@@ -77,7 +77,7 @@ def judge(
                 "estimate": interval.estimate,
                 "low": interval.low,
                 "high": interval.high,
-                "threshold": f"{claim.comparison} {claim.bound(evidence.profile):g}",
+                "threshold": claim.asked(evidence.profile),
                 "margin": claim.margin(interval.estimate, evidence.profile),
                 "detectable": detectable(claim, interval, len(values), register.simultaneous),
                 "n_seeds": len(values),
@@ -94,12 +94,12 @@ def verdict(claim: Claim, interval: stats.Interval, n_seeds: int, profile: str) 
         return f"{NOT_PART} {profile}: {reason}"
     if n_seeds == 0:
         return NOT_RUN
-    margins = sorted(claim.margin(bound, profile) for bound in (interval.low, interval.high))
-    if n_seeds < claim.seeds or any(math.isnan(margin) for margin in margins):
+    least, most = claim.margins(interval.low, interval.high, profile)
+    if n_seeds < claim.seeds or math.isnan(least) or math.isnan(most):
         return INCONCLUSIVE
-    if margins[0] > 0:
+    if least > 0:
         return HOLDS
-    return DOES_NOT_HOLD if margins[1] < 0 else INCONCLUSIVE
+    return DOES_NOT_HOLD if most < 0 else INCONCLUSIVE
 
 
 def detectable(claim: Claim, interval: stats.Interval, n_seeds: int, confidence: float) -> float:

@@ -2,6 +2,7 @@
 
     present         the mean over seeds, every seed, and the deviation over seeds are where the file wants them
     absent          one of them is not, or is undefined; `fails` says which
+    open            fewer seeds were run than it was planned for; `fails` says where these lie outside
     not run         no seed has all the runs that the quantity names
     not part of profile NAME: REASON
                     the claims file says that this profile makes no runs of it
@@ -24,6 +25,7 @@ from opd_lib.judge.statement import Claim, Precondition
 
 PRESENT = "present"
 ABSENT = "absent"
+OPEN = "open"
 NOT_RUN = "not run"
 NOT_PART = "not part of profile"
 COLUMNS = ("id", "statement", "paper", "wanted", "mean", "lowest", "highest", "sd", "n_seeds", "state", "fails")
@@ -34,7 +36,7 @@ def judge(register: Register, evidence: Evidence, notebook: str | None = None) -
 
     mean, lowest, highest and sd (n − 1) are over seeds, in the quantity's unit; `wanted` is the claims file's bounds as
     text; `fails` names what is not within them: mean; sd; seeds 0, 3. A precondition may be read from runs of another
-    notebook than its claims: give the evidence of all.
+    notebook than its claims: give the evidence of all (`evidence.around`).
     """
     try:
         rows = [_row(each, evidence) for each in register.preconditions_of(notebook)]
@@ -54,31 +56,41 @@ def mark(claim: Claim, states: Mapping[str, str]) -> str:
 
 def summary(judged: pd.DataFrame) -> str:
     """How many preconditions are present and which are not, in a sentence."""
-    named = {state: list(judged["id"][judged["state"] == state]) for state in (PRESENT, ABSENT, NOT_RUN)}
+    named = {state: list(judged["id"][judged["state"] == state]) for state in (PRESENT, ABSENT, NOT_RUN, OPEN)}
     ids = {state: f" ({', '.join(found)})" if found else "" for state, found in named.items()}
     left_out = int(judged["state"].str.startswith(NOT_PART).sum())
+    waiting = f" {len(named[OPEN])} are open until all seeds are run." if named[OPEN] else ""
     also = f" {left_out} are no part of this profile." if left_out else ""
     return (
         f"Of {len(judged)} preconditions {len(named[PRESENT])} are present, {len(named[ABSENT])} are "
-        f"absent{ids[ABSENT]} and {len(named[NOT_RUN])} were not run{ids[NOT_RUN]}.{also}"
+        f"absent{ids[ABSENT]} and {len(named[NOT_RUN])} were not run{ids[NOT_RUN]}.{waiting}{also}"
     )
 
 
 def warning(judged: pd.DataFrame) -> str:
-    """What a notebook says on top: the preconditions of its claims that are not there, a line each; or that all are.
+    """What a notebook says on top: the preconditions of its claims that are not there, or that all are.
 
+    An absent one has a line of its own; those that were not run, and those that wait for seeds, are named together.
     Those that are no part of the profile are not spoken of.
     """
     asked = judged[~judged["state"].str.startswith(NOT_PART)]
-    lacking = asked[asked["state"] != PRESENT]
-    if lacking.empty:
-        return f"Preconditions of these claims: all {len(asked)} present." if len(asked) else ""
+    if asked.empty:
+        return ""
+    if (asked["state"] == PRESENT).all():
+        return f"Preconditions of these claims: all {len(asked)} present."
     lines = [
-        f"Precondition {row.state}: {row.id}. {row.statement}" + (f" ({row.fails})" if row.fails else "")
-        for row in lacking.itertuples()
+        f"Precondition absent: {row.id}. {row.statement} ({row.fails})"
+        for row in asked[asked["state"] == ABSENT].itertuples()
     ]
-    said = "Claims that rest on these are marked; their intervals and verdicts are shown all the same."
-    return "\n".join([*lines, said])
+    for state, why in ((NOT_RUN, "not run"), (OPEN, "open, for fewer seeds were run than planned")):
+        if ids := list(asked["id"][asked["state"] == state]):
+            lines.append(f"Preconditions {why}: {', '.join(ids)}.")
+    if marked := {ABSENT, NOT_RUN} & set(asked["state"]):
+        which = " or ".join(sorted(marked))
+        lines.append(
+            f"Claims that rest on what is {which} are marked; their intervals and verdicts are shown all the same."
+        )
+    return "\n".join(lines)
 
 
 def _row(precondition: Precondition, evidence: Evidence) -> dict[str, object]:
@@ -102,16 +114,18 @@ def _row(precondition: Precondition, evidence: Evidence) -> dict[str, object]:
         "highest": float(np.max(values)) if values else math.nan,
         "sd": sd,
         "n_seeds": len(values),
-        "state": _state(precondition, evidence.profile, bool(values), bool(fails)),
+        "state": _state(precondition, evidence.profile, len(values), bool(fails)),
         "fails": "; ".join(fails) if values else "",
     }
 
 
-def _state(precondition: Precondition, profile: str, was_run: bool, fails: bool) -> str:
+def _state(precondition: Precondition, profile: str, n_seeds: int, fails: bool) -> str:
     if reason := precondition.at(profile).not_part:
         return f"{NOT_PART} {profile}: {reason}"
-    if not was_run:
+    if n_seeds == 0:
         return NOT_RUN
+    if n_seeds < precondition.seeds:
+        return OPEN
     return ABSENT if fails else PRESENT
 
 

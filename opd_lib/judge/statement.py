@@ -142,14 +142,15 @@ class Statement(Strict):
 class Claim(Statement):
     """One statement of the paper that runs can contradict.
 
-    `seeds`: how many it was planned for; with fewer it is not decided. `rests_on`: the preconditions without which it
-    asks about something that is not there.
+    `comparison`: the quantity is above the threshold, below it, or `within` it of zero on either side: two runs are the
+    same if the interval of their difference lies within the bounds (equivalence). `seeds`: how many it was planned for;
+    with fewer it is not decided. `rests_on`: the preconditions without which it asks about something that is not there.
     """
 
     KIND: ClassVar[str] = "claim"
 
     figure: Words
-    comparison: Literal[">", "<"]
+    comparison: Literal[">", "<", "within"]
     threshold: Threshold
     statistic: Literal["seeds", "problems"]
     seeds: Annotated[int, Field(ge=2, le=100)]
@@ -167,9 +168,25 @@ class Claim(Statement):
         """The threshold at a profile, or at the one it stands in for. Raises ValueError for a profile without one."""
         return float(getattr(self.threshold, self._at(profile, self.threshold, "threshold")))
 
+    def asked(self, profile: str) -> str:
+        """What is claimed of the quantity, in signs: `> 0.02`, `< 0`, `within ±0.03`."""
+        return f"{self.comparison} {'±' if self.comparison == 'within' else ''}{self.bound(profile):g}"
+
+    def bounds(self, profile: str) -> tuple[float, ...]:
+        """Where the claimed side ends: at the threshold, or at both sides of zero."""
+        bound = self.bound(profile)
+        return (-bound, bound) if self.comparison == "within" else (bound,)
+
     def margin(self, value: float, profile: str) -> float:
         """How far a value of the quantity lies on the claimed side of the threshold; negative on the other side."""
+        if self.comparison == "within":
+            return self.bound(profile) - abs(value)
         return (value - self.bound(profile)) * (1 if self.comparison == ">" else -1)
+
+    def margins(self, low: float, high: float, profile: str) -> tuple[float, float]:
+        """The least and the greatest margin of the values from low to high; nan for bounds that are."""
+        least, most = sorted(self.margin(bound, profile) for bound in (low, high))
+        return least, self.margin(0.0, profile) if self.comparison == "within" and low <= 0 <= high else most
 
 
 class Precondition(Statement):
@@ -177,10 +194,12 @@ class Precondition(Statement):
 
     The world is calibrated to it, so that it is present is no finding. `mean`: where the mean over seeds is to lie;
     `each_seed`: where every seed is to lie, for example [0, null] for a sign; `sd`: below which the standard deviation
-    over seeds is to lie; all in the quantity's unit.
+    over seeds is to lie; all in the quantity's unit. `seeds`: for how many it was planned; with fewer it is open.
     """
 
     KIND: ClassVar[str] = "precondition"
+
+    seeds: Annotated[int, Field(ge=2, le=100)]
 
     mean: Ranges
     each_seed: Range | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from opd_lib.judge import preconditions
 from opd_lib.records.record import write_atomically
 from opd_lib.report import tables
 from opd_lib.report.verdicts import JudgedInterval, Verdicts
@@ -22,7 +23,7 @@ LINE = 118
 """Characters in a line of text under a figure or a table."""
 
 
-def _no_claims() -> Verdicts | None:
+def _no_claims() -> None:
     return None
 
 
@@ -31,11 +32,13 @@ class Outputs:
     """The figures/ and tables/ of one executed notebook.
 
     `judge` gives the verdicts of the notebook's claims, None if it has none; it is asked when they are first shown, for
-    then the runs are there. `repeats`: what means and intervals are over.
+    then the runs are there. `presupposed` gives the preconditions likewise (`preconditions.judge`). `repeats`: what
+    means and intervals are over.
     """
 
     folder: Path
     judge: Callable[[], Verdicts | None] = _no_claims
+    presupposed: Callable[[], pd.DataFrame | None] = _no_claims
     repeats: str = "seeds"
 
     def table(self, name: str, frame: pd.DataFrame, digits: int = 3) -> None:
@@ -82,6 +85,17 @@ class Outputs:
             raise ValueError("no claims file has claims of this notebook; leave its verdicts out")
         self.table("verdicts", tables.verdict_table(verdicts.judged))
         print(f"\n{wrapped(verdicts.method())}")
+
+    def preconditions(self) -> None:
+        """What the claims presuppose, and whether it is there, as a table (tables/preconditions.csv) and a sentence.
+
+        Raises ValueError if no claims file of the profile names preconditions.
+        """
+        states = self.presupposed()
+        if states is None:
+            raise ValueError("no claims file names preconditions; leave their table out")
+        self.table("preconditions", tables.precondition_table(states))
+        print(f"\n{wrapped(preconditions.summary(states))}")
 
 
 def show(chart: figures.Chart) -> None:

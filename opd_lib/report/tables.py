@@ -147,6 +147,24 @@ def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.
     )
 
 
+def precondition_table(states: pd.DataFrame, width: int = 30, digits: int = 3) -> pd.DataFrame:
+    """What `preconditions.judge` found, for reading: statement wrapped to `width`, the other texts to two thirds."""
+    fails = (": " + states["fails"]).where(states["fails"] != "", "")
+    texts = {"paper": states["paper"], "wanted": states["wanted"], "state": states["state"] + fails}
+    wrapped = {name: [textwrap.fill(text, 2 * width // 3) for text in column] for name, column in texts.items()}
+    return pd.DataFrame(
+        {
+            "id": states["id"],
+            "precondition": [textwrap.fill(text, width) for text in states["statement"]],
+            "paper": wrapped["paper"],
+            "wanted": wrapped["wanted"],
+            **{name: [number(value, digits) for value in states[name]] for name in ("mean", "lowest", "highest")},
+            "seeds": states["n_seeds"],
+            "state": wrapped["state"],
+        }
+    )
+
+
 def checkpoint_table(evals: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """One row per checkpoint (arm), one column per test set and their mean: accuracy of the last evaluation.
 

@@ -26,16 +26,16 @@ SAME = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedInterval:
-    """The interval that decides a claim, at its `confidence`, and the `bound` it is held against, in one unit.
+    """The interval that decides a claim, at its `confidence`, and the `bounds` it is held against, in one unit.
 
-    Unknown bounds (one seed, no runs) are nan.
+    An end that is not known (one seed, no runs) is nan.
     """
 
     claim: str
     estimate: float
     low: float
     high: float
-    bound: float
+    bounds: tuple[float, ...]
     confidence: float
 
     @property
@@ -82,10 +82,10 @@ class Verdicts:
         """
         self._require(list(claims.values()), "an interval to draw")
         rows = self.judged.set_index("id")[["estimate", "low", "high"]]
-        bounds = {claim.id: claim.bound(self.profile) for claim in self.register.claims}
+        bounds = {claim.id: claim.bounds(self.profile) for claim in self.register.claims}
         return {
             name: JudgedInterval(
-                claim=claim, **rows.loc[claim].to_dict(), bound=bounds[claim], confidence=self.register.simultaneous
+                claim=claim, **rows.loc[claim].to_dict(), bounds=bounds[claim], confidence=self.register.simultaneous
             )
             for name, claim in claims.items()
         }

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from opd_lib import names, params, paths
 from opd_lib.judge.quantities import Evidence
-from opd_lib.params import RunSpec
+from opd_lib.params import Experiment, RunSpec
 from opd_lib.params.spec import FINISHED
 from opd_lib.records import files, record
 from opd_lib.records.record import RunRecord
+from opd_lib.run import plan
 
 JUDGED_SEEDS = range(100)
 """Seeds from 100 on are for calibration and never evidence."""
@@ -39,6 +40,23 @@ def read(profile: str, results: Path, params_root: Path = paths.PARAMS) -> Evide
     experiments = [params.load(name, profile, root=params_root) for name in present]
     specs = [experiment.spec(arm, seed) for experiment in experiments for arm in experiment.arms for seed in seeds]
     return of((found[s.name].renamed(*s.shown_as) for s in specs if _is_in(found, s)), profile)
+
+
+def around(experiment: Experiment, others: Iterable[str]) -> Evidence:
+    """What the finished runs of an experiment's seeds say: its own as it stands, with its overrides and its models,
+    and those of the other experiments named, as their params files have them. Raises ValueError for a corrupt one."""
+    own = [*experiment.runs(), *(parent for spec in experiment.runs() for parent in spec.parents.values())]
+    seeds, results, root = experiment.seeds, experiment.results, experiment.source.parents[1]
+    more = [params.load(name, experiment.profile, seeds=seeds, results=results, root=root) for name in others]
+    specs = [*own, *(spec for each in more if each.name != experiment.name for spec in each.runs())]
+    first = {(*spec.shown_as, spec.seed): spec for spec in reversed(specs)}
+    return of(filter(None, map(_record, first.values())), experiment.profile)
+
+
+def _record(spec: RunSpec) -> RunRecord | None:
+    """The finished record of a run as it is shown, None where there is none, or one of other parameters."""
+    present = next((each for each in plan.standing(spec) if each.status == FINISHED), None)
+    return present.renamed(*spec.shown_as) if present is not None and present.identity == spec.identity else None
 
 
 def _is_in(found: dict[str, RunRecord], spec: RunSpec) -> bool:

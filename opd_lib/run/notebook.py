@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opd_lib import params, paths
+from opd_lib import params
 from opd_lib.judge import claims, preconditions
 from opd_lib.judge.quantities import MODELS
 from opd_lib.judge.register import Register
@@ -35,13 +35,14 @@ def begin(
     """
     experiment = params.load(name, profile, overrides, seeds, results)
     register = register_of(experiment)
-    if (
-        register is not None
-        and register.preconditions
-        and (lacks := preconditions.warning(states(experiment, register)))
-    ):
+    presupposed = states(experiment)
+    if register is not None and presupposed is not None and (lacks := preconditions.warning(presupposed)):
         print(lacks)
-    return experiment, Outputs(experiment.output, judge=cache(partial(verdicts, experiment, register)))
+    return experiment, Outputs(
+        experiment.output,
+        judge=cache(partial(verdicts, experiment, register)),
+        presupposed=cache(partial(states, experiment)),
+    )
 
 
 def verdicts(experiment: Experiment, register: Register | None) -> Verdicts | None:
@@ -53,22 +54,22 @@ def verdicts(experiment: Experiment, register: Register | None) -> Verdicts | No
         return None
     runs, models = launch.with_models(experiment)
     seen = evidence.of((*runs.records, *models.records), experiment.profile)
-    known = states(experiment, register) if register.preconditions else None
-    judged = claims.judge(register, seen, notebook=experiment.name, states=known)
+    judged = claims.judge(register, seen, notebook=experiment.name, states=states(experiment))
     return Verdicts(register=register, judged=judged, profile=experiment.profile)
 
 
-def states(experiment: Experiment, register: Register | None = None) -> pd.DataFrame:
-    """The preconditions that a notebook's claims rest on, as the records of all notebooks show them.
+def states(experiment: Experiment) -> pd.DataFrame | None:
+    """The preconditions that a notebook's claims rest on, judged on its runs and on those of the notebooks they name.
 
-    Of the notebook of the models: all of its register. Raises ValueError if no claims file names any.
+    For the notebook of the models: all of them. None if its claims file names none.
     """
-    register = register or next((each for each in registers(experiment.profile) if each.preconditions), None)
-    if register is None:
-        raise ValueError(f"no claims file of profile {experiment.profile} names preconditions; leave their table out")
+    of_models = (each for each in registers(experiment.profile) if each.preconditions)
+    register = next(of_models, None) if experiment.name == MODELS else register_of(experiment)
+    if register is None or not register.preconditions:
+        return None
     notebook = None if experiment.name == MODELS else experiment.name
-    seen = evidence.read(experiment.profile, experiment.results or paths.RESULTS)
-    return preconditions.judge(register, seen, notebook)
+    others = {each.notebook for each in register.preconditions_of(notebook)}
+    return preconditions.judge(register, evidence.around(experiment, sorted(others)), notebook)
 
 
 def register_of(experiment: Experiment) -> Register | None:

@@ -157,7 +157,7 @@ def _evidence(claim: Claim, experiment: Experiment, figures: Sequence[Figure]) -
         for run in runs_of(claim, experiment)
     )
     quantity = FUNCTION.sub(_explained, escape(claim.quantity, quote=False))
-    bound = f"{claim.comparison} {claim.bound(PROFILE):g}"
+    bound = claim.asked(PROFILE)
     return (
         f'<span class="links">{" · ".join(links)}</span><details><summary>How it is judged</summary><dl>'
         f"<dt>Quantity of one seed</dt><dd><code>{quantity}</code> {escape(bound)}</dd>"
@@ -184,26 +184,31 @@ def slug(text: str) -> str:
 
 
 def interval(found: pd.Series, claim: Claim) -> str:
-    """The interval as text and drawing: bar and dot, the bound dashed, the claimed side shaded."""
+    """The interval as text and drawing: bar and dot, the bound dashed, the claimed side shaded.
+
+    A claim of two equal runs has a bound on either side of zero, and what lies between them is shaded.
+    """
     numbers = [float(found[name]) for name in ("estimate", "low", "high")]
     if any(math.isnan(number) for number in numbers):
         return ""
     estimate, low, high = numbers
-    bound, digits = claim.bound(PROFILE), tables.places(estimate)
-    left, right = min(low, bound), max(high, bound)
+    bounds, digits = claim.bounds(PROFILE), tables.places(estimate)
+    left, right = min(low, *bounds), max(high, *bounds)
     scale = (WIDTH - 2 * MARGIN) / ((right - left) or 1.0)
 
     def at(value: float) -> str:
         return f"{MARGIN + (value - left) * scale:.1f}"
 
-    from_, to = (float(at(bound)), float(WIDTH)) if claim.comparison == ">" else (0.0, float(at(bound)))
+    ends = {">": (at(bounds[0]), f"{WIDTH}"), "<": ("0", at(bounds[0])), "within": (at(bounds[0]), at(bounds[-1]))}
+    from_, to = map(float, ends[claim.comparison])
+    dashed = (f'<line class="bound" x1="{at(x)}" x2="{at(x)}" y1="2" y2="{HEIGHT - 2}"/>' for x in bounds)
     text = f"[{tables.number(low, digits)}, {tables.number(high, digits)}]"
     return (
         f'<span class="bounds">{text}</span><svg class="interval" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" role="img" '
         f'aria-label="interval {text}, claimed {escape(found["threshold"])}">'
         f'<rect class="claimed" x="{from_:.1f}" y="2" width="{to - from_:.1f}" height="{HEIGHT - 4}"/>'
-        f'<line class="bound" x1="{at(bound)}" x2="{at(bound)}" y1="2" y2="{HEIGHT - 2}"/>'
+        f"{''.join(dashed)}"
         f'<line class="range" x1="{at(low)}" x2="{at(high)}" y1="{HEIGHT / 2}" y2="{HEIGHT / 2}"/>'
         f'<circle cx="{at(estimate)}" cy="{HEIGHT / 2}" r="4"/></svg>'
     )

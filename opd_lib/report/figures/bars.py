@@ -122,4 +122,5 @@ def _draw_verdict(axes: Axes, judged: JudgedInterval, name: str, mean: float, pl
         along, across = (axes.vlines, axes.hlines) if upright else (axes.hlines, axes.vlines)
         along(place, judged.low, judged.high, color=BLACK, linewidth=THIN, gid=f"verdict:{judged.claim}")
         half = SHORT_TICK if upright else TICK
-        across(judged.bound, place - half, place + half, color=BLACK, linewidth=THIN, gid=f"bound:{judged.claim}")
+        for bound in judged.bounds:
+            across(bound, place - half, place + half, color=BLACK, linewidth=THIN, gid=f"bound:{judged.claim}")
