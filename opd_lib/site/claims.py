@@ -25,8 +25,8 @@ VERDICTS = {HOLDS: "holds", DOES_NOT_HOLD: "fails", INCONCLUSIVE: "open", NOT_RU
 WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n"
 """Before a page whose table needs the room."""
 FUNCTION = re.compile(r"\b([a-z_]+)(?=\()")
-NUMBERS = ("estimate", "low", "high")
-COLUMNS = ("id", *NUMBERS, "threshold", "verdict")
+NUMBERS = ("estimate", "low", "high", "detectable")
+COLUMNS = ("id", *NUMBERS, "threshold", "verdict", "precondition")
 REMEDY = "`opd claims` writes it again from the records"
 WIDTH, HEIGHT, MARGIN = 150, 26, 8  # of an interval's drawing
 
@@ -136,15 +136,28 @@ def _row(claim: Claim, found: pd.Series, experiment: Experiment, figures: Sequen
     ours = tables.number(found["estimate"], tables.places(found["estimate"]))
     cells = (
         f'<th scope="row"><a href="#{claim.id}">{claim.id}</a></th>'
-        f"<td>{escape(claim.statement)}{_evidence(claim, experiment, figures)}</td>"
+        f"<td>{escape(claim.statement)}{_evidence(claim, found, experiment, figures)}</td>"
         f'<td data-label="paper">{escape(claim.paper.text)}</td>'
         f'<td data-label="ours">{ours}{interval(found, claim)}</td>'
-        f"<td>{badge(found['verdict'])}</td>"
+        f"<td>{badge(found['verdict'])}{_mark(found)}</td>"
     )
     return f'<tr id="{claim.id}" class="claim" data-verdict="{VERDICTS.get(found["verdict"], "none")}">{cells}</tr>'
 
 
-def _evidence(claim: Claim, experiment: Experiment, figures: Sequence[Figure]) -> str:
+def _mark(found: pd.Series) -> str:
+    """The preconditions that a claim rests on and that are not there, below its verdict."""
+    return f'<span class="mark">{escape(found["precondition"])}</span>' if found["precondition"] else ""
+
+
+def _decided(found: pd.Series) -> str:
+    """How large an effect would have been found; nothing where too few seeds were run."""
+    if math.isnan(found["detectable"]):
+        return ""
+    least = tables.number(found["detectable"], tables.places(found["detectable"]))
+    return f"<dt>Decided four times in five</dt><dd>from {least} beyond the bound</dd>"
+
+
+def _evidence(claim: Claim, found: pd.Series, experiment: Experiment, figures: Sequence[Figure]) -> str:
     drawn = figures_of(claim, figures)
     links = [
         f'<a href="notebooks/{claim.notebook}.html#verdicts">notebook</a>',
@@ -161,7 +174,7 @@ def _evidence(claim: Claim, experiment: Experiment, figures: Sequence[Figure]) -
     return (
         f'<span class="links">{" · ".join(links)}</span><details><summary>How it is judged</summary><dl>'
         f"<dt>Quantity of one seed</dt><dd><code>{quantity}</code> {escape(bound)}</dd>"
-        f"<dt>Interval</dt><dd>over {claim.statistic}; planned for {claim.seeds} seeds</dd>"
+        f"<dt>Interval</dt><dd>over {claim.statistic}; planned for {claim.seeds} seeds</dd>{_decided(found)}"
         f"<dt>Restated</dt><dd>{escape(claim.note)}</dd>"
         f"<dt>The paper's value</dt><dd>{escape(claim.paper.source)}</dd>"
         f"<dt>Records</dt><dd>{records}</dd>"
