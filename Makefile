@@ -67,8 +67,8 @@ help: ## this text
 	@echo '  Before anything large: $(BIN)/opd reproduce --profile paper --dry-run prints hours, memory, disk and starts nothing.'
 	@echo '  On a Slurm cluster: $(BIN)/opd reproduce --profile paper --cluster slurm [--partition P] [--account A]'
 	@echo
-	@echo '  Disk: 2.6 GB with the CPU torch (.venv 2.3, .venv-batch 0.3; less with uv), about 5 GB more with a CUDA torch;'
-	@echo '  results/local comes on top (make clean removes it all). First set-up: 2 minutes with pip, 10 s with uv and a warm cache.'
+	@echo '  Disk: about 2.6 GB with the CPU torch (.venv 2.3, .venv-batch 0.3; less with uv), about 5 GB more with a CUDA torch;'
+	@echo '  results/local comes on top (make clean removes it all). First set-up: about 2 minutes with pip, 10 s with uv and a warm cache.'
 
 setup: $(READY) ## the environment alone
 
@@ -86,7 +86,7 @@ test: $(READY) $(READY_BATCH) ## lint, types, tests, and every notebook against 
 test-vllm: $(READY_VLLM) ## vLLM on a CPU and semantic de-duplication (Linux, x86-64), in an environment of their own, with the CPU torch
 	OMP_NUM_THREADS=1 $(VENV_VLLM)/bin/pytest tests/test_rollout_vllm.py tests/test_dedup.py tests/with_vllm
 
-bench: $(READY_BENCH) ## training steps beside TRL, Liger and plain torch, in an environment of its own (Linux, 24 GiB, an hour)
+bench: $(READY_BENCH) ## training steps beside TRL, Liger and plain torch, in an environment of its own (Linux, about 24 GiB, about an hour)
 	$(VENV_BENCH)/bin/opd bench $(if $(JOBS),--jobs $(JOBS))
 
 lab: $(READY) ## open the notebooks in JupyterLab

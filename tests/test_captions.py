@@ -112,7 +112,7 @@ def test_settings_bars_rows_and_dots_say_their_numbers(frame: pd.DataFrame) -> N
     rows = pd.DataFrame({"label": ["a_b", "c"], "estimate": [0.5, -0.25], "low": 0.0, "high": 1.0, "n": 5})
     assert figures.forest(rows, "correlation").caption.text() == "Mean of 5 seeds: correlation: a b 0.500, c -0.250."
     many = pd.concat([rows] * 7).drop(columns="n")
-    assert figures.forest(many, "ratio").caption.text() == "Ratio: 14 estimates from -0.250 to 0.500."
+    assert figures.forest(many, "ratio").caption.text() == "Ratio: all 14 estimates from -0.250 to 0.500."
     dots = figures.scatter(last, "step", "value", "step", "gain", "arm").caption.text()
     assert (
         dots == f"6 dots: step from 4.000 to 4.000, gain from {last['value'].min():.3f} to {last['value'].max():.3f}."
@@ -124,6 +124,36 @@ def test_steps_of_a_measurement_are_no_seeds(frame: pd.DataFrame) -> None:
     assert caption.text("steps").startswith("Mean of 3 steps: ")
     single = figures.bars(frame[(frame["step"] == 4) & (frame["seed"] == 0)], "value", "s").caption
     assert single.text("steps").startswith("s: success 0.") and single.text().startswith("One seed: s: success 0.")
+
+
+def test_names_that_parts_share_are_said_once_and_numbers_keep_their_order(frame: pd.DataFrame) -> None:
+    three = pd.concat([frame, frame[frame["arm"] == "success"].assign(arm="third", value=0.25)]).assign(other=2.0)
+    success, failure = (f"{mean_end(frame, arm):.3f}" for arm in ("success", "failure"))
+    said = figures.panels(three, ["value", "other"], ["a", "b"], ["", ""]).caption.text()
+    assert said == (
+        "At the end (last three points), mean of 3 seeds, in the order success, failure, third: "
+        f"a: {success}, {failure}, 0.250; b: 2.000, 2.000, 2.000."
+    )
+    one = figures.panels(three, ["value"], ["a"], [""]).caption.text()
+    two = figures.panels(three[three["arm"] != "third"], ["value", "other"], ["a", "b"], ["", ""]).caption.text()
+    comma = figures.panels(three.replace({"arm": {"third": "c, d"}}), ["value", "other"], ["a", "b"], ["", ""])
+    assert not any("in the order" in said for said in (one, two, comma.caption.text()))
+
+
+def test_many_estimates_are_a_range_and_those_that_a_claim_is_about() -> None:
+    judged = verdicts().intervals({"non_overlap": "C5b"})
+    estimates = [judged["non_overlap"].estimate, *np.linspace(-0.5, 0.5, 8)]
+    labels = ["non_overlap", *"abcdefgh"]
+    rows = pd.DataFrame({"label": labels, "estimate": estimates, "low": -1.0, "high": 1.0})
+    said = figures.forest(rows, "difference", judged=judged).caption.text()
+    assert said.startswith("Difference: non overlap -0.228, all 9 estimates from -0.500 to 0.500. Thick: ")
+
+
+def test_a_curve_that_ends_early_has_a_dotted_line_which_the_caption_explains(frame: pd.DataFrame) -> None:
+    placed = frame.assign(tokens=frame["step"] * frame["arm"].map({"success": 1, "failure": 3}))
+    said = figures.curves(placed, "value", "share", x="tokens").caption.text()
+    assert said.endswith(" Dotted: from a line's end to its name.")
+    assert "Dotted" not in figures.curves(frame, "value", "share", [("teacher", 0.7)]).caption.text()
 
 
 def test_nothing_drawn_says_nothing(frame: pd.DataFrame) -> None:
@@ -198,9 +228,7 @@ def test_the_verdicts_interval_is_drawn_beside_the_bar_with_its_bound_and_the_ca
     assert (low, high) == pytest.approx((row["low"], row["high"]), rel=1e-5)
     assert {y for _, y in marks["bound:C5b"]["whiskers"][0]} == {-0.02}
     said = chart.caption.text()
-    assert (
-        "Thick: the 95 % interval" in said and f"thin: the interval of the verdict (non overlap: C5b; {LEVEL}," in said
-    )
+    assert f"Thick: the mean's own 95 %; thin: the verdict's {LEVEL} (non overlap: C5b), with a tick" in said
     rows = pd.DataFrame({"label": ["non_overlap"], "estimate": [row["estimate"]], "low": -1.0, "high": 1.0})
     forest = figures.forest(rows, "difference", judged=judged)
     marks = {mark.get("name"): mark for mark in json.loads(figures.plotted(forest))}
@@ -232,12 +260,18 @@ def test_outputs_write_the_caption_below_the_figure(
     frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = Outputs(tmp_path, judge=verdicts)
-    outputs.figure("fig07_accuracy", figures.curves(frame, "value", "share"), claims=["C5a"])
-    assert capsys.readouterr().out.endswith(". Verdict: C5a holds.\n")
+    for _ in range(2):
+        outputs.figure("fig07_accuracy", figures.curves(frame, "value", "share"), claims=["C5a"])
+        caption, legend, _ = capsys.readouterr().out.split("\n\n")
+        assert caption.endswith(". Verdict: C5a holds.")
+        legend = " ".join(legend.split())
+        assert "the mean over seeds" in legend and "one seed." in legend and "interval of that mean alone" in legend
+        assert f"({LEVEL}, so that all {len(REGISTER.claims)} claims are right together with 95 %)" in legend
     names = {f"an_arm_of_a_long_name_{number}" for number in range(9)}
     long = pd.concat([frame[frame["arm"] == "success"].assign(arm=name) for name in names])
     outputs.figure("other", figures.curves(long, "value", "share"))
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= LINE
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= LINE and "interval" not in said, "how figures are read is said once"
     outputs.verdicts()
     said = capsys.readouterr().out
     assert said.startswith("id ") and " ".join(said.split()).endswith("with a probability of 80 %.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,13 +33,14 @@ class Outputs:
 
     `judge` gives the verdicts of the notebook's claims, None if it has none; it is asked when they are first shown, for
     then the runs are there. `presupposed` gives the preconditions likewise (`preconditions.judge`). `repeats`: what
-    means and intervals are over.
+    means and intervals are over. `shown`: the figures shown so far, by name.
     """
 
     folder: Path
     judge: Callable[[], Verdicts | None] = _no_claims
     presupposed: Callable[[], pd.DataFrame | None] = _no_claims
     repeats: str = "seeds"
+    shown: list[str] = field(default_factory=list)
 
     def table(self, name: str, frame: pd.DataFrame, digits: int = 3) -> None:
         """Write tables/NAME.csv and print the table with fixed digits."""
@@ -52,9 +53,11 @@ class Outputs:
         """Write figures/NAME.svg and its numbers, figures/NAME.json; show the figure and, below it, what it says.
 
         Below: its numbers, how many seeds they are of, and the verdicts of its `claims`; unless these are given, they
-        are those about the paper's figure of that name. Raises ValueError for a claim that the notebook does not have.
+        are those about the paper's figure of that name. Below the first figure also how figures are read. Raises
+        ValueError for a claim that the notebook does not have.
         """
         from opd_lib.report import figures  # matplotlib: not for whoever writes tables alone
+        from opd_lib.report.figures import captions
 
         verdicts = self.judge()
         if verdicts is None and claims:
@@ -64,6 +67,10 @@ class Outputs:
         write_atomically(self.folder / "figures" / f"{name}.json", figures.plotted(chart))
         show(chart)
         print(wrapped(f"{chart.caption.text(self.repeats)} {found}"))
+        self.shown.append(name)
+        if name == self.shown[0]:
+            of_verdicts = "" if verdicts is None else verdicts.legend()
+            print(f"\n{wrapped(f'{captions.legend(self.repeats)} {of_verdicts}')}\n")
 
     def intervals(self, claims: Mapping[str, str]) -> dict[str, JudgedInterval]:
         """What is drawn (an arm or a label) → the interval of the claim about it, for `bars` and `forest`.

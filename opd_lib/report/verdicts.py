@@ -90,6 +90,15 @@ class Verdicts:
             for name, claim in claims.items()
         }
 
+    def legend(self) -> str:
+        """Which line of a figure is a verdict's interval."""
+        level, n_claims = percent(self.register.simultaneous), len(self.register.claims)
+        return (
+            "Thin black line beside a bar or row, where drawn: the interval on which a claim's verdict rests "
+            f"({level}, so that all {n_claims} claims are right together with {percent(self.register.confidence)}), "
+            "with a tick at the claimed bound."
+        )
+
     def method(self) -> str:
         """How the verdicts came about, in sentences."""
         over_problems = list(self.judged["id"][self.judged["statistic"] == "problems"])

@@ -17,7 +17,7 @@ from opd_lib.records import reading
 PROFILE = "tiny"
 """Whose records the notebooks show."""
 FIGURE = re.compile(r'outputs\.figure\(\s*"([^"]+)"')
-LOOK_FOR = re.compile(r"\*What to look for:\*\s*(.+?)(?:\n\s*\n|\Z)", re.DOTALL)
+LOOK_FOR = re.compile(r"\*What\s+to\s+look\s+for:\*\s*(.+?)(?:\n\s*\n|\Z)", re.DOTALL)
 DIFFERENCES = "Differences from the paper"
 LIVE = re.compile(r"^application/vnd\.jupyter\.widget")
 """Outputs that need a running kernel; where a page stands beside them, the page is shown."""

@@ -21,7 +21,7 @@ NAME_WIDTH = 12  # characters that fit under a bar
 BESIDE, BELOW = 0.24, 0.27  # how far a verdict's interval lies from the bar's middle, or below the row
 TICK, SHORT_TICK = 0.16, 0.07  # half the length of the tick at a claimed bound: in a row, beside a bar
 THIN = 0.8  # points
-SAID = 12  # estimates that a caption names
+SAID = 8  # estimates that a caption names
 
 Judged = Mapping[str, JudgedInterval]
 
@@ -103,16 +103,19 @@ def forest(frame: pd.DataFrame, xlabel: str, line: float = 0.0, judged: Judged |
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(xlabel)
     n = frozenset(map(int, frame["n"])) if "n" in frame else frozenset()
-    parts = {xlabel: _estimates(names, list(frame["estimate"]))}
+    about = [shown(label) for label in judged or {}]
+    parts = {xlabel: _estimates(names, list(frame["estimate"]), about)}
     return chart.said(Caption(parts=parts, n=n, marks=captions.of_verdicts(judged or {})))
 
 
-def _estimates(names: Sequence[str], estimates: Sequence[float]) -> dict[str, str]:
-    """name → estimate as text; of many, which nobody reads in a sentence, their number and range."""
+def _estimates(names: Sequence[str], estimates: Sequence[float], about: Sequence[str]) -> dict[str, str]:
+    """name → estimate as text; of many those that claims are `about`, and their range."""
+    said = dict(zip(names, map(captions.figure, estimates), strict=True))
     if len(names) <= SAID:
-        return dict(zip(names, map(captions.figure, estimates), strict=True))
+        return said
     low, high = (captions.figure(end) for end in (np.nanmin(estimates), np.nanmax(estimates)))
-    return {f"{len(names)} estimates from": f"{low} to {high}"}
+    span = {f"all {len(names)} estimates from": f"{low} to {high}"}
+    return {name: said[name] for name in about if name in said} | span
 
 
 def _draw_verdict(axes: Axes, judged: JudgedInterval, name: str, mean: float, place: float, upright: bool) -> None:

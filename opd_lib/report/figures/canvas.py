@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
@@ -31,6 +32,9 @@ CHARACTER = 0.066  # inches, the mean width of one at LABEL_SIZE
 NO_RUNS = "no such runs at this profile"
 KEY = "     "  # room before a name for a piece of its line, where lines of one colour differ in their dashes
 KEY_WIDTH, KEY_LINE = 0.3, 1.5  # inches of that piece, and points of its line
+LEADER = "_leader"
+"""The label of a dotted line from the end of a curve that ends early to its name."""
+LEADERS = "Dotted: from a line's end to its name."
 CLOSE = 0.05  # a line that ends nearer to the right border, as a share of the axis width, ends there
 
 P = ParamSpec("P")
@@ -58,8 +62,10 @@ class Chart(Figure):
     caption: Caption = Caption(parts={})
 
     def said(self, caption: Caption) -> Chart:
-        """The chart with this caption."""
-        self.caption = caption
+        """The chart with this caption, which also says what dotted lines are, if there are any."""
+        has_leaders = any(line.get_label() == LEADER for axes in self.axes for line in axes.lines)
+        marks = f"{caption.marks} {LEADERS}".lstrip() if has_leaders else caption.marks
+        self.caption = replace(caption, marks=marks)
         return self
 
     def png(self) -> bytes:
@@ -129,7 +135,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     for height, place, label in zip(heights, spread(heights, gap), ordered, strict=True):
         end = axes.transAxes.inverted().transform(axes.transData.transform((label.x, label.y)))[0]
         if end < 1 - CLOSE:
-            _draw(axes, (end, 1.0), (height, height), label.colour, ":")
+            _draw(axes, (end, 1.0), (height, height), label.colour, ":").set_label(LEADER)
         if abs(height - place) > gap / 8:
             _draw(axes, (1.0, 1.035), (height, place), label.colour, "-")
         indent = 0.0
@@ -166,11 +172,11 @@ def nothing() -> Chart:
 
 def _draw(
     axes: Axes, xs: tuple[float, float], ys: tuple[float, float], colour: str, style: Any, linewidth: float = 0.6
-) -> None:
+) -> Line2D:
     """A line in parts of the axis, which may leave it: none of the data."""
-    axes.add_artist(
-        Line2D(xs, ys, color=colour, linewidth=linewidth, linestyle=style, transform=axes.transAxes, clip_on=False)
-    )
+    line = Line2D(xs, ys, color=colour, linewidth=linewidth, linestyle=style, transform=axes.transAxes, clip_on=False)
+    axes.add_artist(line)
+    return line
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

@@ -10,6 +10,8 @@ from opd_lib.report.tables import number, places
 from opd_lib.report.verdicts import JudgedInterval, percent
 
 SEEDS = "seeds"
+IN_ORDER = 3
+"""From so many names on that all parts share, the names are said once; each part gives its numbers in their order."""
 END = "at the end (last three points)"
 """The mean of the last three points (`end_of`), as the column \"end\" of a table has it."""
 
@@ -31,10 +33,11 @@ class Caption:
         parts = {heading: numbers for heading, numbers in self.parts.items() if numbers}
         if not parts:
             return ""
-        said = "; ".join(
-            f"{heading}: {_listed(found)}" if heading else _listed(found) for heading, found in parts.items()
-        )
-        of = ", ".join(words for words in (self.point, counted(self.n, repeats)) if words)
+        shared = _shared(parts)
+        order = f"in the order {', '.join(shared)}" if shared else ""
+        of = ", ".join(words for words in (self.point, counted(self.n, repeats), order) if words)
+        listed = {name: ", ".join(found.values()) if shared else _listed(found) for name, found in parts.items()}
+        said = "; ".join(f"{heading}: {numbers}" if heading else numbers for heading, numbers in listed.items())
         line = f"{of}: {said}." if of else f"{said}."
         if line[1].isalpha():  # not a unit of one letter
             line = f"{line[0].upper()}{line[1:]}"
@@ -85,10 +88,22 @@ def of_verdicts(judged: Mapping[str, JudgedInterval]) -> str:
         return ""
     level = percent(min(each.confidence for each in drawn.values()))
     claims = "; ".join(f"{shown(name)}: {each.claim}" for name, each in drawn.items())
+    return f"Thick: the mean's own 95 %; thin: the verdict's {level} ({claims}), with a tick at the claimed bound."
+
+
+def legend(repeats: str = SEEDS) -> str:
+    """What the strokes of a figure are; `repeats`: what a mean is over."""
     return (
-        f"Thick: the 95 % interval of each mean alone; thin: the interval of the verdict ({claims}; {level}, so that "
-        "all claims are right together), with a tick at the bound that is claimed."
+        f"How to read the figures. Thick line, bar, large dot: the mean over {repeats}. Faint line, small dot: one "
+        f"{repeats.removesuffix('s')}. Band, thick whisker: the 95 % interval of that mean alone."
     )
+
+
+def _shared(parts: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    """The names that every one of several parts has, in one order; none where to say them once would save nothing."""
+    (first, *others) = (tuple(numbers) for numbers in parts.values())
+    is_one_list = bool(others) and all(parts) and all(names == first for names in others)
+    return first if is_one_list and len(first) >= IN_ORDER and not any("," in name for name in first) else ()
 
 
 def _listed(numbers: Mapping[str, str]) -> str:

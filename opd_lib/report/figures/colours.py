@@ -27,7 +27,8 @@ ARM_COLOURS = {
     "sft": BLUE, "sft_nucleus": SKY, "base": VERMILLION, "sft_continued": BLACK,
     "original": BLUE, "aligned": GREEN,
     "growing": PURPLE, "limit-12-matched": SKY,
-    "reward-success": BLUE, "reward-failure": VERMILLION, "gradient-success": BLUE, "gradient-failure": VERMILLION,
+    "reward-success": BLUE, "reward-failure": VERMILLION, "lower of the two": GREY,
+    "gradient-success": BLUE, "gradient-failure": VERMILLION,
     "sampled": VERMILLION, "eq5": PURPLE,
 }  # fmt: skip
 FAMILIES = {
