@@ -36,8 +36,10 @@ SHIPPED = (
     "justrl-small",
     "skywork-large",
 )
-"""The checkpoints of 00_models whose weights are committed, of this seed and the default profile alone: students and
+"""The checkpoints of 00_models whose weights are committed, of this seed and these profiles alone: students and
 teachers of a first exploration (01, 03, 04, 05, 09, 10, 92), 5.3 MB. The others are larger or rarely wanted first."""
+SHIPPED_AT = ("tiny", "tiny-next")
+"""The default profile, and the next tiny world, which takes its place."""
 OUTPUTS = ("figures", "tables")
 README_COLUMNS = ("id", "figure", "statement", "paper", "ours", "interval", "claimed", "detectable", "seeds", "verdict")
 DEFAULT_PROFILE = "tiny"
@@ -68,8 +70,8 @@ def commit_records(specs: Iterable[RunSpec], committed: Path = paths.RESULTS) ->
 
 def is_shipped(spec: RunSpec) -> bool:
     """Whether the weights of a run are committed with its record."""
-    place = (spec.profile, spec.experiment, spec.seed)
-    return place == (DEFAULT_PROFILE, MODELS, SHIPPED_OF) and spec.arm in SHIPPED
+    place = (spec.experiment, spec.seed)
+    return spec.profile in SHIPPED_AT and place == (MODELS, SHIPPED_OF) and spec.arm in SHIPPED
 
 
 def copy_record(source: Path, target: Path, with_tokens: bool = False, with_weights: bool = False) -> None:
