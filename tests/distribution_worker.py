@@ -24,7 +24,7 @@ from torch import Tensor
 
 from opd_lib.engine import batches, checkpoint, first_batch, score, setup, sources, train
 from opd_lib.engine.model import distributed, models, sharding
-from opd_lib.engine.setup import Run
+from opd_lib.engine.running import Run
 from opd_lib.params import RunSpec
 from opd_lib.types import TokenScores
 

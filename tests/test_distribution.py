@@ -24,7 +24,7 @@ from opd_lib.engine import __main__ as entry
 from opd_lib.engine import batches, checkpoint, train
 from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.model.distributed import ALONE
-from opd_lib.engine.setup import Run
+from opd_lib.engine.running import Run
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
 from opd_lib.params.schema import Machine, NewModel

@@ -15,7 +15,9 @@ import torch
 from seams import ARMS, A, B, require_same_bytes_after_a_kill, spec_of
 
 from opd_lib.engine import batches, first_batch, plain, setup, shown, sources, train, view
+from opd_lib.engine.credit import Credit
 from opd_lib.engine.model import distributed
+from opd_lib.engine.running import Run
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
@@ -32,13 +34,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return seams.made(tmp_path_factory.mktemp("seams"))
 
 
-def begun(spec: RunSpec) -> tuple[setup.Run, Rollouts]:
+def begun(spec: RunSpec) -> tuple[Run, Rollouts]:
     """The run with its first batch."""
     run = setup.start(spec, distributed.ALONE, None, False)
     return run, train.draw(run, 1)
 
 
-def gradient(run: setup.Run) -> torch.Tensor:
+def gradient(run: Run) -> torch.Tensor:
     parameters = run.student[0].parameters()
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).double()
 
@@ -67,7 +69,7 @@ def test_the_streamed_step_is_the_plain_one(made: Path, tmp_path: Path, arm: str
 
 def test_a_step_on_nothing_changes_no_gradient(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, rollouts = begun(spec_of(made, tmp_path, "prune"))
-    monkeypatch.setattr(view, "judged", lambda method, options, seen: view.Credit(selected_B=seen.finished_B & False))
+    monkeypatch.setattr(view, "judged", lambda method, options, seen: Credit(selected_B=seen.finished_B & False))
     note = train.accumulate(run, rollouts, 1)
     assert note.n_tokens == 0 and not gradient(run).any()
     row = note.written(0.0, {})
@@ -157,7 +159,7 @@ def test_a_named_model_writes_the_same_when_it_is_asked_the_same(made: Path, tmp
 # --- turns -----------------------------------------------------------------------------------------------------------
 
 
-def called(made: Path, tmp_path: Path) -> tuple[setup.Run, Rollouts]:
+def called(made: Path, tmp_path: Path) -> tuple[Run, Rollouts]:
     """A student that calls in half of its steps, and responses with room for several turns."""
     return begun(spec_of(made, tmp_path, "tools", **ARMS["sod"] | {"student": A, "source.max_new_tokens": 40}))
 

@@ -28,7 +28,7 @@ from opd_lib.records.leftovers import PROGRESS
 from opd_lib.records.sealing import Seal
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
 
 FILE, FOLDER = leftovers.CHECKPOINT, leftovers.SHARES
 NEW = "new"

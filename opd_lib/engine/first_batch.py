@@ -12,7 +12,8 @@ from opd_lib.engine import teacher as teachers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.credit import Credit
+    from opd_lib.engine.running import Run
     from opd_lib.types import Rollouts
 
 
@@ -37,7 +38,7 @@ def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
         run.writer.update(gates=run.writer.record.gates | found)
 
 
-def credits(run: Run, rollouts: Rollouts) -> tuple[view.Credit, view.Credit]:
+def credits(run: Run, rollouts: Rollouts) -> tuple[Credit, Credit]:
     """What the method makes of these responses under its teacher, and under another."""
     vocabulary = len(run.student[1])
 

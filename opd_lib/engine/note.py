@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from opd_lib.engine import gates, score, setup
+from opd_lib.engine import gates, score
 from opd_lib.engine.model import distributed
 from opd_lib.engine.model.distributed import total
 from opd_lib.maths import diagnostics
@@ -17,8 +17,8 @@ from opd_lib.maths import diagnostics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
-    from opd_lib.engine.view import Credit
+    from opd_lib.engine.credit import Credit
+    from opd_lib.engine.running import Run
     from opd_lib.types import Rollouts, TokenScores
 
 Row = dict[str, Any]
@@ -36,7 +36,7 @@ class Note:
         self.is_kept = step == 1 or step % params.evaluate.every == 0
         thinned = step % params.machine.diagnose_every != 0
         self.is_measured = self.is_kept or step == params.train.steps or not thinned
-        self.tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, setup.n_positions(run))
+        self.tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, run.n_positions)
         chosen_B = torch.ones_like(rollouts.finished_B) if credit.selected_B is None else credit.selected_B
         self.n_tokens = total(float(rollouts.n_own_B[chosen_B].sum()))
         self._loss_sum, self._gap, self._gap_sum = 0.0, 0.0, 0.0
@@ -57,7 +57,7 @@ class Note:
             self._signals[name] = (value + float(value_N.nansum()), weight + float((~value_N.isnan()).sum()))
         if self.is_kept and not self._examples and len(gaps_N):
             n = self.run.spec.params.diagnose.examples
-            self._examples = score.examples(self.step, self.rollouts, scores, setup.words(self.run), n)
+            self._examples = score.examples(self.step, self.rollouts, scores, self.run.words, n)
 
     @property
     def mean_loss(self) -> float:

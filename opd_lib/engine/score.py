@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.engine.view import Credit
+    from opd_lib.engine.credit import Credit
 
 
 def score(

@@ -21,7 +21,7 @@ from opd_lib.seam import Group, Say
 from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
 
 
 def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import batches, score, served, setup, sources
+from opd_lib.engine import batches, score, served, sources
 from opd_lib.engine.model import models
 from opd_lib.maths import diagnostics, sampling
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.types import Candidates, Rollouts, TokenScores
 
 LISTED = 6
@@ -67,7 +67,7 @@ def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None)
     A response is cut where prompt and response have more tokens than train.micro_tokens.
     """
     assert run.teacher is not None
-    words = setup.words(run)
+    words = run.words
     k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(words)))
     read = batches.beginnings(rollouts, run.spec.params.train.micro_tokens)
     found: dict[int, Row] = {}

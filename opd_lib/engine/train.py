@@ -20,7 +20,8 @@ from opd_lib.engine import batches, checkpoint, evaluate, gates, probes, shown, 
 from opd_lib.engine.first_batch import check
 from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.note import Note
-from opd_lib.engine.setup import Run, needs_recompute, new_record, start
+from opd_lib.engine.running import Run
+from opd_lib.engine.setup import needs_recompute, new_record, start
 from opd_lib.records import leftovers
 from opd_lib.records.record import RunRecord, write_json
 from opd_lib.records.writer import RunWriter

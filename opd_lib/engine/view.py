@@ -9,7 +9,7 @@ again, a micro-batch at a time, where the values are taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 
 from opd_lib.engine import batches, score, sources
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.credit import Credit
 from opd_lib.engine.model import distributed, models
 from opd_lib.maths import diagnostics
 from opd_lib.seam import View
@@ -25,32 +26,8 @@ from opd_lib.types import Rollouts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.methods import Method
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credit:
-    """What a method makes of its view of all of this process's responses; None where everything counts alike.
-
-    Tokens (N) are those of all responses in row order.
-    """
-
-    advantage_N: Tensor | None = None
-    weight_N: Tensor | None = None
-    selected_B: Tensor | None = None
-    shares: Mapping[str, Tensor] = field(default_factory=dict)
-    notes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    def of(self, rollouts: Rollouts, rows: Tensor) -> Credit:
-        """This credit for the tokens (N) of these rows alone."""
-        index_N = batches.places(rollouts, rows)
-        return replace(
-            self,
-            advantage_N=None if self.advantage_N is None else self.advantage_N[index_N],
-            weight_N=None if self.weight_N is None else self.weight_N[index_N],
-            shares={name: share_N[index_N] for name, share_N in self.shares.items()},
-        )
 
 
 Hear = Callable[[Rollouts, "Tensor"], teachers.Said]

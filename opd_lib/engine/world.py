@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -19,16 +19,33 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.sampling import rollout
+    from opd_lib.params import RunSpec
 
 Weights = dict[str, "Tensor"]
 STUDENT, START = "student", "start"
 
 
+class Changeable(Protocol):
+    """What a world reads and changes of its run (`running.Run`)."""
+
+    spec: RunSpec
+    ranks: distributed.Ranks
+    student: sources.Model
+    teacher: sources.Model | None
+
+    @property
+    def sample(self) -> rollout.Sample:
+        """How it draws responses."""
+
+    def change(self, key: str, value: float) -> None:
+        """Another value of a setting, from now on."""
+
+
 class RunWorld:
     """A run between two steps, as `seam.World` describes it. `start` are the student's weights before the first."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Changeable) -> None:
         self._run = run
         self.kept: dict[str, Weights] = {START: copied(weights(run.student[0]))}
         self.settings: dict[str, float] = {}

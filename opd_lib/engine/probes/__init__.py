@@ -15,7 +15,7 @@ from opd_lib.engine.first_batch import check
 from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teachers
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.params.schema import Probe
 
 MEASURES: dict[str, Callable[..., list[dict[str, Any]]]] = {

@@ -23,7 +23,7 @@ from opd_lib.maths import sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.params.schema import ContinuationProbe
 
 

@@ -26,7 +26,7 @@ from opd_lib.maths.head import Head
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.params.schema import GradientProbe
     from opd_lib.types import Rollouts
 

@@ -15,7 +15,7 @@ from opd_lib.engine import batches, score, sources
 from opd_lib.engine.model import models
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.params.schema import RewardProbe
     from opd_lib.types import Rollouts
 

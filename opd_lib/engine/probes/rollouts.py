@@ -16,7 +16,7 @@ from opd_lib.params.schema import Sampled
 from opd_lib.tasks import filters
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.params.schema import RolloutsProbe
     from opd_lib.types import Prompt, Rollouts
 

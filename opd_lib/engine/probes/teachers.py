@@ -18,7 +18,7 @@ from opd_lib.maths import chunks, diagnostics, logprobs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import Run
     from opd_lib.params.schema import TeachersProbe
     from opd_lib.types import Rollouts
 
