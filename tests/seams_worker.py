@@ -25,7 +25,7 @@ def first(world: Path, arm: str, machine: dict[str, Any]) -> dict[str, Any]:
     spec = spec_of(world, world / "none", f"{arm}-there", **UNEVEN | ARMS[arm] | machine)
     run = setup.start(spec, distributed.join(spec.params.machine), None, recompute=False)
     run.optimizer = kept = Kept(run.student[0])  # type: ignore[assignment]
-    train.between(run, {"step": 0})
+    train.act_between_steps(run, {"step": 0})
     row = train.update(run, train.draw(run, 1), 1)
     return {"gradients": kept.gradients, "row": row}
 

@@ -275,7 +275,7 @@ def test_the_gradient_is_zero_for_a_teacher_that_is_the_student_and_not_for_anot
 
 def drawn_by(model: sources.Model, params: Any, step: int, rank: int = 0, world: int = 1) -> Rollouts:
     """A process's share of what a model answers at a step."""
-    which = sources.Draw(seed=0, step=step, ranks=Ranks(rank=rank, world=world))
+    which = sources.BatchKey(seed=0, step=step, ranks=Ranks(rank=rank, world=world))
     return sources.draw(params, which, sources.Authors(student=model))
 
 

@@ -71,7 +71,7 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
 
 
 def drawn(run: Any, batch: int = 1) -> Rollouts:
-    which = sources.Draw(seed=0, step=batch, ranks=Ranks(rank=0, world=1))
+    which = sources.BatchKey(seed=0, step=batch, ranks=Ranks(rank=0, world=1))
     return sources.draw(run.spec.params, which, sources.Authors(student=run.student, teacher=run.teacher))
 
 

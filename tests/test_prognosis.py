@@ -207,7 +207,7 @@ def test_measurements_are_those_of_full_distributions_token_by_token() -> None:
     student, teacher = peaked(0), peaked(1)
     found = measure.measure(settings(), student, teacher, 3, seed=5)
     source = settings().source.model_copy(update={"prompts_per_step": 3})
-    which = sources.Draw(seed=5, step=1, ranks=measure.ALONE)
+    which = sources.BatchKey(seed=5, step=1, ranks=measure.ALONE)
     asked = settings().model_copy(update={"source": source})
     rollouts = sources.draw(asked, which, sources.Authors(student=student))
     totals: dict[str, list[float]] = {}

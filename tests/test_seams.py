@@ -72,8 +72,8 @@ def test_the_streamed_step_is_the_plain_one(made: Path, tmp_path: Path, arm: str
     run, rollouts = begun(spec_of(made, tmp_path, f"{arm}-small", **EVERY[arm], **changes))
     step = 1
     if run.world:
-        train.between(run, {"step": 0})
-        train.between(run, train.update(run, rollouts, step))
+        train.act_between_steps(run, {"step": 0})
+        train.act_between_steps(run, train.update(run, rollouts, step))
         step, rollouts = 2, train.draw(run, 2)
     parts = [(run, rollouts, 1.0), *((branch, train.draw(branch, step), coef) for coef, branch in run.branches)]
     assert len(parts) == 1 + (arm == "brts")
@@ -99,10 +99,10 @@ def test_no_method_is_left_out_of_the_plain_step() -> None:
 
 def test_a_step_on_nothing_changes_no_gradient(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, rollouts = begun(spec_of(made, tmp_path, "prune"))
-    monkeypatch.setattr(view, "judged", lambda method, options, seen: Credit(selected_B=seen.finished_B & False))
+    monkeypatch.setattr(view, "assign", lambda method, options, seen: Credit(selected_B=seen.finished_B & False))
     note = train.accumulate(run, rollouts, 1)
     assert note.n_tokens == 0 and not gradient(run).any()
-    row = note.written(0.0, {})
+    row = note.write(0.0, {})
     assert row["loss"] == 0.0 and row["response_length"] == float(rollouts.length_B.double().mean())
 
 
@@ -126,10 +126,10 @@ def test_a_method_may_see_its_teacher_through_weights_alone(made: Path, tmp_path
     run, rollouts = begun(spec_of(made, tmp_path, "prune"))
     likelihood = replace(run.method, value=lambda scores, params: -scores.student_logp_N)
     run.method = likelihood
-    first_batch.check(run, rollouts)
+    first_batch.require_gates(run, rollouts)
     run.method = replace(likelihood, weights=lambda seen, params: torch.ones(len(seen.token_N)))
     with pytest.raises(ValueError, match="does not depend on the teacher"):
-        first_batch.check(run, rollouts)
+        first_batch.require_gates(run, rollouts)
 
 
 # --- what the teacher is shown ---------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_the_live_student_behind_its_own_prompt_has_nothing_to_learn(made: Path,
     assert rollouts.shown is not None
     assert [p.token_ids for p in rollouts.shown] == [p.token_ids for p in rollouts.prompts]
     note = train.accumulate(run, rollouts, 1)
-    assert note.written(0.0, {})["loss"] == 0.0 and float(gradient(run).norm()) < 1e-6
+    assert note.write(0.0, {})["loss"] == 0.0 and float(gradient(run).norm()) < 1e-6
 
 
 def test_the_hint_is_in_the_teachers_input_and_in_no_other(
@@ -282,7 +282,7 @@ def test_the_limit_counts_what_the_tool_says_and_numbers_belong_to_places(made: 
         assert short.response_BT[row, :n].equal(long.response_BT[row, :n])
     last = run.sample(*run.student, rollouts.prompts[-1:], uniform_BT[-1:], 1.0, 1.0)
     assert last.response_BT[0].equal(long.response_BT[-1, : last.response_BT.shape[1]])
-    first_batch.check(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
+    first_batch.require_gates(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opd_lib.types import Rollouts
 
 
-def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
+def require_gates(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
     """Pass every gate that applies to this process's first batch, and record what they measured.
 
     Not `recorded` is what they measure of a run that goes on: its gates are those of its own first batch.
@@ -42,8 +42,8 @@ def credits(run: Run, rollouts: Rollouts) -> tuple[Credit, Credit]:
     """What the method makes of these responses under its teacher, and under another."""
     vocabulary = len(run.student[1])
 
-    def another(read: Rollouts, rows: Tensor) -> teachers.Said:
-        return gates.another(run.ask(read, rows, first_k(run)), vocabulary)
+    def another(given: Rollouts, rows: Tensor) -> teachers.TeacherOutput:
+        return gates.another(run.teacher_output(given, rows, first_k(run)), vocabulary)
 
     return view.credit(run, rollouts, 1), view.credit(run, rollouts, 1, another)
 

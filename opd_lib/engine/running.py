@@ -61,10 +61,10 @@ class Run:
         """Who may write its responses."""
         return sources.Authors(student=self.student, teacher=self.teacher, sample=self.sample, shelf=self.shelf)
 
-    def which(self, step: int) -> sources.Draw:
+    def batch_key(self, step: int) -> sources.BatchKey:
         """This process's responses of a step."""
         purpose = f"rollout/{self.name}" if self.name else "rollout"
-        return sources.Draw(seed=self.spec.seed, step=step, ranks=self.ranks, purpose=purpose)
+        return sources.BatchKey(seed=self.spec.seed, step=step, ranks=self.ranks, purpose=purpose)
 
     @property
     def chunk(self) -> int:
@@ -88,9 +88,9 @@ class Run:
         tokens: list[str] = self.student[1].convert_ids_to_tokens(range(len(self.student[1])))
         return tokens
 
-    def ask(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.Said:
-        """What the teacher says about the tokens of these rows."""
-        return teachers.ask(self.teacher and self.teacher[0], rollouts, rows, k)
+    def teacher_output(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.TeacherOutput:
+        """The teacher's output for the tokens of these rows."""
+        return teachers.output(self.teacher and self.teacher[0], rollouts, rows, k)
 
     def change(self, key: str, value: float) -> None:
         """Another value of source.max_new_tokens, train.lr or an option of the method, from now on.

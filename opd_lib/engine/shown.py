@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
-    """The same responses with what the run's method shows its teacher, if it shows anything."""
+    """These responses with the prompts that the run's method shows its teacher, if it shows any."""
     if run.method.shown is None or run.spec.params.source.kind == "teacher":
         return rollouts
     size = sources.group_size(run.spec.params.source)
@@ -34,12 +34,12 @@ def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
     starts = range(0, len(texts), size)
     groups = [Group(texts=texts[i : i + size], rewards=rewards[i : i + size]) for i in starts]
     found = run.method.shown([rollouts.prompts[i] for i in starts], groups, run.options, speaker(run, step))
-    told = {name: torch.tensor(numbers, dtype=torch.float32) for name, numbers in found.told.items()}
+    numbers = {name: torch.tensor(of_each, dtype=torch.float32) for name, of_each in found.numbers.items()}
     longest = int(rollouts.length_B.max())
-    return replace(rollouts, shown=rendered(run, rollouts.prompts, found.chats, longest), told=told)
+    return replace(rollouts, shown=rendered(run, rollouts.prompts, found.chats, longest), shown_numbers=numbers)
 
 
-def to_author(run: Run, step: int) -> sources.Told | None:
+def for_author(run: Run, step: int) -> sources.ForAuthor | None:
     """What the teacher is shown while it writes the responses; None where it is shown nothing, or writes none."""
     source, show = run.spec.params.source, run.method.shown
     if source.kind != "teacher" or show is None:
@@ -47,12 +47,12 @@ def to_author(run: Run, step: int) -> sources.Told | None:
     size = source.per_prompt
     nothing = Group(texts=("",) * size, rewards=(math.nan,) * size)
 
-    def told(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    def as_shown(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
         asked = prompts[::size]
         found = show(asked, [nothing] * len(asked), run.options, speaker(run, step))
         return rendered(run, prompts, found.chats, source.longest)
 
-    return told
+    return as_shown
 
 
 def rendered(run: Run, prompts: Sequence[Prompt], chats: Sequence[Chat], room: int) -> tuple[Prompt, ...]:

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from opd_lib.methods import Method
 
 
-Hear = Callable[[Rollouts, "Tensor"], teachers.Said]
-"""What a teacher says about the tokens of some rows of the responses."""
+OutputOf = Callable[[Rollouts, "Tensor"], teachers.TeacherOutput]
+"""A teacher's output for the tokens of some rows of the responses."""
 
 
-def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) -> Credit:
-    """What the run's method makes of the responses of a step; `hear`: under another teacher than the run's.
+def credit(run: Run, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> Credit:
+    """What the run's method makes of the responses of a step; `output_of`: under another teacher than the run's.
 
     Raises ValueError where the method breaks its contract. Every process must call it.
     """
@@ -43,11 +43,11 @@ def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) ->
         return Credit()
     if "reward" in run.method.needs:
         sources.require_rewards(rollouts, "task.content", f"method {run.method.name}")
-    return judged(run.method, run.options, see(run, rollouts, step, hear))
+    return assign(run.method, run.options, of_run(run, rollouts, step, output_of))
 
 
-def judged(method: Method, options: Any, view: View) -> Credit:
-    """What a method makes of a view. Raises ValueError where it breaks its contract."""
+def assign(method: Method, options: Any, view: View) -> Credit:
+    """The credit that a method assigns to what it views. Raises ValueError where it breaks its contract."""
     if method.advantages:
         advantage_X = method.advantages(view, options)
         by_token = advantage_X.shape == view.token_N.shape
@@ -71,9 +71,9 @@ def judged(method: Method, options: Any, view: View) -> Credit:
     )
 
 
-def see(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) -> View:
+def of_run(run: Run, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> View:
     """All of this process's responses; with its signals, if the method reads any. Every process must call it."""
-    view = of(rollouts, sources.group_size(run.spec.params.source), signals(run, rollouts, hear))
+    view = of(rollouts, sources.group_size(run.spec.params.source), signals(run, rollouts, output_of))
     texts = cache(partial(sources.decode, rollouts, run.student[1]))
     return replace(view, uniform_B=uniform(run, rollouts, step), texts=texts)
 
@@ -93,13 +93,13 @@ def of(rollouts: Rollouts, group: int, signal: Mapping[str, Tensor]) -> View:
         finished_B=rollouts.finished_B,
         uniform_B=torch.full_like(rollouts.reward_B, torch.nan),
         prompts=rollouts.prompts,
-        told=rollouts.told,
+        shown_numbers=rollouts.shown_numbers,
         texts=tuple,
     )
 
 
 @torch.no_grad()
-def signals(run: Run, rollouts: Rollouts, hear: Hear | None = None) -> dict[str, Tensor]:
+def signals(run: Run, rollouts: Rollouts, output_of: OutputOf | None = None) -> dict[str, Tensor]:
     """What the method reads of each token (N), of all responses in row order, in the machine's own memory."""
     names = run.method.reads(run.options).signals
     if not names:
@@ -108,8 +108,8 @@ def signals(run: Run, rollouts: Rollouts, hear: Hear | None = None) -> dict[str,
     groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens)
     for rows, _ in batches.lock_step(groups):
         k = score.length(names)
-        said = hear(rollouts, rows) if hear else run.ask(rollouts, rows, k)
-        scores = score.constants(run.student[0], said, rollouts, rows, k, run.chunk)
+        output = output_of(rollouts, rows) if output_of else run.teacher_output(rollouts, rows, k)
+        scores = score.constants(run.student[0], output, rollouts, rows, k, run.chunk)
         index_N = batches.places(rollouts, rows)
         for name, value_N in diagnostics.signals(scores, names).items():
             found[name][index_N] = value_N.to(found[name])

@@ -86,8 +86,8 @@ class RunWorld:
         source = run.spec.params.source.model_copy(update={"prompts_per_step": n_prompts, "per_prompt": 1})
         params = run.spec.params.model_copy(update={"source": source})
         seed, step = run.spec.seed, self.step + 1
-        which = sources.Draw(seed=seed, step=step, ranks=run.ranks, purpose="try")
-        drawn = sources.draw(params, which, sources.Authors(student=run.student, sample=run.sample))
+        key = sources.BatchKey(seed=seed, step=step, ranks=run.ranks, purpose="try")
+        drawn = sources.draw(params, key, sources.Authors(student=run.student, sample=run.sample))
         self.tried_tokens += distributed.total(float(drawn.length_B.sum()))
         return distributed.total(float(drawn.reward_B.sum())) / distributed.total(len(drawn.prompts))
 

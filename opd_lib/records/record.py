@@ -73,7 +73,7 @@ class RunRecord:
         return made_by_run(self.params.get("teacher"))
 
     def renamed(self, experiment: str, arm: str) -> RunRecord:
-        """The same run as it is called in another notebook that shares it."""
+        """This record under the names that another notebook has for the run, which it shares."""
         return replace(self, experiment=experiment, arm=arm)
 
     def content(self, file: str) -> bytes:

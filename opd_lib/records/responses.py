@@ -18,7 +18,7 @@ NUMBER = (int, float)
 EVERY: dict[str, Kinds] = {"step": int, "prompt": str, "answer": str, "reward": NUMBER, "tokens": list}
 """Field of a response → what it is."""
 KEPT: dict[str, Kinds] = EVERY | {"test_set": str, "problem": int, "finished": bool}
-"""The same for an answer to a kept problem."""
+"""Field of an answer to a kept problem → what it is."""
 PER_TOKEN = (
     "student_logp", "student_entropy", "teacher_logp", "teacher_entropy", "reverse_kl", "overlap", "advantage",
     "coherence",

@@ -28,7 +28,7 @@ def settle() -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def errors_as_messages() -> Iterator[None]:
     """Let ValueErrors and OSErrors be one message on standard error and exit code 1.
 
     A reader that has gone is no error: nothing is said, and the exit code is READER_GONE.

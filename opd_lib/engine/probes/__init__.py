@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opd_lib.engine import checkpoint, sources
-from opd_lib.engine.first_batch import check
+from opd_lib.engine.first_batch import require_gates
 from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teachers
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def measure(run: Run, probe: Probe) -> None:
     run.writer.truncate(-1)
     for batch in range(1, probe.batches + 1):
         with run.timed("rollout"):
-            drawn = sources.draw(run.spec.params, run.which(batch), run.authors)
+            drawn = sources.draw(run.spec.params, run.batch_key(batch), run.authors)
         if batch == 1:
-            check(run, drawn)
+            require_gates(run, drawn)
         with run.timed("probe"):
             rows = MEASURES[probe.kind](run, probe, drawn, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])

@@ -38,7 +38,7 @@ def write(run: Run, probe: RolloutsProbe) -> None:
 
 def answer(run: Run, probe: RolloutsProbe, batch: int) -> tuple[list[stored.Row], dict[str, int]]:
     """The responses of a batch that pass, in the order of their prompts, and how many failed each filter."""
-    drawn = sources.draw(run.spec.params, run.which(batch), run.authors)
+    drawn = sources.draw(run.spec.params, run.batch_key(batch), run.authors)
     waiting = list(range(len(drawn.prompts)))
     kept: dict[int, stored.Row] = {}
     failed: list[int] = []

@@ -36,7 +36,7 @@ def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> l
     models = {"student": run.student[0], "teacher": run.teacher[0], "other": run.other[0]}
     sums: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in PAIRS}
     for rows in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-        heads = {name: teachers.heard(model, rollouts, rows) for name, model in models.items()}
+        heads = {name: teachers.head(model, rollouts, rows) for name, model in models.items()}
         for part in chunks.parts(int(rollouts.length_B[rows].sum()), run.chunk):
             logits = {name: head.logits(part).double() for name, head in heads.items()}
             for name, model in models.items():

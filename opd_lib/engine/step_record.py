@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-class Note:
-    """Takes down a step, micro-batch by micro-batch. Columns of length, truncation and reward count all responses.
+class StepRecord:
+    """Adds up what is recorded of a step, micro-batch by micro-batch.
 
-    `n_tokens` is the number of tokens that are trained on, over all processes: what the sum of values is divided by.
+    Columns of length, truncation and reward count all responses. `n_tokens` is the number of tokens that are trained
+    on, over all processes: what the sum of values is divided by.
     """
 
     def __init__(self, run: Run, rollouts: Rollouts, credit: Credit, step: int) -> None:
@@ -69,8 +70,8 @@ class Note:
         """|log-probability of the sampler − of the trainer|, token mean over all processes (nats)."""
         return total(self._gap_sum) / max(self.n_tokens, 1)
 
-    def written(self, norm: float, branches: Mapping[str, Note]) -> Row:
-        """The row of `steps`, after it has been written with the other rows. Every process must call it.
+    def write(self, norm: float, branches: Mapping[str, StepRecord]) -> Row:
+        """Write the rows of the step and return that of `steps`. Every process must call it.
 
         What is returned has the means of the method's signals, too, whether the step is measured or not.
         """
@@ -85,8 +86,8 @@ class Note:
             **batch_row(self.rollouts),
             "sampler_gap": distributed.max_over_ranks(float(self._gap)),
             **(self.tally.means() if self.is_measured else {}),
-            **self.noted(),
-            **{f"{name}.{key}": value for name, note in branches.items() for key, value in note.short().items()},
+            **self.method_columns(),
+            **{f"{name}.{key}": value for name, branch in branches.items() for key, value in branch.short().items()},
             **(self.run.world.columns() if self.run.world else {}),
         }
         if writer:
@@ -102,10 +103,10 @@ class Note:
             "loss": self.mean_loss,
             "n_tokens": int(self.n_tokens),
             **batch_row(self.rollouts),
-            **self.noted(),
+            **self.method_columns(),
         }
 
-    def noted(self) -> Row:
+    def method_columns(self) -> Row:
         """The columns that the method itself makes of its view, over all processes."""
         return {name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()}
 
