@@ -182,15 +182,15 @@ def measure(case: Case) -> Iterator[dict[str, Any]]:
     recompute = memory.require(spec, found, free)
     planned = planned_gib(memory.needed(spec.params, found, free, recompute), case.entrant)
     run = prepared(case, spec, recompute)
-    asked = {name: value for name, value in asdict(case).items() if name != "steps"}
-    asked["overrides"] = json.dumps(case.overrides, sort_keys=True)
+    written_case = {name: value for name, value in asdict(case).items() if name != "steps"}
+    written_case["overrides"] = json.dumps(case.overrides, sort_keys=True)
     facts = {"floor_s": floor(case, device_name(machine.device))} | provenance(machine.device)
     steps = {SAMPLING: sampling_steps, TRL: trl_steps}.get(case.entrant, our_steps)
     for number, row in enumerate(steps(case, run)):
         seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
         memories = {"peak_gib": peak(run), "reserved_gib": reserved(machine.device), "planned_gib": planned}
         how = {"recompute": recompute, "graphs_skipped": graphs_skipped()}
-        yield asked | {"step": number} | seconds | row | memories | how | facts
+        yield written_case | {"step": number} | seconds | row | memories | how | facts
 
 
 def planned_gib(needed: footprint.Memory, entrant: str) -> float:

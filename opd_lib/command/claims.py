@@ -45,14 +45,14 @@ def claims(
 def _preconditions(states: pd.DataFrame) -> str:
     from opd_lib.report import tables
 
-    said = states["state"] + (": " + states["fails"]).where(states["fails"] != "", "")
+    in_words = states["state"] + (": " + states["fails"]).where(states["fails"] != "", "")
     shown = states.assign(
         precondition=_wrapped(states["statement"], PRECONDITION),
         paper=_wrapped(states["paper"], WORDS),
         wanted=_wrapped(states["wanted"], WORDS),
         **{name: [tables.number(value) for value in states[name]] for name in ("mean", "lowest", "highest")},
         n=states["n_seeds"],
-        state=_wrapped(said, WORDS),
+        state=_wrapped(in_words, WORDS),
     )
     return tables.show(shown[["id", "precondition", "paper", "wanted", "mean", "lowest", "highest", "n", "state"]])
 

@@ -108,7 +108,7 @@ def recorded(run: Run) -> dict[str, Any]:
     """What a checkpoint keeps of the record."""
     assert run.writer is not None
     record = {"identity": run.spec.identity, "gates": run.writer.record.gates, "tables": run.writer.save()}
-    return record | ({"world": run.world.said()} if run.world else {})
+    return record | ({"world": run.world.plain()} if run.world else {})
 
 
 def worlds(run: Run) -> dict[str, Any]:

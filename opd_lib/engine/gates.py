@@ -84,13 +84,13 @@ def same_end(student: sources.Model, teacher: sources.Model, theirs: Sequence[in
     if ours == others:
         return {}
     mine, other = (student[1].convert_ids_to_tokens(sorted(ids)) for ids in (ours, others))
-    said = f"teacher: ends responses with {', '.join(map(str, other))}, the student with {', '.join(map(str, mine))}"
+    ends = f"teacher: ends responses with {', '.join(map(str, other))}, the student with {', '.join(map(str, mine))}"
     if not ours & others:
         raise ValueError(
-            f"{said}: the student would be taught to go on where it ends, and to end where it goes on; give both the "
+            f"{ends}: the student would be taught to go on where it ends, and to end where it goes on; give both the "
             "same eos_token (tokenizer_config.json) or eos_token_id (generation_config.json)"
         )
-    warnings.warn(f"{said}: what only one of them takes for the end, the other reads on after", stacklevel=2)
+    warnings.warn(f"{ends}: what only one of them takes for the end, the other reads on after", stacklevel=2)
     return {"end_tokens": {"student": mine, "teacher": other}}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from opd_lib.engine.model import distributed
-    from opd_lib.engine.world import RunWorld
+    from opd_lib.engine.world import LiveWorld
     from opd_lib.methods import Method
     from opd_lib.params import RunSpec
     from opd_lib.records.writer import RunWriter
@@ -45,7 +45,7 @@ class Run:
     writer: RunWriter | None
     sample: rollout.Sample = rollout.sample
     shelf: stored.Stored | None = None
-    world: RunWorld | None = None
+    world: LiveWorld | None = None
     branches: tuple[tuple[float, Run], ...] = ()
     name: str = ""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))

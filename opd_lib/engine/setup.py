@@ -14,7 +14,7 @@ from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, fresh, intake, models, sharding
 from opd_lib.engine.running import Run
 from opd_lib.engine.sampling import samplers
-from opd_lib.engine.world import RunWorld
+from opd_lib.engine.world import LiveWorld
 from opd_lib.params import dotted, refusals
 from opd_lib.params.schema import Merged, Sampled
 from opd_lib.records.record import RunRecord
@@ -90,7 +90,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         shelf=stored.shelf(spec),
     )
     run.branches = tuple(branches(run))
-    run.world = RunWorld(run) if method.after_step else None
+    run.world = LiveWorld(run) if method.after_step else None
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
         found = teacher[0].self_test(teacher[1], prompt, first_batch.first_k(run))

@@ -48,8 +48,8 @@ def for_author(run: Run, step: int) -> sources.ForAuthor | None:
     nothing = Group(texts=("",) * size, rewards=(math.nan,) * size)
 
     def as_shown(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
-        asked = prompts[::size]
-        found = show(asked, [nothing] * len(asked), run.options, speaker(run, step))
+        distinct = prompts[::size]
+        found = show(distinct, [nothing] * len(distinct), run.options, speaker(run, step))
         return rendered(run, prompts, found.chats, source.longest)
 
     return as_shown

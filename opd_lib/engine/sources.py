@@ -89,18 +89,18 @@ def from_model(source: Sampled, task: Task, key: BatchKey, authors: Authors) -> 
     questions = tasks.load(task.name).training(task, source.prompts_per_step, key.seed, key.step)
     label = f"{task.content}+{task.other_content}" if task.other_share else task.content
     prompts = make_prompts(model[1], task, questions, [task.template] * len(questions), label)
-    asked = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][key.share]
-    if not asked:
+    kept = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][key.share]
+    if not kept:
         raise ValueError(
             f"task.max_prompt_tokens: {getattr(task, 'max_prompt_tokens', None)}: at step {key.step} process "
             f"{key.ranks.rank} has no prompt that short; raise it"
         )
     size = (source.prompts_per_step, source.per_prompt, source.limit(key.step))
     uniform_PGT = sampling.uniform(size, models.generator(key.seed, key.purpose, key.step))
-    repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
+    repeated = [prompts[index] for index in kept for _ in range(source.per_prompt)]
     given = authors.for_author(repeated) if authors.for_author else repeated
-    written = authors.sample(*model, given, uniform_PGT[asked].flatten(0, 1), source.temperature, source.top_p)
-    number_PG = torch.tensor(asked)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
+    written = authors.sample(*model, given, uniform_PGT[kept].flatten(0, 1), source.temperature, source.top_p)
+    number_PG = torch.tensor(kept)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
     rollouts = grade(task, replace(written, prompts=tuple(repeated)), model[1])
     return replace(rollouts, number_B=number_PG.flatten())
 

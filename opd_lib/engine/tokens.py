@@ -44,14 +44,16 @@ def keep(run: Run, step: int) -> None:
     questions = {test_set: kind.test(task, test_set, n) for test_set in task.test_sets}
     prompts = [
         prompt
-        for test_set, asked in questions.items()
-        for prompt in sources.make_prompts(run.student[1], task, asked, [task.test_template] * len(asked), test_set)
+        for test_set, problems in questions.items()
+        for prompt in sources.make_prompts(
+            run.student[1], task, problems, [task.test_template] * len(problems), test_set
+        )
     ]
     limit = min(run.spec.params.evaluate.max_new_tokens, LONGEST)
     uniform_BT = sampling.uniform((len(prompts), limit), models.generator(seed, "tokens"))
     rollouts = run.sample(*run.student, prompts, uniform_BT, 1.0, 1.0)
     rollouts = sources.grade(task, rollouts, run.student[1])
-    places = [(test_set, index) for test_set, asked in questions.items() for index in range(len(asked))]
+    places = [(test_set, index) for test_set, problems in questions.items() for index in range(len(problems))]
     rows = [
         {"step": step, "test_set": test_set, "problem": index} | row
         for (test_set, index), row in zip(places, described(run, rollouts), strict=True)

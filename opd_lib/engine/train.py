@@ -54,7 +54,7 @@ def train(spec: RunSpec) -> RunRecord:
             if writer:
                 models.save(*run.student, spec.model_folder, weights)
         else:
-            probes.measure(run, spec.params.probe)
+            probes.carry_out(run, spec.params.probe)
         if writer:
             writer.finish({stage: round(s, 3) for stage, s in run.seconds.items()})
             leftovers.finish(spec.folder)

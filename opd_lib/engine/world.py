@@ -42,7 +42,7 @@ class Changeable(Protocol):
         """Another value of a setting, from now on."""
 
 
-class RunWorld:
+class LiveWorld:
     """A run between two steps, as `seam.World` describes it. `start` are the student's weights before the first."""
 
     def __init__(self, run: Changeable) -> None:
@@ -95,7 +95,7 @@ class RunWorld:
         """What a row of `steps` says: the settings under which its step was made, and the tokens of trials before."""
         return {**self.settings, "tried_tokens": self.tried_tokens}
 
-    def said(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """What a checkpoint keeps beside weights: plain values, and the names of `kept`."""
         return {
             "kept": list(self.kept),
@@ -108,13 +108,13 @@ class RunWorld:
         """What a checkpoint keeps of weights, as they are: whole, or this process's share."""
         return {"kept": self.kept, "teachers": self._teachers()}
 
-    def load(self, said: Mapping[str, Any], step: int) -> None:
+    def load(self, plain: Mapping[str, Any], step: int) -> None:
         """Go on from what a checkpoint has kept after a step; `tensors` then have places, which it fills."""
-        self.step, self.tried_tokens = step, float(said["tried_tokens"])
-        self.kept = {name: copied(self._weights(STUDENT)) for name in said["kept"]}
-        for key, value in said["settings"].items():
+        self.step, self.tried_tokens = step, float(plain["tried_tokens"])
+        self.kept = {name: copied(self._weights(STUDENT)) for name in plain["kept"]}
+        for key, value in plain["settings"].items():
             self._run.change(key, value)
-        self.settings, self.state = dict(said["settings"]), dict(said["state"])
+        self.settings, self.state = dict(plain["settings"]), dict(plain["state"])
 
     def fill(self, saved: Mapping[str, Mapping[str, Weights]]) -> None:
         """Take the weights of a checkpoint."""

@@ -142,7 +142,7 @@ class Stream:
     @property
     def is_sparse(self) -> bool:
         """Whether the loss is differentiated through the head's rows of its support alone."""
-        n_slots = self.k if self._asks_little else 2 * self.k
+        n_slots = self.k if self._reads_little else 2 * self.k
         return (
             isinstance(self.teacher, Head)
             and not self.reads.partition
@@ -150,7 +150,7 @@ class Stream:
         )
 
     @property
-    def _asks_little(self) -> bool:
+    def _reads_little(self) -> bool:
         """Whether the student's list alone says what the teacher is asked for."""
         return not self.measured and self.reads.lists == {"student"}
 
@@ -178,7 +178,7 @@ class Stream:
     def _score_support(self, student_logits_NV: Tensor, part: slice) -> TokenScores:
         """`score` without a gradient; if that suffices, the teacher's log-probabilities of the student's list alone,
         normalised on it."""
-        if not self._asks_little:
+        if not self._reads_little:
             return self.score(student_logits_NV, part)
         assert isinstance(self.teacher, Head)
         precise_NV = logprobs.precise(student_logits_NV)

@@ -108,10 +108,10 @@ class RunSpec:
 
 def determining(params: RunParams) -> dict[str, Any]:
     """What is said of a run, without the machine and where a task's data lies on it."""
-    said = params.said()
-    del said["machine"]
-    said["task"].pop("data", None)
-    return said
+    content = params.said()
+    del content["machine"]
+    content["task"].pop("data", None)
+    return content
 
 
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:

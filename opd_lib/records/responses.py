@@ -28,7 +28,7 @@ LISTS, MASSES = "top", ("top_student", "top_teacher")
 """A list of tokens per position, and their probabilities."""
 
 
-def read(content: bytes, fields: Mapping[str, Kinds], where: str, remedy: str) -> list[Row]:
+def parse(content: bytes, fields: Mapping[str, Kinds], where: str, remedy: str) -> list[Row]:
     """The rows of a file of this content, each with these fields. Numbers that are not finite are not known: None.
 
     Raises ValueError naming the file and the line that is damaged, and the field that is missing or no such thing.

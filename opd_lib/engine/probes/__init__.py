@@ -1,6 +1,6 @@
 """Runs that measure two checkpoints as they are and train nothing, one file per question.
 
-Each module has `measure(run, probe, rollouts, batch) -> rows of probe.csv`, called once per batch of the student's
+Each module has `rows(run, probe, rollouts, batch) -> rows of probe.csv`, called once per batch of the student's
 responses; `batch` counts from 1. Batch b of a probe holds the responses of step b of a run that trains, if the student
 has not changed until then: batch 1 is what a distillation run of the same parameters begins with.
 """
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from opd_lib.engine.running import Run
     from opd_lib.params.schema import Probe
 
-MEASURES: dict[str, Callable[..., list[dict[str, Any]]]] = {
-    "continuation": continuation.measure,
-    "gradient": gradient.measure,
-    "reward": reward.measure,
-    "teachers": teachers.measure,
+ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    "continuation": continuation.rows,
+    "gradient": gradient.rows,
+    "reward": reward.rows,
+    "teachers": teachers.rows,
 }
 
 
-def measure(run: Run, probe: Probe) -> None:
+def carry_out(run: Run, probe: Probe) -> None:
     """Every batch of the probe. One that was interrupted begins again, or goes on if it writes rollouts."""
     assert run.writer is not None
     if probe.kind == "rollouts":
@@ -39,6 +39,6 @@ def measure(run: Run, probe: Probe) -> None:
         if batch == 1:
             require_gates(run, drawn)
         with run.timed("probe"):
-            rows = MEASURES[probe.kind](run, probe, drawn, batch)
+            rows = ROWS[probe.kind](run, probe, drawn, batch)
         run.writer.append("probe", [{"batch": batch, **row} for row in rows])
         checkpoint.progress(run.spec.folder, batch, probe.batches, dict(run.seconds))

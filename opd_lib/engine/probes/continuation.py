@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opd_lib.params.schema import ContinuationProbe
 
 
-def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per depth, author and budget: accuracy, that of the same responses uncut, and their number.
 
     No rows if no response is longer than every depth. Raises ValueError if it is not known whether one is right.

@@ -50,7 +50,7 @@ KEPT = 3
 """Prompts whose first response is kept token by token."""
 
 
-def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row; of the first batch some responses are kept. No gradient stays behind in the student's parameters.
 
     coherence, mean_cosine, effective_rank: of `n_tokens` tokens (see maths/coherence); half_batch_cosine: responses to

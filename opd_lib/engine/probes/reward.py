@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per response: row, reward_mean (nats/token), correct, length (tokens), finished.
 
     Raises ValueError if it is not known of a response whether it is right.

@@ -27,7 +27,7 @@ PAIRS = (("teacher", "other"), ("student", "teacher"), ("student", "other"))
 
 
 @torch.no_grad()
-def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per pair: means over all response tokens of js, kl, kl_reverse (nats/token) and overlap_k16 (share).
 
     kl is KL(first ‖ second), kl_reverse KL(second ‖ first).

@@ -23,7 +23,7 @@ K = 16
 ALONE = Ranks(rank=0, world=1)
 
 
-def measure(
+def features(
     params: RunParams, student: sources.Model, teacher: sources.Model, n_prompts: int, seed: int
 ) -> dict[str, float]:
     """`prognosis.FEATURES`, and the two accuracies as `start` and `teacher`.
@@ -41,9 +41,11 @@ def measure(
     gates.same_end(student, teacher)
     assert params.source.kind == "student"  # on-policy distillation: the notebook's own settings
     source = params.source.model_copy(update={"prompts_per_step": n_prompts})
-    asked = params.model_copy(update={"source": source})
-    rollouts = sources.draw(asked, sources.BatchKey(seed=seed, step=1, ranks=ALONE), sources.Authors(student=student))
-    found = first_step(asked, student, teacher, rollouts)
+    enlarged = params.model_copy(update={"source": source})
+    rollouts = sources.draw(
+        enlarged, sources.BatchKey(seed=seed, step=1, ranks=ALONE), sources.Authors(student=student)
+    )
+    found = first_step(enlarged, student, teacher, rollouts)
     for name, model in (("start", student), ("teacher", teacher)):
         found[name] = accuracy(params, model, seed) if is_of_the_world(model, params.task.name) else math.nan
     return found | {prognosis.GAP: found["teacher"] - found["start"]}
