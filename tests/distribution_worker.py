@@ -24,7 +24,7 @@ from torch import Tensor
 
 from opd_lib.engine import batches, checkpoint, first_batch, score, setup, sources, train
 from opd_lib.engine.model import distributed, models, sharding
-from opd_lib.engine.running import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.params import RunSpec
 from opd_lib.types import TokenScores
 
@@ -100,7 +100,7 @@ def at(step: int, rank: int, do: Callable[[], None]) -> None:
     """Let one process do something after an update."""
     original = train.update
 
-    def update(run: Run, rollouts: Any, now: int) -> None:
+    def update(run: ActiveRun, rollouts: Any, now: int) -> None:
         original(run, rollouts, now)
         if (run.ranks.rank, now) == (rank, step):
             do()
@@ -119,7 +119,7 @@ def refused(spec: RunSpec, expected: str) -> None:
         train.train(spec)
 
 
-def without_room(run: Run, step: int, original: Callable[[Run, int], None]) -> None:
+def without_room(run: ActiveRun, step: int, original: Callable[[ActiveRun, int], None]) -> None:
     """Save a checkpoint; at step 4 the second process may write no more than 100 bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if step == 4 and run.ranks.rank == 1:

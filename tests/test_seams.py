@@ -19,7 +19,7 @@ from opd_lib import methods
 from opd_lib.engine import batches, first_batch, plain, setup, shown, sources, train, view
 from opd_lib.engine.credit import Credit
 from opd_lib.engine.model import distributed
-from opd_lib.engine.running import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
@@ -48,13 +48,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return seams.made(tmp_path_factory.mktemp("seams"))
 
 
-def begun(spec: RunSpec) -> tuple[Run, Rollouts]:
+def begun(spec: RunSpec) -> tuple[ActiveRun, Rollouts]:
     """The run with its first batch."""
     run = setup.start(spec, distributed.ALONE, None, False)
     return run, train.draw(run, 1)
 
 
-def gradient(run: Run) -> torch.Tensor:
+def gradient(run: ActiveRun) -> torch.Tensor:
     parameters = run.student[0].parameters()
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).double()
 
@@ -231,7 +231,7 @@ def test_a_named_model_writes_the_same_when_it_is_asked_the_same(made: Path, tmp
 # --- turns -----------------------------------------------------------------------------------------------------------
 
 
-def called(made: Path, tmp_path: Path) -> tuple[Run, Rollouts]:
+def called(made: Path, tmp_path: Path) -> tuple[ActiveRun, Rollouts]:
     """A student that calls in half of its steps, and responses with room for several turns."""
     return begun(spec_of(made, tmp_path, "tools", **ARMS["sod"] | {"student": A, "source.max_new_tokens": 40}))
 

@@ -26,7 +26,7 @@ from opd_lib.engine import aligning, gates, plain, setup, train
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, models
 from opd_lib.engine.model.vocabularies import Surfaces, pairs
-from opd_lib.engine.running import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
@@ -427,7 +427,7 @@ def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
     return replace(experiment.spec(arm, 0), folders=(results / arm,))
 
 
-def begun(spec: RunSpec) -> tuple[Run, Rollouts]:
+def begun(spec: RunSpec) -> tuple[ActiveRun, Rollouts]:
     run = setup.start(spec, distributed.ALONE, None, False)
     return run, train.draw(run, 1)
 
@@ -441,7 +441,7 @@ def logits(model: Any, prompt: list[int], response: list[int]) -> Tensor:
     return model(torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].double()
 
 
-def by_hand(run: Run, rollouts: Rollouts) -> Tensor:
+def by_hand(run: ActiveRun, rollouts: Rollouts) -> Tensor:
     """The loss by its definition: words of texts, units found by comparing words, no part of the engine."""
     assert run.teacher is not None
     (student, mine), (teacher, other) = run.student, (run.teacher[0].model, run.teacher[1])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from opd_lib.engine.model import distributed
-    from opd_lib.engine.world import LiveWorld
+    from opd_lib.engine.world import ActiveWorld
     from opd_lib.methods import Method
     from opd_lib.params import RunSpec
     from opd_lib.records.writer import RunWriter
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Run:
+class ActiveRun:
     """What a run holds while it goes on. `writer` is None in the processes that write no files.
 
     A branch (`coef`, run) is a run that shares models and optimiser and has parameters, method and a `name` of its own.
@@ -45,8 +45,8 @@ class Run:
     writer: RunWriter | None
     sample: rollout.Sample = rollout.sample
     shelf: stored.Stored | None = None
-    world: LiveWorld | None = None
-    branches: tuple[tuple[float, Run], ...] = ()
+    world: ActiveWorld | None = None
+    branches: tuple[tuple[float, ActiveRun], ...] = ()
     name: str = ""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 

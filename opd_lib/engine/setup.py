@@ -12,9 +12,9 @@ from opd_lib import methods
 from opd_lib.engine import first_batch, gates, memory, provenance, served, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, fresh, intake, models, sharding
-from opd_lib.engine.running import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.engine.sampling import samplers
-from opd_lib.engine.world import LiveWorld
+from opd_lib.engine.world import ActiveWorld
 from opd_lib.params import dotted, refusals
 from opd_lib.params.schema import Merged, Sampled
 from opd_lib.records.record import RunRecord
@@ -41,7 +41,7 @@ def needs_recompute(spec: RunSpec) -> bool:
     return memory.require(spec, shapes, least)
 
 
-def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
+def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> ActiveRun:
     """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
     params, machine = spec.params, spec.params.machine
     student = make_student(spec)
@@ -76,7 +76,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
         sharding.place(model, machine, ranks, spread=machine.shard and not fits)
-    run = Run(
+    run = ActiveRun(
         spec=spec,
         ranks=ranks,
         method=method,
@@ -90,7 +90,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         shelf=stored.shelf(spec),
     )
     run.branches = tuple(branches(run))
-    run.world = LiveWorld(run) if method.after_step else None
+    run.world = ActiveWorld(run) if method.after_step else None
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
         found = teacher[0].self_test(teacher[1], prompt, first_batch.first_k(run))
@@ -110,7 +110,7 @@ def make_student(spec: RunSpec) -> sources.Model:
     return fresh.make(student, spec.params.task, spec.seed)
 
 
-def branches(run: Run) -> Iterator[tuple[float, Run]]:
+def branches(run: ActiveRun) -> Iterator[tuple[float, ActiveRun]]:
     """The coefficient and the run of each further part of a step; none where a coefficient is 0.
 
     Raises ValueError for changes that parameters cannot have, and for those of anything but task, source and method.

@@ -21,10 +21,10 @@ from opd_lib.seam import Group, Say
 from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
-    from opd_lib.engine.running import Run
+    from opd_lib.engine.running import ActiveRun
 
 
-def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
+def show(run: ActiveRun, rollouts: Rollouts, step: int) -> Rollouts:
     """These responses with the prompts that the run's method shows its teacher, if it shows any."""
     if run.method.shown is None or run.spec.params.source.kind == "teacher":
         return rollouts
@@ -39,7 +39,7 @@ def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
     return replace(rollouts, shown=rendered(run, rollouts.prompts, found.chats, longest), shown_numbers=numbers)
 
 
-def for_author(run: Run, step: int) -> sources.ForAuthor | None:
+def for_author(run: ActiveRun, step: int) -> sources.ForAuthor | None:
     """What the teacher is shown while it writes the responses; None where it is shown nothing, or writes none."""
     source, show = run.spec.params.source, run.method.shown
     if source.kind != "teacher" or show is None:
@@ -55,7 +55,7 @@ def for_author(run: Run, step: int) -> sources.ForAuthor | None:
     return as_shown
 
 
-def rendered(run: Run, prompts: Sequence[Prompt], chats: Sequence[Chat], room: int) -> tuple[Prompt, ...]:
+def rendered(run: ActiveRun, prompts: Sequence[Prompt], chats: Sequence[Chat], room: int) -> tuple[Prompt, ...]:
     """These chats as prompts for the teacher, in the place of the student's.
 
     Raises ValueError unless there is one for each response, with `room` for it in the teacher's context (tokens).
@@ -77,7 +77,7 @@ def rendered(run: Run, prompts: Sequence[Prompt], chats: Sequence[Chat], room: i
     )
 
 
-def speaker(run: Run, step: int) -> Say:
+def speaker(run: ActiveRun, step: int) -> Say:
     """What lets a method have a model write: student, teacher, or a teacher's name. Numbers are of (seed, step, call).
 
     Raises ValueError for another name, and where weights are spread over processes.
@@ -101,7 +101,7 @@ def speaker(run: Run, step: int) -> Say:
     return say
 
 
-def author(run: Run, name: str) -> sources.Model:
+def author(run: ActiveRun, name: str) -> sources.Model:
     """The model of a name: student, teacher, or one of several teachers."""
     if name == "student":
         return run.student

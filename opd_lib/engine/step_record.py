@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from opd_lib.engine.credit import Credit
-    from opd_lib.engine.running import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.types import Rollouts, TokenScores
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ class StepRecord:
     on, over all processes: what the sum of values is divided by.
     """
 
-    def __init__(self, run: Run, rollouts: Rollouts, credit: Credit, step: int) -> None:
+    def __init__(self, run: ActiveRun, rollouts: Rollouts, credit: Credit, step: int) -> None:
         params = run.spec.params
         self.run, self.rollouts, self.credit, self.step = run, rollouts, credit, step
         self.is_kept = step == 1 or step % params.evaluate.every == 0

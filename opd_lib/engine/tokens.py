@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from opd_lib.engine.running import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.types import Candidates, Rollouts, TokenScores
 
 LISTED = 6
@@ -35,7 +35,7 @@ LONGEST = 2048
 Row = dict[str, Any]
 
 
-def keep(run: Run, step: int) -> None:
+def keep(run: ActiveRun, step: int) -> None:
     """Record how the student answers the kept problems now. Every process of a run with a teacher must call it."""
     task, seed = run.spec.params.task, run.spec.seed
     kind, n = tasks.load(task.name), run.spec.params.machine.kept_problems
@@ -63,7 +63,7 @@ def keep(run: Run, step: int) -> None:
 
 
 @torch.no_grad()
-def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None) -> list[Row]:
+def described(run: ActiveRun, rollouts: Rollouts, wanted: Sequence[int] | None = None) -> list[Row]:
     """These responses (default: all) with their tokens and what both models say of them (nats; lists: probabilities).
 
     A response is cut where prompt and response have more tokens than train.micro_tokens.

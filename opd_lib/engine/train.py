@@ -19,7 +19,7 @@ import torch
 from opd_lib.engine import batches, checkpoint, evaluate, gates, probes, shown, sources, tokens, view
 from opd_lib.engine.first_batch import require_gates
 from opd_lib.engine.model import distributed, models, sharding
-from opd_lib.engine.running import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.engine.setup import needs_recompute, new_record, start
 from opd_lib.engine.step_record import StepRecord
 from opd_lib.records import leftovers
@@ -63,7 +63,7 @@ def train(spec: RunSpec) -> RunRecord:
     return record
 
 
-def loop(run: Run) -> None:
+def loop(run: ActiveRun) -> None:
     """Every step from the last checkpoint to the end."""
     spec, params, writer = run.spec, run.spec.params, run.writer
     state = checkpoint.resume(run)
@@ -97,7 +97,7 @@ def rewind(writer: RunWriter, state: checkpoint.State) -> None:
         writer.truncate(-1 if state.step is None else state.step, counted="steps")
 
 
-def draw(run: Run, step: int) -> Rollouts:
+def draw(run: ActiveRun, step: int) -> Rollouts:
     """This process's responses of a step, and what the teacher is shown in front of them."""
     with run.timed("rollout"):
         authors = replace(run.authors, for_author=shown.for_author(run, step))
@@ -105,7 +105,7 @@ def draw(run: Run, step: int) -> Rollouts:
         return shown.show(run, rollouts, step)
 
 
-def update(run: Run, rollouts: Rollouts, step: int) -> Row:
+def update(run: ActiveRun, rollouts: Rollouts, step: int) -> Row:
     """One optimiser step on a batch of responses, and its rows in the record; the row of `steps` is returned."""
     record = accumulate(run, rollouts, step)
     of_branches = {branch.name: accumulate(branch, draw(branch, step), step, coef) for coef, branch in run.branches}
@@ -115,7 +115,7 @@ def update(run: Run, rollouts: Rollouts, step: int) -> Row:
         return record.write(norm, of_branches)
 
 
-def accumulate(run: Run, rollouts: Rollouts, step: int, coef: float = 1.0) -> StepRecord:
+def accumulate(run: ActiveRun, rollouts: Rollouts, step: int, coef: float = 1.0) -> StepRecord:
     """Add `coef` times the gradient of engine/plain: Σ weight · value, divided by the number of tokens trained on."""
     model, teacher = run.student[0], run.teacher and run.teacher[0]
     with run.timed("score"):
@@ -137,7 +137,7 @@ def accumulate(run: Run, rollouts: Rollouts, step: int, coef: float = 1.0) -> St
     return record
 
 
-def act_between_steps(run: Run, row: Row) -> None:
+def act_between_steps(run: ActiveRun, row: Row) -> None:
     """Let the method act between two steps, if it does."""
     world = run.world
     if world is None or run.method.after_step is None:
@@ -147,7 +147,7 @@ def act_between_steps(run: Run, row: Row) -> None:
         world.state = dict(run.method.after_step(world, row, world.state, run.options))
 
 
-def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:
+def step_optimizer(run: ActiveRun, rollouts: Rollouts, step: int) -> float:
     """Sum gradients over processes (sharded ones are sums already), clip, step. Returns the norm before clipping."""
     parameters = list(run.student[0].parameters())
     if not sharding.is_sharded(run.student[0]):
@@ -171,7 +171,7 @@ def learning_rate(train: Train, step: int) -> float:
     return train.lr * min(1.0, up, down)
 
 
-def evaluate_student(run: Run, step: int) -> None:
+def evaluate_student(run: ActiveRun, step: int) -> None:
     """Evaluate the student, every process its share of the problems, and record it with what it writes."""
     params = run.spec.params
     with run.timed("evaluate"):
@@ -186,7 +186,7 @@ def evaluate_student(run: Run, step: int) -> None:
             tokens.keep(run, step)
 
 
-def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:
+def require_finite(run: ActiveRun, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:
     """Stop every process at a loss or gradient that is not finite in one, before it reaches the weights.
 
     The batches of such processes are left in the run's folder.

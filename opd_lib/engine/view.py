@@ -26,7 +26,7 @@ from opd_lib.types import Rollouts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.running import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.methods import Method
 
 
@@ -34,7 +34,7 @@ OutputOf = Callable[[Rollouts, "Tensor"], teachers.TeacherOutput]
 """A teacher's output for the tokens of some rows of the responses."""
 
 
-def credit(run: Run, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> Credit:
+def credit(run: ActiveRun, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> Credit:
     """What the run's method makes of the responses of a step; `output_of`: under another teacher than the run's.
 
     Raises ValueError where the method breaks its contract. Every process must call it.
@@ -71,7 +71,7 @@ def assign(method: Method, options: Any, view: View) -> Credit:
     )
 
 
-def of_run(run: Run, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> View:
+def of_run(run: ActiveRun, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> View:
     """All of this process's responses; with its signals, if the method reads any. Every process must call it."""
     view = of(rollouts, sources.group_size(run.spec.params.source), signals(run, rollouts, output_of))
     texts = cache(partial(sources.decode, rollouts, run.student[1]))
@@ -99,7 +99,7 @@ def of(rollouts: Rollouts, group: int, signal: Mapping[str, Tensor]) -> View:
 
 
 @torch.no_grad()
-def signals(run: Run, rollouts: Rollouts, output_of: OutputOf | None = None) -> dict[str, Tensor]:
+def signals(run: ActiveRun, rollouts: Rollouts, output_of: OutputOf | None = None) -> dict[str, Tensor]:
     """What the method reads of each token (N), of all responses in row order, in the machine's own memory."""
     names = run.method.reads(run.options).signals
     if not names:
@@ -116,7 +116,7 @@ def signals(run: Run, rollouts: Rollouts, output_of: OutputOf | None = None) -> 
     return found
 
 
-def uniform(run: Run, rollouts: Rollouts, step: int) -> Tensor:
+def uniform(run: ActiveRun, rollouts: Rollouts, step: int) -> Tensor:
     """A random number in [0, 1) for each response (B), of (seed, step) and of its place in the whole batch."""
     ranks, number_B = run.ranks, rollouts.number_B
     if number_B is None:

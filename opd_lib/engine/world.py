@@ -27,7 +27,7 @@ STUDENT, START = "student", "start"
 
 
 class Changeable(Protocol):
-    """What a world reads and changes of its run (`running.Run`)."""
+    """What a world reads and changes of its run (`running.ActiveRun`)."""
 
     spec: RunSpec
     ranks: distributed.Ranks
@@ -42,7 +42,7 @@ class Changeable(Protocol):
         """Another value of a setting, from now on."""
 
 
-class LiveWorld:
+class ActiveWorld:
     """A run between two steps, as `seam.World` describes it. `start` are the student's weights before the first."""
 
     def __init__(self, run: Changeable) -> None:

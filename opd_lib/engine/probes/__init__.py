@@ -15,7 +15,7 @@ from opd_lib.engine.first_batch import require_gates
 from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teachers
 
 if TYPE_CHECKING:
-    from opd_lib.engine.running import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import Probe
 
 ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
@@ -26,7 +26,7 @@ ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 }
 
 
-def carry_out(run: Run, probe: Probe) -> None:
+def carry_out(run: ActiveRun, probe: Probe) -> None:
     """Every batch of the probe. One that was interrupted begins again, or goes on if it writes rollouts."""
     assert run.writer is not None
     if probe.kind == "rollouts":

@@ -18,7 +18,7 @@ from opd_lib.maths import chunks, diagnostics, logprobs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.running import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import TeachersProbe
     from opd_lib.types import Rollouts
 
@@ -27,7 +27,7 @@ PAIRS = (("teacher", "other"), ("student", "teacher"), ("student", "other"))
 
 
 @torch.no_grad()
-def rows(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: ActiveRun, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per pair: means over all response tokens of js, kl, kl_reverse (nats/token) and overlap_k16 (share).
 
     kl is KL(first ‖ second), kl_reverse KL(second ‖ first).
