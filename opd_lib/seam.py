@@ -20,7 +20,7 @@ class Shown:
     """What the teacher is shown: a chat for each response (B), and numbers of each that the view will hold."""
 
     chats: Sequence[Chat]
-    told: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class View:
 
     Tokens (N) are the student's own of all responses in row order; `turn_N` counts the turns of a response, from 0.
     `signal` has what `Reads.signals` names, each the value of one token (N), NaN where it is undefined. `reward_PG` has
-    the groups, `uniform_B` random numbers in [0, 1) of (seed, step). `told` are the numbers (B) that the method's
+    the groups, `uniform_B` random numbers in [0, 1) of (seed, step). `shown_numbers` (B each) are what the method's
     `shown` has returned. `advantage_N` is what its `advantages` have made, None before and without them.
     """
 
@@ -56,7 +56,7 @@ class View:
     finished_B: Tensor
     uniform_B: Tensor
     prompts: tuple[Prompt, ...]
-    told: Mapping[str, Tensor]
+    shown_numbers: Mapping[str, Tensor]
     texts: Callable[[], Sequence[str]] = field(repr=False)
     advantage_N: Tensor | None = None
 

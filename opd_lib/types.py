@@ -58,7 +58,7 @@ class Rollouts:
     `sampler_logp_BT` (nats) is what the sampler saw, None when the responses come from a corpus.
     `finished_B` is False where the response was cut at the length limit. `reward_B` is 1.0 for a correct answer.
     `number_B` counts the responses of the whole step, of which another process may have others. `shown` are the prompts
-    that the teacher is given in place of the student's, `told` numbers of each response (B) that go with them.
+    that the teacher is given in place of the student's, `shown_numbers` those of each response (B) that go with them.
     `own_BT` says which tokens the student wrote (None: all) and `turn_BT` in which turn: others are read, not scored.
     """
 
@@ -72,7 +72,7 @@ class Rollouts:
     own_BT: Tensor | None = None
     turn_BT: Tensor | None = None
     shown: tuple[Prompt, ...] | None = None
-    told: Mapping[str, Tensor] = field(default_factory=dict)
+    shown_numbers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def n_own_B(self) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from opd_lib.engine import batches, checkpoint, first_batch, score, setup, sources, train
 from opd_lib.engine.model import distributed, models, sharding
-from opd_lib.engine.setup import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.params import RunSpec
 from opd_lib.types import TokenScores
 
@@ -82,11 +82,11 @@ def gradients(world: Path, processes: int, changes: dict[str, Any], heavy: bool 
     sharding.fits_whole = fits
     assert run.teacher is not None and sharding.is_sharded(run.teacher[0]) == heavy
     run.optimizer = kept = Kept(run.student[0])  # type: ignore[assignment]
-    rollouts = sources.draw(spec.params, run.which(1), run.authors)
+    rollouts = sources.draw(spec.params, run.batch_key(1), run.authors)
     groups = batches.micro_batches(rollouts, spec.params.train.micro_tokens)
     counts = distributed.by_rank(len(groups))
     assert processes == 1 or len(set(counts)) > 1, f"the test needs unequal numbers of micro-batches, not {counts}"
-    first_batch.check(run, rollouts)
+    first_batch.require_gates(run, rollouts)
     train.update(run, rollouts, 1)
     if heavy:
         weights = sharding.gathered(run.student[0], keep=ranks.is_main)
@@ -100,7 +100,7 @@ def at(step: int, rank: int, do: Callable[[], None]) -> None:
     """Let one process do something after an update."""
     original = train.update
 
-    def update(run: Run, rollouts: Any, now: int) -> None:
+    def update(run: ActiveRun, rollouts: Any, now: int) -> None:
         original(run, rollouts, now)
         if (run.ranks.rank, now) == (rank, step):
             do()
@@ -119,7 +119,7 @@ def refused(spec: RunSpec, expected: str) -> None:
         train.train(spec)
 
 
-def without_room(run: Run, step: int, original: Callable[[Run, int], None]) -> None:
+def without_room(run: ActiveRun, step: int, original: Callable[[ActiveRun, int], None]) -> None:
     """Save a checkpoint; at step 4 the second process may write no more than 100 bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if step == 4 and run.ranks.rank == 1:
@@ -144,10 +144,10 @@ def whole_runs(world: Path, processes: int) -> None:
     sharding.gathered = keeping
     train.train(spec_of(world, "sharded", processes, **SHARDED))
     sharding.gathered = gathered
-    check, train.check = train.check, lambda *_, **__: None  # or the gates would see it first
+    check, train.require_gates = train.require_gates, lambda *_, **__: None  # or the gates would see it first
     score.Objective.value = poisoned
     refused(spec_of(world, "poisoned", processes, **SHARDED), "loss nan at step 1; the batch is in")
-    score.Objective.value, train.check = VALUE, check
+    score.Objective.value, train.require_gates = VALUE, check
     write_shares = checkpoint.write_shares
     checkpoint.write_shares = lambda run, step: without_room(run, step, write_shares)
     refused(spec_of(world, "full", processes, **SHARDED), "cannot save the checkpoint of step 4 (process 1: ")

@@ -14,6 +14,7 @@ from seams import ARMS, MACHINES, refusal, spec_of
 
 from opd_lib.engine import setup, train
 from opd_lib.engine.model import distributed
+from opd_lib.engine.running import ActiveRun
 
 UNEVEN = {"train.micro_tokens": 60, "source.prompts_per_step": 5, "train.max_grad_norm": 1e9}
 """Few rows per micro-batch and prompts that cannot be shared equally: unequal numbers of micro-batches."""
@@ -24,7 +25,7 @@ def first(world: Path, arm: str, machine: dict[str, Any]) -> dict[str, Any]:
     spec = spec_of(world, world / "none", f"{arm}-there", **UNEVEN | ARMS[arm] | machine)
     run = setup.start(spec, distributed.join(spec.params.machine), None, recompute=False)
     run.optimizer = kept = Kept(run.student[0])  # type: ignore[assignment]
-    train.between(run, {"step": 0})
+    train.act_between_steps(run, {"step": 0})
     row = train.update(run, train.draw(run, 1), 1)
     return {"gradients": kept.gradients, "row": row}
 
@@ -37,7 +38,7 @@ def stopped(world: Path, arm: str) -> None:
     """A run with sharded weights that every process leaves one step after a checkpoint; it goes on to its end."""
     spec, update = spec_of(world, world / "sharded", arm, **MACHINES["sharded"]), train.update
 
-    def failing(run: setup.Run, rollouts: Any, step: int) -> Any:
+    def failing(run: ActiveRun, rollouts: Any, step: int) -> Any:
         if step == 5:
             raise ValueError("stopped here")
         return update(run, rollouts, step)

@@ -256,7 +256,7 @@ def address(world: Path) -> Iterator[Path]:
 
 def by_fork(address: Path, *words: str) -> list[str]:
     """A command that only the waiting process can carry out."""
-    return [*jobs.asking(address), "/no/such/python", "-m", "no.such.module", *words]
+    return [*jobs.requesting(address), "/no/such/python", "-m", "no.such.module", *words]
 
 
 def forked(address: Path, spec: RunSpec) -> list[str]:
@@ -313,7 +313,7 @@ def test_a_fork_ends_with_what_asked_for_it_and_outlives_what_forked_it(world: P
                 if parent is not None and "opd_lib.run.guard" in parent.cmdline():
                     member.kill()
     assert asking.wait(timeout=240) == 0 and plan.trained(spec)
-    told = say([*jobs.asking(address), sys.executable, "-c", "print('by itself'); raise SystemExit(7)"])
+    told = say([*jobs.requesting(address), sys.executable, "-c", "print('by itself'); raise SystemExit(7)"])
     assert (told.returncode, told.stdout) == (7, "by itself\n")
 
 
@@ -339,7 +339,7 @@ def test_threads_before_a_fork_are_refused_and_jobs_start_by_themselves(tmp_path
         [sys.executable, "-c", code, str(path)], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True
     )
     wait_for(path.exists)
-    told = say([*jobs.asking(path), sys.executable, "-c", "print('by itself')"])
+    told = say([*jobs.requesting(path), sys.executable, "-c", "print('by itself')"])
     assert (told.returncode, told.stdout) == (0, "by itself\n")
     assert "threads after the imports: cannot fork" in waiting.communicate(timeout=60)[1]
 

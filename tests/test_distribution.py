@@ -24,7 +24,7 @@ from opd_lib.engine import __main__ as entry
 from opd_lib.engine import batches, checkpoint, train
 from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.model.distributed import ALONE
-from opd_lib.engine.setup import Run
+from opd_lib.engine.running import ActiveRun
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
 from opd_lib.params.schema import Machine, NewModel
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_error_and_leaves_the_checkpoint_before(
     spec = worker.spec_of(trained, "full1", 1)
     original = checkpoint.write_file
 
-    def without_room(run: Run, step: int) -> None:
+    def without_room(run: ActiveRun, step: int) -> None:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         if step == 4:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import batches, evaluate, gates, score, sources, view
+from opd_lib.engine import batches, evaluate, gates, score, sources
+from opd_lib.engine.credit import Credit
 from opd_lib.engine.model import models
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.sampling import growing, rollout
@@ -274,7 +275,7 @@ def test_the_gradient_is_zero_for_a_teacher_that_is_the_student_and_not_for_anot
 
 def drawn_by(model: sources.Model, params: Any, step: int, rank: int = 0, world: int = 1) -> Rollouts:
     """A process's share of what a model answers at a step."""
-    which = sources.Draw(seed=0, step=step, ranks=Ranks(rank=rank, world=world))
+    which = sources.BatchKey(seed=0, step=step, ranks=Ranks(rank=rank, world=world))
     return sources.draw(params, which, sources.Authors(student=model))
 
 
@@ -351,7 +352,7 @@ def test_a_responses_advantage_reaches_each_of_its_tokens_unrounded(student: sou
     advantage_B = torch.linspace(-0.75, 0.5, len(rollouts.prompts), dtype=torch.float64)
     objective = score.Objective(method=methods.load("grpo"), options=None, k=0, chunk=5)
     advantage_N = advantage_B.repeat_interleave(rollouts.length_B)
-    rows, credit = torch.tensor([1, 3]), view.Credit(advantage_N=advantage_N)
+    rows, credit = torch.tensor([1, 3]), Credit(advantage_N=advantage_N)
     _, _, scores = objective(student[0], None, rollouts, rows, credit)
     assert scores.advantage_N is not None
     assert torch.equal(scores.advantage_N, advantage_B[rows].repeat_interleave(rollouts.length_B[rows]))

@@ -234,7 +234,7 @@ def test_what_separates_and_what_groups_digits_is_told_apart(text: str, plain: s
 @given(st.text(alphabet="0123456789 ,.{}\\()^_-=:;eE/$%!'abxRi|±∓√½²", max_size=40))
 @settings(deadline=None, max_examples=300)
 def test_evening_and_taking_apart_never_raise_and(text: str) -> None:
-    stated = statements.read(graders.clean(text))
+    stated = statements.statement_of(graders.clean(text))
     equations.value(stated.text)
     equations.ratio(stated.text)
     equations.both_signs(stated.text)

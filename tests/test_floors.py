@@ -110,6 +110,49 @@ def test_imports_only_from_lower_floors(module: str) -> None:
         assert lower or other == own, f"opd_lib/{module}:{line}: {own} may not import {name}"
 
 
+def dotted_name(module: str) -> str:
+    """`maths/stats.py` → `opd_lib.maths.stats`; a package is its `__init__`."""
+    return ".".join(["opd_lib", *module.removesuffix(".py").split("/")]).removesuffix(".__init__")
+
+
+def imported_modules(module: str, known: set[str]) -> set[str]:
+    """The modules of the library that a module imports by name, for types too; of a package's names, the package."""
+    found = set()
+    for _, name in imports(module):
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {"", dotted_name(module)}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle, in the order in which they import each other; empty if there is none."""
+    done: set[str] = set()
+
+    def walk(path: list[str]) -> list[str]:
+        for other in sorted(graph[path[-1]] - done):
+            if other in path:
+                return [*path[path.index(other) :], other]
+            if found := walk([*path, other]):
+                return found
+        done.add(path[-1])
+        return []
+
+    return next((found for module in sorted(graph) if module not in done and (found := walk([module]))), [])
+
+
+def test_circles_are_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+def test_no_modules_import_each_other() -> None:
+    """Neither when they are loaded nor for their types."""
+    known = {dotted_name(module) for module in MODULES}
+    found = circle({dotted_name(module): imported_modules(module, known) for module in MODULES})
+    assert not found, f"a circle of imports: {' → '.join(found)}"
+
+
 @pytest.mark.parametrize("module", TORCH_FREE)
 def test_statistics_and_report_import_no_torch(module: str) -> None:
     assert not {"torch", "transformers", "accelerate"} & top_levels(module, for_types_too=False)

@@ -175,7 +175,7 @@ def test_a_corpus_depends_on_seed_and_step_and_is_dealt_over_processes() -> None
     tokenizer = models.world_tokenizer(labelled.WORLD)
 
     def drawn(seed: int, step: int, rank: int = 0, world: int = 1) -> list[list[int]]:
-        which = sources.Draw(seed=seed, step=step, ranks=sources.Ranks(rank=rank, world=world))
+        which = sources.BatchKey(seed=seed, step=step, ranks=sources.Ranks(rank=rank, world=world))
         found = sources.from_corpus(source(prompts_per_step=6), PARAMS, tokenizer, which)
         return [row[:n] for row, n in zip(found.response_BT.tolist(), found.length_B.tolist(), strict=True)]
 

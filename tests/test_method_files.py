@@ -43,7 +43,7 @@ def seen(lengths: list[int], rewards: list[list[float]], signal: dict[str, list[
         finished_B=torch.ones(len(lengths), dtype=torch.bool),
         uniform_B=more.pop("uniform_B", torch.full((len(lengths),), math.nan)),
         prompts=more.pop("prompts", (BLANK,) * len(lengths)),
-        told={},
+        shown_numbers={},
         texts=tuple,
         **more,
     )

@@ -67,11 +67,12 @@ def run_of(student: sources.Model, teacher: sources.Model, other: sources.Model 
         k=objective.k,
         chunk=None,
         objective=objective,
+        words=student[1].convert_ids_to_tokens(range(len(student[1]))),
     )
 
 
 def drawn(run: Any, batch: int = 1) -> Rollouts:
-    which = sources.Draw(seed=0, step=batch, ranks=Ranks(rank=0, world=1))
+    which = sources.BatchKey(seed=0, step=batch, ranks=Ranks(rank=0, world=1))
     return sources.draw(run.spec.params, which, sources.Authors(student=run.student, teacher=run.teacher))
 
 
@@ -230,7 +231,7 @@ def gathered(run: Any, rollouts: Rollouts, against: opd.Params | None = None) ->
 
 def summary(run: Any, rollouts: Rollouts, tokens: int = EVERY_TOKEN, **against: Any) -> dict[str, Any]:
     probe = GradientProbe(kind="gradient", batches=1, tokens=tokens, against=against)
-    (row,) = gradient.measure(run, probe, rollouts, 1)
+    (row,) = gradient.rows(run, probe, rollouts, 1)
     return row
 
 
@@ -369,7 +370,7 @@ def test_teachers_are_compared_at_every_token_of_the_student(
     rollouts = drawn(run)
     by_name = {"student": student, "teacher": teacher, "other": other}
     p = {name: [p_TV.exp().tolist() for *_, p_TV in logp_by_response(m, rollouts)] for name, m in by_name.items()}
-    rows = teachers.measure(run, TeachersProbe(kind="teachers", batches=1, other="x"), rollouts, 1)
+    rows = teachers.rows(run, TeachersProbe(kind="teachers", batches=1, other="x"), rollouts, 1)
     assert [row["pair"] for row in rows] == ["teacher-other", "student-teacher", "student-other"]
     for row in rows:
         first, second = row["pair"].split("-")
@@ -385,7 +386,7 @@ def test_teachers_are_compared_at_every_token_of_the_student(
 
 def test_two_teachers_that_are_one_are_no_distance_apart(student: sources.Model, teacher: sources.Model) -> None:
     run = run_of(student, teacher, teacher)
-    same, one, two = teachers.measure(run, TeachersProbe(kind="teachers", batches=1, other="x"), drawn(run), 1)
+    same, one, two = teachers.rows(run, TeachersProbe(kind="teachers", batches=1, other="x"), drawn(run), 1)
     assert {name: same[name] for name in ("kl", "kl_reverse", "overlap_k16")} == {
         "kl": 0.0, "kl_reverse": 0.0, "overlap_k16": 1.0,
     }  # fmt: skip
@@ -402,7 +403,7 @@ def test_the_mean_reward_of_a_response_is_its_mean_log_ratio(
 ) -> None:
     run = run_of(student, teacher, micro_tokens=micro_tokens, max_new_tokens=40)
     rollouts = replace(drawn(run), reward_B=torch.tensor([1.0, 0.0] * 5))
-    rows = reward.measure(run, RewardProbe(kind="reward", batches=1), rollouts, 1)
+    rows = reward.rows(run, RewardProbe(kind="reward", batches=1), rollouts, 1)
     pairs = zip(rows, logp_by_response(student, rollouts), logp_by_response(teacher, rollouts), strict=True)
     for row, (index, written, logp_TV), (_, _, logq_TV) in pairs:
         ratios = [float(logq_TV[t, token] - logp_TV[t, token]) for t, token in enumerate(written)]
@@ -443,7 +444,7 @@ def test_a_teacher_that_is_the_student_continues_like_the_student(
     student: sources.Model, teacher: sources.Model, graded: list[Rollouts]
 ) -> None:
     def accuracies(run: Any, who: str) -> list[float]:
-        rows = continuation.measure(run, probe_of(), drawn(run), 1)
+        rows = continuation.rows(run, probe_of(), drawn(run), 1)
         assert [(r["depth"], r["budget"]) for r in rows if r["who"] == who] == [
             (depth, budget) for depth in (0, 3, 7) for budget in ("total", "new")
         ]
@@ -463,7 +464,7 @@ def test_prefixes_are_kept_budgets_respected_and_the_same_long_responses_used_th
     long = [row for row, length in enumerate(rollouts.length_B.tolist()) if length > 7]
     assert 1 < len(long) < 24, "the test needs responses that are left out"
     del graded[:]
-    rows = continuation.measure(run, probe_of(), rollouts, 1)
+    rows = continuation.rows(run, probe_of(), rollouts, 1)
     assert len(rows) == len(graded) == 12
     end = student[1].eos_token_id
     for row, whole in zip(rows, graded, strict=True):
@@ -489,7 +490,7 @@ def test_a_continuation_is_what_its_author_samples_after_the_prefix(
     long = [row for row, length in enumerate(rollouts.length_B.tolist()) if length > depth]
     assert (len(long) < 24) == (depth > 0), "the test needs responses that are left out"
     del graded[:]
-    rows = continuation.measure(run, probe_of(depths=(depth,)), rollouts, 3)
+    rows = continuation.rows(run, probe_of(depths=(depth,)), rollouts, 3)
     uniform_BT = torch.rand(24, 20 - depth, generator=models.generator(0, "continuation", 3, depth))[long]
     for row, whole in zip(rows, graded, strict=True):
         author = {"teacher": teacher, "student": student}[row["who"]]
@@ -523,7 +524,7 @@ def test_a_prefix_reads_as_it_is_tokenised(student: sources.Model) -> None:
 
 def test_without_a_long_response_there_is_nothing_to_continue(student: sources.Model) -> None:
     run = run_of(student, student, max_new_tokens=6)
-    assert continuation.measure(run, probe_of(depths=(6,)), drawn(run), 1) == []
+    assert continuation.rows(run, probe_of(depths=(6,)), drawn(run), 1) == []
 
 
 # whole runs
@@ -600,8 +601,8 @@ def test_a_refused_objective_is_refused_also_where_the_vocabulary_is_known_late(
 @pytest.mark.parametrize(
     ("measure", "probe"),
     [
-        (reward.measure, RewardProbe(kind="reward", batches=1)),
-        (continuation.measure, ContinuationProbe(kind="continuation", batches=1, depths=(0,), new_tokens=3)),
+        (reward.rows, RewardProbe(kind="reward", batches=1)),
+        (continuation.rows, ContinuationProbe(kind="continuation", batches=1, depths=(0,), new_tokens=3)),
     ],
     ids=["reward", "continuation"],
 )
@@ -631,7 +632,7 @@ def test_an_interrupted_probe_begins_again(prepared: Path, monkeypatch: pytest.M
         return [{"row": 0, "reward_mean": 9.0, "correct": 0.0, "length": 1, "finished": 0}]
 
     with monkeypatch.context() as patch:
-        patch.setitem(probes.MEASURES, "reward", stop)
+        patch.setitem(probes.ROWS, "reward", stop)
         with pytest.raises(Stopped):
             train.train(spec)
     present = record.read(spec.folder)

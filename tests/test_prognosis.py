@@ -16,7 +16,7 @@ import torch
 from ruamel.yaml import YAML
 from test_cli import opd
 
-from opd_lib.engine import measure, sources, train
+from opd_lib.engine import pair_features, sources, train
 from opd_lib.engine.model import models
 from opd_lib.judge import prognosis
 from opd_lib.maths import stats
@@ -205,9 +205,9 @@ def peaked(seed: int) -> sources.Model:
 
 def test_measurements_are_those_of_full_distributions_token_by_token() -> None:
     student, teacher = peaked(0), peaked(1)
-    found = measure.measure(settings(), student, teacher, 3, seed=5)
+    found = pair_features.features(settings(), student, teacher, 3, seed=5)
     source = settings().source.model_copy(update={"prompts_per_step": 3})
-    which = sources.Draw(seed=5, step=1, ranks=measure.ALONE)
+    which = sources.BatchKey(seed=5, step=1, ranks=pair_features.ALONE)
     asked = settings().model_copy(update={"source": source})
     rollouts = sources.draw(asked, which, sources.Authors(student=student))
     totals: dict[str, list[float]] = {}
@@ -267,7 +267,7 @@ def test_check_measures_what_the_first_step_of_a_run_records(eleven: Path) -> No
     assert seen["arm"].tolist() == ["01-plain"]  # the other was trained on another objective
     pair = check.Pair(student=STUDENT, teacher=TEACHER, results=eleven / "results", root=eleven / "params")
     places = [check.locate(name, pair) for name in (STUDENT, TEACHER)]
-    found = check.measure(own, places, own.source.prompts_per_step, seed=0)
+    found = check.features(own, places, own.source.prompts_per_step, seed=0)
     expected = seen.iloc[0][[*prognosis.FEATURES, "start", "teacher"]].to_dict()
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
     result = opd(eleven, "check", STUDENT, TEACHER, "--prompts", "4")

@@ -12,18 +12,34 @@ import pandas as pd
 import pytest
 import seams
 import torch
+from conftest import CORPUS
 from seams import ARMS, A, B, require_same_bytes_after_a_kill, spec_of
 
+from opd_lib import methods
 from opd_lib.engine import batches, first_batch, plain, setup, shown, sources, train, view
+from opd_lib.engine.credit import Credit
 from opd_lib.engine.model import distributed
+from opd_lib.engine.running import ActiveRun
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
 from opd_lib.records import record
 from opd_lib.tasks import tool
 from opd_lib.types import Rollouts
 
-VIEWED = ("prune", "uni_opd", "vopd", "opsd", "sod")
 BETWEEN = ("prune", "opsd-ema", "eff_opd")
+OWN = (
+    "def value(scores, params):\n    return params.options['scale'] * (scores.student_logp_N - scores.teacher_logp_N)\n"
+)
+OTHERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "sampled": {"method.estimator": "sampled"},
+    "full": {"method.estimator": "full"},
+    "grpo": {"method": {"name": "grpo", "normalize_std": True, "epsilon": 1e-6}, "teacher": None, "student": B},
+    "sft": {"method": {"name": "sft"}, "teacher": None, "source": CORPUS},
+    "own": {"method": {"name": "own", "source": OWN, "k": 4, "options": {"scale": 2.0}}},
+}
+"""Arms of the methods that say nothing beside their value but advantages."""
+EVERY = {**ARMS, **OTHERS, "brts": ARMS["brts"] | {"method": ARMS["brts"]["method"] | {"coef": 0.5}}}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +48,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return seams.made(tmp_path_factory.mktemp("seams"))
 
 
-def begun(spec: RunSpec) -> tuple[setup.Run, Rollouts]:
+def begun(spec: RunSpec) -> tuple[ActiveRun, Rollouts]:
     """The run with its first batch."""
     run = setup.start(spec, distributed.ALONE, None, False)
     return run, train.draw(run, 1)
 
 
-def gradient(run: setup.Run) -> torch.Tensor:
+def gradient(run: ActiveRun) -> torch.Tensor:
     parameters = run.student[0].parameters()
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).double()
 
@@ -46,31 +62,47 @@ def gradient(run: setup.Run) -> torch.Tensor:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arm", [*VIEWED, "plain", "sampled"])
+@pytest.mark.parametrize("arm", EVERY)
 def test_the_streamed_step_is_the_plain_one(made: Path, tmp_path: Path, arm: str) -> None:
-    """Value and gradient, in small micro-batches and chunks, with weights, selected responses and routed teachers."""
+    """Value and gradient, in small micro-batches and chunks, with weights, selected responses and routed teachers.
+
+    Of a method that acts between steps it is the second step, of one with branches each part by itself.
+    """
     changes = {"train.micro_tokens": 60, "machine.logits_gib": 2e-5}
-    run, rollouts = begun(spec_of(made, tmp_path, f"{arm}-small", **ARMS.get(arm, {}), **changes))
-    assert run.chunk < int(rollouts.length_B.max())
-    note = train.accumulate(run, rollouts, 1)
-    streamed_W = gradient(run)
-    run.student[0].zero_grad()
-    assert run.teacher is not None
-    uniform_B = view.uniform(run, rollouts, 1)
-    group = run.spec.params.source.per_prompt  # type: ignore[union-attr]
-    total = plain.loss(run.student[0], run.teacher[0], rollouts, run.method, run.options, group, uniform_B)
-    total.backward()
-    relative = float((gradient(run) - streamed_W).norm() / streamed_W.norm())
-    assert relative < 2e-5 and float(streamed_W.norm()) > 0
-    assert note.written(0.0, {})["loss"] == pytest.approx(total.item(), abs=2e-6)
+    run, rollouts = begun(spec_of(made, tmp_path, f"{arm}-small", **EVERY[arm], **changes))
+    step = 1
+    if run.world:
+        train.act_between_steps(run, {"step": 0})
+        train.act_between_steps(run, train.update(run, rollouts, step))
+        step, rollouts = 2, train.draw(run, 2)
+    parts = [(run, rollouts, 1.0), *((branch, train.draw(branch, step), coef) for coef, branch in run.branches)]
+    assert len(parts) == 1 + (arm == "brts")
+    for part, answered, coef in parts:
+        drawn = replace(answered, reward_B=(torch.arange(len(answered.prompts)) % 3 == 0).float())  # some right ones
+        assert part.chunk < int(drawn.length_B.max())
+        run.student[0].zero_grad()
+        note = train.accumulate(part, drawn, step, coef)
+        streamed_W = gradient(run)
+        run.student[0].zero_grad()
+        uniform_B, group = view.uniform(part, drawn, step), sources.group_size(part.spec.params.source)
+        teacher = part.teacher and part.teacher[0]
+        total = plain.loss(part.student[0], teacher, drawn, part.method, part.options, group, uniform_B)
+        (coef * total).backward()
+        relative = float((gradient(run) - streamed_W).norm() / streamed_W.norm())
+        assert relative < 2e-5 and float(streamed_W.norm()) > 0
+        assert note.mean_loss == pytest.approx(total.item(), abs=2e-6)
+
+
+def test_no_method_is_left_out_of_the_plain_step() -> None:
+    assert {changes.get("method", {"name": "opd"})["name"] for changes in EVERY.values()} == {*methods.names()}
 
 
 def test_a_step_on_nothing_changes_no_gradient(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, rollouts = begun(spec_of(made, tmp_path, "prune"))
-    monkeypatch.setattr(view, "judged", lambda method, options, seen: view.Credit(selected_B=seen.finished_B & False))
+    monkeypatch.setattr(view, "assign", lambda method, options, seen: Credit(selected_B=seen.finished_B & False))
     note = train.accumulate(run, rollouts, 1)
     assert note.n_tokens == 0 and not gradient(run).any()
-    row = note.written(0.0, {})
+    row = note.write(0.0, {})
     assert row["loss"] == 0.0 and row["response_length"] == float(rollouts.length_B.double().mean())
 
 
@@ -94,10 +126,10 @@ def test_a_method_may_see_its_teacher_through_weights_alone(made: Path, tmp_path
     run, rollouts = begun(spec_of(made, tmp_path, "prune"))
     likelihood = replace(run.method, value=lambda scores, params: -scores.student_logp_N)
     run.method = likelihood
-    first_batch.check(run, rollouts)
+    first_batch.require_gates(run, rollouts)
     run.method = replace(likelihood, weights=lambda seen, params: torch.ones(len(seen.token_N)))
     with pytest.raises(ValueError, match="does not depend on the teacher"):
-        first_batch.check(run, rollouts)
+        first_batch.require_gates(run, rollouts)
 
 
 # --- what the teacher is shown ---------------------------------------------------------------------------------------
@@ -109,7 +141,7 @@ def test_the_live_student_behind_its_own_prompt_has_nothing_to_learn(made: Path,
     assert rollouts.shown is not None
     assert [p.token_ids for p in rollouts.shown] == [p.token_ids for p in rollouts.prompts]
     note = train.accumulate(run, rollouts, 1)
-    assert note.written(0.0, {})["loss"] == 0.0 and float(gradient(run).norm()) < 1e-6
+    assert note.write(0.0, {})["loss"] == 0.0 and float(gradient(run).norm()) < 1e-6
 
 
 def test_the_hint_is_in_the_teachers_input_and_in_no_other(
@@ -135,6 +167,48 @@ def test_the_hint_is_in_the_teachers_input_and_in_no_other(
     assert all(answer not in row for row in prompts[True]) and all(answer in row for row in prompts[False])
 
 
+def test_the_hint_is_before_the_author_of_hinted_responses_and_nobody_else(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that the models read in a step of brts it is in the prompts of one author, while that writes."""
+    hint, per_prompt = "<reserved0> <reserved1> <reserved2>", 3
+    method = ARMS["brts"]["method"] | {"hint": f"{{question}} {hint} {{answer}}"}
+    run, rollouts = begun(spec_of(made, tmp_path, "brts", method=method))
+    ((coef, branch),) = run.branches
+    assert run.teacher is not None and branch.spec.params.source.per_prompt == per_prompt  # type: ignore[union-attr]
+    readers = {id(run.student[0].get_decoder()): "student", id(run.teacher[0].get_decoder()): "teacher"}
+    inputs: list[tuple[str, str, tuple[int, ...]]] = []
+    doing, forward = "drawing", type(run.student[0].get_decoder()).forward
+
+    def watched(self: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        inputs.extend((doing, readers[id(self)], tuple(row)) for row in input_ids.tolist())
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(run.student[0].get_decoder()), "forward", watched)
+    own, written = train.draw(run, 1), train.draw(branch, 1)
+    doing = "training"
+    for part, drawn, share in ((run, own, 1.0), (branch, written, coef)):
+        assert train.accumulate(part, drawn, 1, share).n_tokens
+    assert {(what, who) for what, who, _ in inputs} == {
+        (what, who) for what in ("drawing", "training") for who in ("student", "teacher")
+    }
+    *hint_ids, end = run.student[1].convert_tokens_to_ids([*hint.split(), "<a>"])
+
+    def place(row: tuple[int, ...]) -> int:
+        """Where the hint begins, -1 if it is not there."""
+        return next((i for i in range(len(row)) if [*row[i : i + len(hint_ids)]] == hint_ids), -1)
+
+    hinted = [(what, who, row) for what, who, row in inputs if place(row) >= 0]
+    assert {(what, who) for what, who, _ in hinted} == {("drawing", "teacher")}
+    answers = [run.student[1].convert_tokens_to_ids(prompt.answer) for prompt in written.prompts[::per_prompt]]
+    assert sorted(row[place(row) + len(hint_ids)] for _, _, row in hinted) == sorted(answers)
+    assert all(place(row) < row.index(end) for _, _, row in hinted)
+    for drawn in (rollouts, own, written):
+        responses = [tuple(row) for row in drawn.response_BT.tolist()]
+        assert all(place(row) < 0 for row in [*responses, *(prompt.token_ids for prompt in drawn.prompts)])
+        assert not any(hint in p.rendered or hint in str(p.chat) for p in (*drawn.prompts, *drawn.for_teacher))
+
+
 def test_a_chat_that_is_too_long_or_lacking_is_refused(made: Path, tmp_path: Path) -> None:
     run, rollouts = begun(spec_of(made, tmp_path, "opsd"))
     chats = [(("user", "7 " * 200),)] * len(rollouts.prompts)
@@ -157,7 +231,7 @@ def test_a_named_model_writes_the_same_when_it_is_asked_the_same(made: Path, tmp
 # --- turns -----------------------------------------------------------------------------------------------------------
 
 
-def called(made: Path, tmp_path: Path) -> tuple[setup.Run, Rollouts]:
+def called(made: Path, tmp_path: Path) -> tuple[ActiveRun, Rollouts]:
     """A student that calls in half of its steps, and responses with room for several turns."""
     return begun(spec_of(made, tmp_path, "tools", **ARMS["sod"] | {"student": A, "source.max_new_tokens": 40}))
 
@@ -208,7 +282,7 @@ def test_the_limit_counts_what_the_tool_says_and_numbers_belong_to_places(made: 
         assert short.response_BT[row, :n].equal(long.response_BT[row, :n])
     last = run.sample(*run.student, rollouts.prompts[-1:], uniform_BT[-1:], 1.0, 1.0)
     assert last.response_BT[0].equal(long.response_BT[-1, : last.response_BT.shape[1]])
-    first_batch.check(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
+    first_batch.require_gates(run, rollouts)  # the sampler's log-probabilities are the trainer's, turn by turn
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------

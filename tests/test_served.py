@@ -303,16 +303,16 @@ def test_requests_are_split_by_their_tokens(
     student: Model, teacher: Model, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, rows, client = rollouts(), torch.arange(7), connect(fake)
-    whole = teachers.ask(client, batch, rows, 4)
+    whole = teachers.output(client, batch, rows, 4)
     for budget, expected in ((1, 7), (25, 3), (10_000, 1)):
         monkeypatch.setattr(served, "REQUEST_TOKENS", budget)
         fake.requests.clear()
-        parts = teachers.ask(client, batch, rows, 4)
+        parts = teachers.output(client, batch, rows, 4)
         assert isinstance(whole, tuple) and isinstance(parts, tuple) and len(fake.requests) == expected
         for one, other in zip(whole, parts, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
     assert [tuple(part.shape) for part in client.score([], [], 4)] == [(0,), (0, 4), (0, 4)]
-    alone = teachers.ask(client, batch, rows, 0)
+    alone = teachers.output(client, batch, rows, 0)
     assert isinstance(alone, tuple) and torch.equal(alone[0], whole[0]) and alone[1].shape == alone[2].shape == (37, 0)
     assert fake.requests[-1]["prompt_logprobs"] == 0
 
@@ -324,7 +324,7 @@ def test_rows_of_the_head_that_stand_for_no_token_are_left_out(student: Model) -
         padded.get_output_embeddings().weight[V:] = 2.0 * padded.get_output_embeddings().weight[:3]
     with serving(Fake((padded, tokenizer))) as fake:
         batch, rows = rollouts(), torch.arange(7)
-        said = teachers.ask(connect(fake), batch, rows, 5)
+        said = teachers.output(connect(fake), batch, rows, 5)
         assert isinstance(said, tuple) and fake.requests[-1]["prompt_logprobs"] == 8
         logp_NV = conftest.logits(padded, batch, rows).detach().log_softmax(-1)
         assert bool((logp_NV.topk(5).indices >= V).any()), "the test needs padding among the most likely"
@@ -334,7 +334,7 @@ def test_rows_of_the_head_that_stand_for_no_token_are_left_out(student: Model) -
         with pytest.raises(
             ValueError, match=r"only 4 stand for one of the tokenizer's 128; serve a checkpoint whose head"
         ):
-            teachers.ask(connect(fake), batch, rows, 5)
+            teachers.output(connect(fake), batch, rows, 5)
 
 
 def test_gates_see_a_served_teacher(student: Model, teacher: Model, fake: Fake) -> None:

@@ -26,10 +26,11 @@ from opd_lib.engine import aligning, gates, plain, setup, train
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, models
 from opd_lib.engine.model.vocabularies import Surfaces, pairs
+from opd_lib.engine.running import ActiveRun
 from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
-from opd_lib.maths.units import Spelt
+from opd_lib.maths.units import AlignedLogits
 from opd_lib.methods import simct
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import FINISHED
@@ -121,12 +122,14 @@ BOUNDS = ((0, 1, 3, 4, 7), (0, 2, 3, 4, 6))  # units of 1 | 2, 2 | 1, 1 | 1 and 
 JOINT, TAUGHT = (True, True, False, True), (True, True, True, True)
 
 
-def example(joint: tuple[bool, ...] = JOINT, taught: tuple[bool, ...] = TAUGHT, **more: Any) -> tuple[Spelt, Tensor]:
+def example(
+    joint: tuple[bool, ...] = JOINT, taught: tuple[bool, ...] = TAUGHT, **more: Any
+) -> tuple[AlignedLogits, Tensor]:
     """A teacher's say about seven tokens of the student's, and the student's logits, float64."""
     generator = torch.Generator().manual_seed(1)
     hidden_MH = torch.randn(BOUNDS[1][-1], 4, generator=generator, dtype=torch.float64)
     weight_VH = torch.randn(N_TEACHER, 4, generator=generator, dtype=torch.float64)
-    spelt = Spelt(
+    spelt = AlignedLogits(
         head=Head(hidden_MH, weight_VH),
         token_M=torch.tensor([1, 4, 6, 5, 3, 3]),
         bounds_U=BOUNDS[0],
@@ -144,7 +147,7 @@ def example(joint: tuple[bool, ...] = JOINT, taught: tuple[bool, ...] = TAUGHT, 
 TOKEN_N = torch.tensor([1, 2, 5, 4, 0, 1, 2])
 
 
-def streamed(spelt: Spelt, chunk: int | None = None) -> Stream:
+def streamed(spelt: AlignedLogits, chunk: int | None = None) -> Stream:
     nowhere = Head(torch.zeros(len(TOKEN_N), 1, dtype=torch.float64), torch.zeros(N_STUDENT, 1, dtype=torch.float64))
     return Stream(
         student=nowhere,
@@ -159,7 +162,7 @@ def streamed(spelt: Spelt, chunk: int | None = None) -> Stream:
     )
 
 
-def outcome(spelt: Spelt, logits_NV: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+def outcome(spelt: AlignedLogits, logits_NV: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Values (N) and the gradient of their sum at the logits, chunk by chunk."""
     stream, leaf_NV = streamed(spelt, chunk), logits_NV.clone().requires_grad_()
     values = [simct.value(stream.score(leaf_NV[part], part), SIMCT) for part in stream.parts]
@@ -167,7 +170,7 @@ def outcome(spelt: Spelt, logits_NV: Tensor, chunk: int | None = None) -> tuple[
     return value_N.detach(), torch.autograd.grad(value_N.sum(), leaf_NV)[0]
 
 
-def enumerated(spelt: Spelt, logits_NV: Tensor) -> tuple[Tensor, Tensor]:
+def enumerated(spelt: AlignedLogits, logits_NV: Tensor) -> tuple[Tensor, Tensor]:
     """The same by the definition, one number after the other, with the gradient by hand:
     dKL/ds_u = p̂_u (log p̂_u/q̂_u − KL); ds_v/dz = e_v − p at the first token, ds_unit/dz = (e_y − p)/n at each."""
     p_NV, logp = logits_NV.softmax(-1), logits_NV.log_softmax(-1).tolist()
@@ -325,7 +328,7 @@ def responses(tokenizer: PreTrainedTokenizerFast, texts: list[str], finished: bo
 
 def units_of(teacher: aligning.Foreign, rollouts: Rollouts) -> list[tuple[list[str], list[str], bool, bool]]:
     """The student's and the teacher's tokens of each unit of the first response, and whether it is joint and taught."""
-    mine, other, ids = teacher.read(rollouts, 0)
+    mine, other, ids = teacher.spellings(rollouts, 0)
     found = simct.aligned(mine, other, SIMCT)
     own = rollouts.response_BT[0, : rollouts.length_B[0]].tolist()
     spans = zip(pairwise([*found.student, len(own)]), pairwise([*found.teacher, len(ids)]), strict=True)
@@ -424,7 +427,7 @@ def spec_of(world: Path, results: Path, arm: str, **changes: Any) -> RunSpec:
     return replace(experiment.spec(arm, 0), folders=(results / arm,))
 
 
-def begun(spec: RunSpec) -> tuple[setup.Run, Rollouts]:
+def begun(spec: RunSpec) -> tuple[ActiveRun, Rollouts]:
     run = setup.start(spec, distributed.ALONE, None, False)
     return run, train.draw(run, 1)
 
@@ -438,7 +441,7 @@ def logits(model: Any, prompt: list[int], response: list[int]) -> Tensor:
     return model(torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1].double()
 
 
-def by_hand(run: setup.Run, rollouts: Rollouts) -> Tensor:
+def by_hand(run: ActiveRun, rollouts: Rollouts) -> Tensor:
     """The loss by its definition: words of texts, units found by comparing words, no part of the engine."""
     assert run.teacher is not None
     (student, mine), (teacher, other) = run.student, (run.teacher[0].model, run.teacher[1])
@@ -488,7 +491,7 @@ def test_the_streamed_step_is_the_plain_one_and_that_of_the_definition(made: Pat
         total.backward()
         relative = float((gradient(student) - streamed_W).norm() / streamed_W.norm())
         assert relative < 2e-5 and float(streamed_W.norm()) > 0
-        assert note.written(0.0, {})["loss"] == pytest.approx(total.item(), abs=2e-6)
+        assert note.write(0.0, {})["loss"] == pytest.approx(total.item(), abs=2e-6)
 
 
 def test_the_teacher_reads_no_more_at_a_time_than_the_student(made: Path, tmp_path: Path) -> None:
@@ -496,13 +499,13 @@ def test_the_teacher_reads_no_more_at_a_time_than_the_student(made: Path, tmp_pa
     assert run.teacher is not None
     teacher, lengths = run.teacher[0], []
 
-    def hear(model: Any, given: Rollouts, rows: Tensor) -> Head:
+    def head_of(model: Any, given: Rollouts, rows: Tensor) -> Head:
         lengths.append(len(rows))
-        return teachers.heard(model, given, rows)
+        return teachers.head(model, given, rows)
 
-    ids = [teacher.read(rollouts, row)[2] for row in range(8)]
+    ids = [teacher.spellings(rollouts, row)[2] for row in range(8)]
     given = teacher.responses(teacher.rendered(rollouts.prompts), ids)
-    whole, parts = (teacher.heard(given, together, hear).hidden_NH for together in (10**6, 50))
+    whole, parts = (teacher.head(given, together, head_of).hidden_NH for together in (10**6, 50))
     assert lengths[0] == 8 == sum(lengths[1:]) and len(lengths) > 3
     torch.testing.assert_close(whole, parts, atol=1e-5, rtol=1e-5)
 
@@ -600,4 +603,4 @@ def test_a_chat_template_must_show_each_message(made: Path, tmp_path: Path) -> N
     with pytest.raises(
         ValueError, match=r"teacher: prompt and response have \d+ of its tokens, and its context has 20"
     ):
-        run.ask(rollouts, torch.arange(8), 0)
+        run.teacher_output(rollouts, torch.arange(8), 0)

@@ -84,7 +84,7 @@ def test_a_steps_responses_are_the_same_however_many_processes_share_them(tmp_pa
         shares = [
             sources.draw(
                 params,
-                sources.Draw(seed=0, step=step, ranks=Ranks(rank=rank, world=world)),
+                sources.BatchKey(seed=0, step=step, ranks=Ranks(rank=rank, world=world)),
                 sources.Authors(student=student, shelf=shelf(tmp_path)),
             )
             for rank in range(world)
@@ -141,7 +141,7 @@ def run_of(folder: Path, replies: list[list[str]], asked: list[int]) -> Any:
         teacher=(None, TOKENIZER),
         sample=sample,
         authors=sources.Authors(student=(None, TOKENIZER), teacher=(None, TOKENIZER), sample=sample),
-        which=lambda step: sources.Draw(seed=0, step=step, ranks=Ranks(rank=0, world=1)),
+        which=lambda step: sources.BatchKey(seed=0, step=step, ranks=Ranks(rank=0, world=1)),
         seconds={},
         timed=lambda _: __import__("contextlib").nullcontext(),
         writer=SimpleNamespace(

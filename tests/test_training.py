@@ -242,7 +242,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
 
     sampled = distil(trained, "sampled_results", arm="sampled")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "check", lambda *_, **__: None)
+        patch.setattr(train, "require_gates", lambda *_, **__: None)
         patch.setattr(score.Objective, "value", poisoned)
         with pytest.raises(ValueError, match=r"loss nan at step 1; the batch is in .*nonfinite_step1_rank0\.json"):
             train.train(sampled)

@@ -57,7 +57,7 @@ def arguments(slurm: Slurm, queue: int) -> list[str]:
 def keeps_accounts() -> bool:
     """Whether the cluster has an accounting database, which remembers jobs that have ended."""
     try:
-        asked = subprocess.run(["sacct", "--noheader", "--allocations"], capture_output=True, check=False)
+        answered = subprocess.run(["sacct", "--noheader", "--allocations"], capture_output=True, check=False)
     except FileNotFoundError:
         return False
-    return asked.returncode == 0
+    return answered.returncode == 0

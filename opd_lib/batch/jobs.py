@@ -140,7 +140,7 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: P
     for job in jobs:
         words = [*job.words, "--done", str(job.done), *([] if guardian is None else ["--guardian", str(guardian)])]
         if address is not None and suits(job.machine):
-            words = [*asking(address), *words]
+            words = [*requesting(address), *words]
         content["runs" if job.is_run else "notebooks"][job.name] = {
             "needs": job.needs,
             "done": str(job.done.relative_to(root)),
@@ -199,6 +199,6 @@ def suits(machine: Machine | None) -> bool:
     return machine is None or (machine.processes, machine.device, machine.sampler) == (1, "cpu", "transformers")
 
 
-def asking(address: Path) -> list[str]:
+def requesting(address: Path) -> list[str]:
     """The words before a command that make it ask at this address."""
     return [sys.executable, "-S", "-m", "opd_lib.command.ready", str(address)]

@@ -81,11 +81,11 @@ def copy_record(source: Path, target: Path, with_tokens: bool = False, with_weig
     """
     names = [*COMMITTED_TABLES, *([TOKENS] if with_tokens else [])]
     weights = [f"{MODEL}/{path.name}" for path in sorted((source / MODEL).iterdir())] if with_weights else []
-    present, said = record.read(source), files.read(source, RUN)
-    assert present is not None and said is not None  # finished: the caller has seen it
+    present, text = record.read(source), files.read(source, RUN)
+    assert present is not None and text is not None  # finished: the caller has seen it
     contents = {name: content for name in names if (content := present.content(name))}
     known = {} if present.tables is None else {"tables": {n: seal for n, seal in present.tables.items() if n in names}}
-    contents[RUN] = (json.dumps(json.loads(said) | known, indent=1) + "\n").encode()
+    contents[RUN] = (json.dumps(json.loads(text) | known, indent=1) + "\n").encode()
     replace_folder(source, target, weights, contents)
 
 

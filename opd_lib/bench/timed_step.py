@@ -30,6 +30,7 @@ from opd_lib.bench.workload import as_rollouts, word_tokenizer
 from opd_lib.engine import batches, memory, setup, train
 from opd_lib.engine.model import distributed, grouped, models, sharding
 from opd_lib.engine.provenance import commit, device_name
+from opd_lib.engine.running import ActiveRun
 from opd_lib.engine.sampling import rollout, samplers
 from opd_lib.forecast import footprint
 from opd_lib.forecast.footprint import GIB
@@ -53,7 +54,7 @@ def random_model(shape: Shape, longest: int, seed: int, device: str, dtype: torc
     return made
 
 
-def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
+def prepared(case: Case, spec: RunSpec, recompute: bool) -> ActiveRun:
     """The run, with models of random weights where checkpoints would be; who samples has no teacher, others no sampler.
 
     A sampler keeps memory of its own, and nobody's update is to be measured with it.
@@ -66,7 +67,7 @@ def prepared(case: Case, spec: RunSpec, recompute: bool) -> setup.Run:
     if case.entrant != SAMPLING:
         teacher = random_model(found["teacher"], longest, 2, machine.device, sharding.compute_dtype(machine))
         sharding.place(teacher.requires_grad_(False).eval(), machine, distributed.ALONE)
-    return setup.Run(
+    return ActiveRun(
         spec=spec,
         ranks=distributed.ALONE,
         method=method,
@@ -87,7 +88,7 @@ def given(case: Case, vocabulary: int, sequences: int, response: int) -> Rollout
     return as_rollouts(token_BL, case.prompt)
 
 
-def sampling_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
+def sampling_steps(case: Case, run: ActiveRun) -> Iterator[dict[str, float]]:
     """The responses of a step, again and again; a few tokens of each before. `written`: their tokens."""
     rollouts = given(case, run.student[0].config.vocab_size, case.sequences, case.response)
     for number, limit in enumerate((WARM, *[case.response] * case.steps)):
@@ -99,7 +100,7 @@ def sampling_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
             yield {"written": int(found.length_B.sum())}
 
 
-def our_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
+def our_steps(case: Case, run: ActiveRun) -> Iterator[dict[str, float]]:
     """The loop's own update, each step; a short one before."""
     for number, (sequences, response) in enumerate(sizes(case)):
         rollouts = given(case, run.student[0].config.vocab_size, sequences, response)
@@ -114,13 +115,13 @@ def sizes(case: Case) -> list[tuple[int, int]]:
     return [(1, WARM), *[(case.sequences, case.response)] * case.steps]
 
 
-def begin(run: setup.Run) -> None:
+def begin(run: ActiveRun) -> None:
     """Count seconds and memory from here."""
     run.seconds.clear()
     peak(run)
 
 
-def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
+def trl_steps(case: Case, run: ActiveRun) -> Iterator[dict[str, float]]:
     """An update by TRL's stable trainer, each step; a short one before."""
     student, teacher, machine = run.student[0], run.teacher and run.teacher[0], run.spec.params.machine
     assert isinstance(teacher, PreTrainedModel)
@@ -153,7 +154,7 @@ def trl_steps(case: Case, run: setup.Run) -> Iterator[dict[str, float]]:
             yield {"written": sequences * response, "loss": loss_sum, "norm": norm}
 
 
-def peak(run: setup.Run) -> float:
+def peak(run: ActiveRun) -> float:
     """The most memory (GiB) since this was asked before: of the accelerator's tensors, or of this process.
 
     nan if it is not known.
@@ -181,15 +182,15 @@ def measure(case: Case) -> Iterator[dict[str, Any]]:
     recompute = memory.require(spec, found, free)
     planned = planned_gib(memory.needed(spec.params, found, free, recompute), case.entrant)
     run = prepared(case, spec, recompute)
-    asked = {name: value for name, value in asdict(case).items() if name != "steps"}
-    asked["overrides"] = json.dumps(case.overrides, sort_keys=True)
+    written_case = {name: value for name, value in asdict(case).items() if name != "steps"}
+    written_case["overrides"] = json.dumps(case.overrides, sort_keys=True)
     facts = {"floor_s": floor(case, device_name(machine.device))} | provenance(machine.device)
     steps = {SAMPLING: sampling_steps, TRL: trl_steps}.get(case.entrant, our_steps)
     for number, row in enumerate(steps(case, run)):
         seconds = {f"{stage}_s": s for stage, s in run.seconds.items()}
         memories = {"peak_gib": peak(run), "reserved_gib": reserved(machine.device), "planned_gib": planned}
         how = {"recompute": recompute, "graphs_skipped": graphs_skipped()}
-        yield asked | {"step": number} | seconds | row | memories | how | facts
+        yield written_case | {"step": number} | seconds | row | memories | how | facts
 
 
 def planned_gib(needed: footprint.Memory, entrant: str) -> float:

@@ -59,7 +59,7 @@ def model(size: Size, hidden: int, seed: int) -> PreTrainedModel:
 
 
 class Workload:
-    """The same student, teacher and responses in every process that is given the same size."""
+    """A student, a teacher and responses of a size: in every process that is given this size they are equal."""
 
     def __init__(self, size: Size) -> None:
         self.size = size

@@ -21,12 +21,12 @@ class Commands(TyperGroup):
     def make_context(self, *words: Any, **options: Any) -> Any:
         """Read the words before the command's own, which may ask for nothing but help."""
         streams.settle()
-        with streams.told():
+        with streams.errors_as_messages():
             return super().make_context(*words, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
-        with streams.told():
+        with streams.errors_as_messages():
             return super().invoke(ctx)
 
 

@@ -26,15 +26,15 @@ UNSAID = b"\1"
 """The exit code of what ends without having said one; sent first, it says that the job has begun."""
 
 
-def ask(address: str, command: list[str]) -> int | None:
+def request(address: str, command: list[str]) -> int | None:
     """Have a command carried out: its exit code, or None if nobody has begun with it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the fork ends when this process is gone
     code = None
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
         socket.send_fds(connection, ["\0".join((str(os.getpid()), *command)).encode()], [1, 2])
-        while said := connection.recv(1):  # to the very end of the fork, which is when the connection is closed
-            code = said[0]
+        while received := connection.recv(1):  # to the very end of the fork, which is when the connection is closed
+            code = received[0]
     return code
 
 
@@ -99,7 +99,7 @@ def carry_out(connection: socket.socket) -> None:
 def main(address: str, *command: str) -> None:
     """What the module's docstring says."""
     if command:
-        code = ask(address, list(command))
+        code = request(address, list(command))
         if code is None:
             os.execv(command[0], command)
         sys.exit(code)

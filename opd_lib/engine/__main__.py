@@ -34,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, help="folder of records (default: results/local/lab)")
     parser.add_argument("--overrides", default="{}", help='JSON, such as {"train.steps": 20}')
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="folder of params files")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         experiment = params.load(
-            asked.notebook, asked.profile, asked.overrides, (asked.seed,), asked.results, asked.params
+            options.notebook, options.profile, options.overrides, (options.seed,), options.results, options.params
         )
-        spec = experiment.spec(asked.arm, asked.seed)
+        spec = experiment.spec(options.arm, options.seed)
         if not is_trained(spec):
             if spec.params.machine.network is not None:
                 connect_over(spec.params.machine, spec.params.machine.network)

@@ -1,6 +1,6 @@
 """A teacher with a tokenizer of its own: it reads the student's text in its own tokens, behind its own prompt.
 
-    student's tokens → text → teacher's tokens → a method's `aligned`: units → what the teacher says of them (Spelt)
+    student's tokens → text → teacher's tokens → a method's `aligned`: units → AlignedLogits
 
 Text is what both models have in common: messages are rendered by each one's own chat template, responses are written
 out and tokenised again. The end of a response is the end token of each.
@@ -22,7 +22,7 @@ from opd_lib.engine import batches, sources
 from opd_lib.engine.model import models, sharding
 from opd_lib.engine.model.vocabularies import Pairs, Surfaces, pairs
 from opd_lib.maths.head import Head
-from opd_lib.maths.units import Spelt
+from opd_lib.maths.units import AlignedLogits
 from opd_lib.spelling import Alignment, Spelling
 from opd_lib.types import Rollouts
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from opd_lib.params.schema import RunParams, Task
     from opd_lib.types import Prompt
 
-Hear = Callable[["PreTrainedModel", "Rollouts", "Tensor"], "Head"]
-"""What a model says of some rows' tokens (teacher.heard)."""
+HeadOf = Callable[["PreTrainedModel", "Rollouts", "Tensor"], "Head"]
+"""A model's states and head for some rows' tokens (teacher.head)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +49,20 @@ class Foreign:
     task: Task
     align: Callable[[Spelling, Spelling], Alignment]
 
-    def said(self, rollouts: Rollouts, rows: Tensor, hear: Hear) -> Spelt:
-        """What it says about these rows' tokens, without gradient."""
-        read = [self.read(rollouts, row) for row in rows.tolist()]
+    def output(self, rollouts: Rollouts, rows: Tensor, head_of: HeadOf) -> AlignedLogits:
+        """Its output for these rows' tokens, without gradient."""
+        spellings = [self.spellings(rollouts, row) for row in rows.tolist()]
         prompts = self.rendered([rollouts.prompts[row] for row in rows.tolist()])
-        given = self.responses(prompts, [ids for _, _, ids in read])
+        given = self.responses(prompts, [ids for _, _, ids in spellings])
         self.require_room(given)
         together = len(rows) * int((rollouts.length_B + batches.context(rollouts))[rows].max())
-        head = self.heard(given, together, hear)
-        aligned = [checked(self.align(mine, other), mine, other) for mine, other, _ in read]
+        head = self.head(given, together, head_of)
+        aligned = [checked(self.align(mine, other), mine, other) for mine, other, _ in spellings]
         device = head.hidden_NH.device
-        lengths = [(len(mine.ends), len(other.ends)) for mine, other, _ in read]
-        return Spelt(
+        lengths = [(len(mine.ends), len(other.ends)) for mine, other, _ in spellings]
+        return AlignedLogits(
             head=head,
-            token_M=torch.tensor([token for _, _, ids in read for token in ids], dtype=torch.long, device=device),
+            token_M=torch.tensor([token for _, _, ids in spellings for token in ids], dtype=torch.long, device=device),
             bounds_U=bounds([each.student for each in aligned], [mine for mine, _ in lengths]),
             teacher_bounds_U=bounds([each.teacher for each in aligned], [other for _, other in lengths]),
             joint_U=tuple(flag for each in aligned for flag in each.joint),
@@ -72,14 +72,14 @@ class Foreign:
             whole=self.shared.whole,
         )
 
-    def heard(self, given: Rollouts, together: int, hear: Hear) -> Head:
+    def head(self, given: Rollouts, together: int, head_of: HeadOf) -> Head:
         """The states of all its tokens, at most so many tokens (padded) in a pass, or one response.
 
-        A spread model hears all at once: all processes must make the same passes.
+        A spread model reads all at once: all processes must make the same passes.
         """
         everything = torch.arange(len(given.prompts))
         groups = [everything] if sharding.is_sharded(self.model) else batches.micro_batches(given, together)
-        heads = [hear(self.model, given, group) for group in groups]
+        heads = [head_of(self.model, given, group) for group in groups]
         if len(heads) == 1:
             return heads[0]
         lengths = [given.length_B[group].tolist() for group in groups]
@@ -87,7 +87,7 @@ class Foreign:
         order = torch.cat(groups).argsort().tolist()
         return Head(torch.cat([states[place] for place in order]), heads[0].weight_VH)
 
-    def read(self, rollouts: Rollouts, row: int) -> tuple[Spelling, Spelling, list[int]]:
+    def spellings(self, rollouts: Rollouts, row: int) -> tuple[Spelling, Spelling, list[int]]:
         """A response as student and teacher spell it, and the teacher's tokens."""
         drawn: list[int] = rollouts.response_BT[row, : rollouts.length_B[row]].tolist()
         finished = bool(rollouts.finished_B[row])
@@ -108,7 +108,7 @@ class Foreign:
         )
 
     def rendered(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The same chats in the teacher's own template and tokens."""
+        """These prompts with their chats in the teacher's own template and tokens."""
         texts, token_ids = sources.render(self.tokenizer, self.task, [prompt.chat for prompt in prompts])
         return [
             replace(prompt, rendered=text, token_ids=tuple(ids))

@@ -47,7 +47,7 @@ def lock_step(groups: list[Tensor]) -> list[tuple[Tensor, float]]:
 
 
 def beginnings(rollouts: Rollouts, max_tokens: int) -> Rollouts:
-    """The same responses, cut where prompt and response together would have more than `max_tokens` tokens."""
+    """These responses, cut where prompt and response together would have more than `max_tokens` tokens."""
     room_B = (max_tokens - context(rollouts)).clamp(min=1)
     length_B = torch.minimum(rollouts.length_B, room_B)
     whole_B = length_B == rollouts.length_B

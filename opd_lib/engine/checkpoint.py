@@ -28,7 +28,7 @@ from opd_lib.records.leftovers import PROGRESS
 from opd_lib.records.sealing import Seal
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
 
 FILE, FOLDER = leftovers.CHECKPOINT, leftovers.SHARES
 NEW = "new"
@@ -50,7 +50,7 @@ class State:
     tables: dict[str, Seal] | None = None
 
 
-def write(run: Run, step: int) -> None:
+def write(run: ActiveRun, step: int) -> None:
     """Save the state after `step`; what was saved before stays until this is whole. Every process must call it.
 
     The tables that go with it are on the disk before it is.
@@ -75,7 +75,7 @@ def write(run: Run, step: int) -> None:
         ) from error
 
 
-def write_file(run: Run, step: int) -> None:
+def write_file(run: ActiveRun, step: int) -> None:
     """Whole weights and optimiser, from the process that writes."""
     temporary = run.spec.folder / f"{FILE}.{NEW}"
     model, optimizer = run.student[0].state_dict(), run.optimizer.state_dict()
@@ -86,7 +86,7 @@ def write_file(run: Run, step: int) -> None:
     durable.replace(temporary, run.spec.folder / FILE)
 
 
-def write_shares(run: Run, step: int) -> None:
+def write_shares(run: ActiveRun, step: int) -> None:
     """Every process's share; the folder gets its name when all of them are there."""
     base = run.spec.folder / FOLDER
     new = base / NEW
@@ -104,19 +104,19 @@ def write_shares(run: Run, step: int) -> None:
     distributed.meet()
 
 
-def recorded(run: Run) -> dict[str, Any]:
+def recorded(run: ActiveRun) -> dict[str, Any]:
     """What a checkpoint keeps of the record."""
     assert run.writer is not None
     record = {"identity": run.spec.identity, "gates": run.writer.record.gates, "tables": run.writer.save()}
-    return record | ({"world": run.world.said()} if run.world else {})
+    return record | ({"world": run.world.plain()} if run.world else {})
 
 
-def worlds(run: Run) -> dict[str, Any]:
+def worlds(run: ActiveRun) -> dict[str, Any]:
     """The weights that a method keeps between steps, each process's share; nothing where it keeps none."""
     return {"world": run.world.tensors()} if run.world else {}
 
 
-def resume(run: Run) -> State:
+def resume(run: ActiveRun) -> State:
     """Load the last checkpoint, if there is one.
 
     As many processes as wrote shares make the same run of them; others, the same up to rounding. Every process must
@@ -154,7 +154,7 @@ def resume(run: Run) -> State:
     return State(step=step, seconds=seconds, gates=record.get("gates"), tables=record.get("tables"))
 
 
-def read_file(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
+def read_file(run: ActiveRun, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
     """Whole weights and optimiser; the step, the seconds, and what is kept of the record."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     record = json.loads(state.get("record", "{}"))
@@ -166,7 +166,7 @@ def read_file(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, An
     return int(state["step"]), dict(state["seconds"]), dict(record)
 
 
-def read_shares(run: Run, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
+def read_shares(run: ActiveRun, path: Path) -> tuple[int, dict[str, float], dict[str, Any]]:
     """This process's share; the step, the seconds, and what is kept of the record."""
     record = json.loads((path / RECORD).read_text()) if (path / RECORD).exists() else {}
     if run.world:

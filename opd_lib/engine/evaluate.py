@@ -45,18 +45,18 @@ def evaluate(
     questions = {test_set: kind.test(task, test_set, settings.n_problems) for test_set in task.test_sets}
     prompts = [
         prompt
-        for test_set, asked in questions.items()
-        for prompt in sources.make_prompts(tokenizer, task, asked, [task.test_template] * len(asked), test_set)
+        for test_set, problems in questions.items()
+        for prompt in sources.make_prompts(tokenizer, task, problems, [task.test_template] * len(problems), test_set)
         for _ in range(samples)
     ]
     uniform_BT = sampling.uniform((len(prompts), settings.max_new_tokens), models.generator(seed, "evaluate"))
     found_B4 = answers((model, tokenizer), task, settings, prompts, uniform_BT, sample, ranks)
     tables: dict[str, list[Row]] = {"evals": [], "problems": [], "caps": []}
     begin = 0
-    for test_set, asked in questions.items():
-        reward_B, finished_B, length_B, answered_B = found_B4[begin : begin + len(asked) * samples].unbind(1)
-        begin += len(asked) * samples
-        correct_PG = reward_B.view(len(asked), samples)
+    for test_set, problems in questions.items():
+        reward_B, finished_B, length_B, answered_B = found_B4[begin : begin + len(problems) * samples].unbind(1)
+        begin += len(problems) * samples
+        correct_PG = reward_B.view(len(problems), samples)
         tables["evals"].append(
             {
                 "step": step,
@@ -66,7 +66,7 @@ def evaluate(
                 "truncated_share": float((1.0 - finished_B).mean()),
                 "response_length": float(length_B.mean()),
                 "no_answer_share": 1.0 - int(answered_B.sum()) / len(answered_B),
-                "n_problems": len(asked),
+                "n_problems": len(problems),
                 "n_samples": samples,
             }
         )
@@ -98,8 +98,10 @@ def answers(
     Raises ValueError if a test set does not know the answer to a question.
     """
     mine = ranks.share(len(prompts))
-    asked = mine or [0]
-    rollouts = sample(*model, [prompts[i] for i in asked], uniform_BT[asked], settings.temperature, settings.top_p)
+    answered = mine or [0]
+    rollouts = sample(
+        *model, [prompts[i] for i in answered], uniform_BT[answered], settings.temperature, settings.top_p
+    )
     rollouts = sources.grade(task, rollouts, model[1])
     sources.require_rewards(rollouts, "task.test_sets", "an accuracy")
     extract = tasks.load(task.name).extract_answer

@@ -12,11 +12,12 @@ from opd_lib.engine import teacher as teachers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.credit import Credit
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.types import Rollouts
 
 
-def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
+def require_gates(run: ActiveRun, rollouts: Rollouts, recorded: bool = True) -> None:
     """Pass every gate that applies to this process's first batch, and record what they measured.
 
     Not `recorded` is what they measure of a run that goes on: its gates are those of its own first batch.
@@ -37,17 +38,17 @@ def check(run: Run, rollouts: Rollouts, recorded: bool = True) -> None:
         run.writer.update(gates=run.writer.record.gates | found)
 
 
-def credits(run: Run, rollouts: Rollouts) -> tuple[view.Credit, view.Credit]:
+def credits(run: ActiveRun, rollouts: Rollouts) -> tuple[Credit, Credit]:
     """What the method makes of these responses under its teacher, and under another."""
     vocabulary = len(run.student[1])
 
-    def another(read: Rollouts, rows: Tensor) -> teachers.Said:
-        return gates.another(run.ask(read, rows, first_k(run)), vocabulary)
+    def another(given: Rollouts, rows: Tensor) -> teachers.TeacherOutput:
+        return gates.another(run.teacher_output(given, rows, first_k(run)), vocabulary)
 
     return view.credit(run, rollouts, 1), view.credit(run, rollouts, 1, another)
 
 
-def first_k(run: Run) -> int:
+def first_k(run: ActiveRun) -> int:
     """How long the lists must be for the gates too, which see of a served teacher nothing else."""
     if run.teacher and isinstance(run.teacher[0], served.Teacher):
         return max(run.k, min(gates.LISTED, len(run.teacher[1])))

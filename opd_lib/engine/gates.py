@@ -21,16 +21,16 @@ from opd_lib.engine import aligning, score, sources
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import models
 from opd_lib.maths import logprobs
-from opd_lib.maths.head import Chorus, Head, Voice
+from opd_lib.maths.head import CombinedLogits, Head, TeacherLogits
 from opd_lib.maths.streaming import Served
-from opd_lib.maths.units import Spelt
+from opd_lib.maths.units import AlignedLogits
 from opd_lib.types import OUTSIDE, Rollouts, TokenScores
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.engine.view import Credit
+    from opd_lib.engine.credit import Credit
     from opd_lib.methods import Method
     from opd_lib.params.schema import RunParams
 
@@ -84,13 +84,13 @@ def same_end(student: sources.Model, teacher: sources.Model, theirs: Sequence[in
     if ours == others:
         return {}
     mine, other = (student[1].convert_ids_to_tokens(sorted(ids)) for ids in (ours, others))
-    said = f"teacher: ends responses with {', '.join(map(str, other))}, the student with {', '.join(map(str, mine))}"
+    ends = f"teacher: ends responses with {', '.join(map(str, other))}, the student with {', '.join(map(str, mine))}"
     if not ours & others:
         raise ValueError(
-            f"{said}: the student would be taught to go on where it ends, and to end where it goes on; give both the "
+            f"{ends}: the student would be taught to go on where it ends, and to end where it goes on; give both the "
             "same eos_token (tokenizer_config.json) or eos_token_id (generation_config.json)"
         )
-    warnings.warn(f"{said}: what only one of them takes for the end, the other reads on after", stacklevel=2)
+    warnings.warn(f"{ends}: what only one of them takes for the end, the other reads on after", stacklevel=2)
     return {"end_tokens": {"student": mine, "teacher": other}}
 
 
@@ -165,20 +165,20 @@ def gradient_sees_teacher(
     see its teacher through weights alone.
     """
     rows = torch.arange(min(4, len(rollouts.prompts)))
-    head = teachers.heard(student, rollouts, rows)
-    said = teachers.ask(teacher, rollouts, rows, objective.k)
-    assert said is not None
-    part = next(objective.streamed(head, said, rollouts, rows, credits and credits[0]).parts)  # of the tokens
+    head = teachers.head(student, rollouts, rows)
+    output = teachers.output(teacher, rollouts, rows, objective.k)
+    assert output is not None
+    part = next(objective.streamed(head, output, rollouts, rows, credits and credits[0]).parts)  # of the tokens
     student_NV = head.logits(part)
 
-    def gradient(said: teachers.Said, credit: Credit | None) -> Tensor:
+    def gradient(output: teachers.TeacherOutput, credit: Credit | None) -> Tensor:
         logits_NV = student_NV.clone().requires_grad_()
-        stream = objective.streamed(head, said, rollouts, rows, credit)
+        stream = objective.streamed(head, output, rollouts, rows, credit)
         (result,) = torch.autograd.grad(stream.weighted(objective.value, logits_NV, part)[0], logits_NV)
         return result
 
     mine, others = credits or (None, None)
-    true_NV, other_NV = gradient(said, mine), gradient(another(said, len(student_NV[0])), others)
+    true_NV, other_NV = gradient(output, mine), gradient(another(output, len(student_NV[0])), others)
     if not (true_NV.isfinite().all() and other_NV.isfinite().all()):
         raise ValueError(
             "method: the objective's gradient at the logits is not finite (NaN or infinite) on the first batch; look "
@@ -193,19 +193,19 @@ def gradient_sees_teacher(
     return {"teacher_dependence": change}
 
 
-def another(said: teachers.Said, vocabulary: int) -> Voice | Spelt | Served:
-    """What a teacher would say whose every token is the next one; the tokens drawn are e times less likely to it."""
-    if isinstance(said, tuple):
-        teacher_logp_N, top_id_NK, top_logp_NK = said
+def another(output: teachers.TeacherOutput, vocabulary: int) -> TeacherLogits | AlignedLogits | Served:
+    """The output of a teacher whose every token is the next one; the tokens drawn are e times less likely to it."""
+    if isinstance(output, tuple):
+        teacher_logp_N, top_id_NK, top_logp_NK = output
         return teacher_logp_N - 1.0, (top_id_NK + 1) % vocabulary, top_logp_NK
-    if isinstance(said, Chorus):
-        return Chorus({name: rolled(voice) for name, voice in said.voices.items()}, said.taught)
-    if isinstance(said, Spelt):
-        return replace(said, head=rolled(said.head))
-    return rolled(said)
+    if isinstance(output, CombinedLogits):
+        return CombinedLogits({name: rolled(each) for name, each in output.named.items()}, output.combine)
+    if isinstance(output, AlignedLogits):
+        return replace(output, head=rolled(output.head))
+    return rolled(output)
 
 
-def rolled(said: Voice | None) -> Head:
-    """Every token is the one before."""
-    assert isinstance(said, Head)
-    return Head(said.hidden_NH, said.weight_VH.roll(1, 0))
+def rolled(head: TeacherLogits | None) -> Head:
+    """A head whose every token is the one before."""
+    assert isinstance(head, Head)
+    return Head(head.hidden_NH, head.weight_VH.roll(1, 0))

@@ -120,9 +120,9 @@ def own_cache(params: RunParams, model: Shape, number: int) -> float:
     Where machine.sampler_cache_gib holds fewer, fewer are written at a time, but one at least.
     """
     source, evaluate, processes = params.source, params.evaluate, params.machine.processes
-    asked = evaluate.n_problems * len(params.task.test_sets) * evaluate.n_samples
+    n_answers = evaluate.n_problems * len(params.task.test_sets) * evaluate.n_samples
     longest = evaluate.max_new_tokens
-    rows = -(-asked // processes) * (prompt_tokens(params) + evaluate.max_new_tokens) if params.probe is None else 0
+    rows = -(-n_answers // processes) * (prompt_tokens(params) + evaluate.max_new_tokens) if params.probe is None else 0
     if isinstance(source, Sampled):
         share = -(-source.prompts_per_step // processes) * source.per_prompt
         rows = max(rows, share * (prompt_tokens(params) + source.longest))

@@ -13,7 +13,7 @@ import torch
 from opd_lib.engine import batches
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import models
-from opd_lib.engine.teacher import Said, Teacher
+from opd_lib.engine.teacher import Teacher, TeacherOutput
 from opd_lib.maths import diagnostics
 from opd_lib.maths.head import Head
 from opd_lib.maths.streaming import Stream
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.engine.view import Credit
+    from opd_lib.engine.credit import Credit
 
 
 def score(
@@ -39,16 +39,16 @@ def score(
 
     Raises ValueError for a student whose logits are not finite. (Of a teacher's the gates ask.)
     """
-    return constants(student, teachers.ask(teacher, rollouts, rows, k), rollouts, rows, k, chunk)
+    return constants(student, teachers.output(teacher, rollouts, rows, k), rollouts, rows, k, chunk)
 
 
 def constants(
-    student: PreTrainedModel, said: Said, rollouts: Rollouts, rows: Tensor, k: int, chunk: int | None = None
+    student: PreTrainedModel, output: TeacherOutput, rollouts: Rollouts, rows: Tensor, k: int, chunk: int | None = None
 ) -> TokenScores:
-    """`score` with what a teacher has said about these rows' tokens."""
+    """`score` with the output that a teacher has already given for these rows' tokens."""
     with torch.no_grad():
         found = batches.with_head(
-            student, rollouts, rows, lambda head: streamed(head, said, rollouts, rows, k, Reads(), chunk).scores()
+            student, rollouts, rows, lambda head: streamed(head, output, rollouts, rows, k, Reads(), chunk).scores()
         )
     models.require_finite_logits(student, found.student_logp_N)
     return found
@@ -82,10 +82,10 @@ class Objective:
         If not `measured`, the scores are what the method reads. `watch` is shown the student's head and, chunk by
         chunk, the scaled sum's gradient at its logits.
         """
-        said = teachers.ask(teacher, rollouts, rows, self.k if measured else self.least)
+        output = teachers.output(teacher, rollouts, rows, self.k if measured else self.least)
 
         def use(head: Head) -> tuple[Tensor, Tensor, TokenScores]:
-            stream = self.streamed(head, said, rollouts, rows, credit, measured)
+            stream = self.streamed(head, output, rollouts, rows, credit, measured)
             return stream.loss(self.value, scale, watch and partial(watch, head))
 
         return batches.with_head(student, rollouts, rows, use)
@@ -93,15 +93,15 @@ class Objective:
     def streamed(
         self,
         head: Head,
-        said: Said,
+        output: TeacherOutput,
         rollouts: Rollouts,
         rows: Tensor,
         credit: Credit | None = None,
         measured: bool = True,
     ) -> Stream:
-        """These rows' tokens with what both models have to say about them."""
+        """These rows' tokens with the output of both models for them."""
         k, everything = self.k if measured else self.least, measured or bool(self.reads.signals)
-        return streamed(head, said, rollouts, rows, k, self.reads, self.chunk, credit, everything)
+        return streamed(head, output, rollouts, rows, k, self.reads, self.chunk, credit, everything)
 
     @property
     def reads(self) -> Reads:
@@ -125,7 +125,7 @@ def length(signals: Collection[str]) -> int:
 
 def streamed(
     head: Head,
-    said: Said,
+    output: TeacherOutput,
     rollouts: Rollouts,
     rows: Tensor,
     k: int,
@@ -140,7 +140,9 @@ def streamed(
     mine = credit.of(rollouts, rows) if credit else None
     return Stream(
         student=head,
-        teacher=(said[0].to(device), said[1].to(device), said[2].to(device)) if isinstance(said, tuple) else said,
+        teacher=(output[0].to(device), output[1].to(device), output[2].to(device))
+        if isinstance(output, tuple)
+        else output,
         token_N=token_N,
         row_N=row_N,
         position_N=position_N,

@@ -88,7 +88,7 @@ class Teacher:
         """
         row = [*token_ids, self.vocabulary - 1]
         (entries,) = self._entries([row], k)
-        words = {int(index): said.get("decoded_token") for entry in entries[1:] for index, said in entry.items()}
+        words = {int(index): scored.get("decoded_token") for entry in entries[1:] for index, scored in entry.items()}
         for index, word in words.items():
             ours = tokenizer.decode([index]) if index < self.vocabulary else ""
             whole = "\ufffd" not in ours  # bytes that are no character by themselves are decoded in their context
@@ -100,14 +100,14 @@ class Teacher:
         logp_N, _, _ = self.score([row], [len(row) - 1], k)
         return {"teacher_served_as": self.name, "teacher_prompt_logp": float(logp_N[:-1].mean())}
 
-    def _asked(self, k: int) -> int:
+    def _n_entries(self, k: int) -> int:
         """How many entries to ask for, of which k stand for a token."""
         return k + min(SPARE, self.padding) * bool(k)
 
     def _entries(self, rows: Sequence[Sequence[int]], k: int) -> list[list[dict[str, Any]]]:
         """Of each row, what the server says in the place of each token: token id → rank and log-probability."""
         body = {"model": self.name, "prompt": list(map(list, rows)), "max_tokens": 1, "temperature": 0.0}
-        answer = request(f"{self.url}/v1/completions", body | {"prompt_logprobs": self._asked(k)})
+        answer = request(f"{self.url}/v1/completions", body | {"prompt_logprobs": self._n_entries(k)})
         choices = sorted(answer.get("choices") or [], key=lambda choice: int(choice["index"]))
         found = [choice.get("prompt_logprobs") or [] for choice in choices]
         if len(found) != len(rows) or not all(map(is_complete, rows, found)):
@@ -119,8 +119,8 @@ class Teacher:
 
     def _best(self, entry: dict[str, Any], k: int) -> list[tuple[int, int, float]]:
         """The k most likely tokens: rank (from 1), id, log-probability."""
-        listed = [(said["rank"], int(index), said["logprob"]) for index, said in entry.items()]
-        best = sorted(each for each in listed if each[0] <= self._asked(k) and each[1] < self.vocabulary)[:k]
+        listed = [(scored["rank"], int(index), scored["logprob"]) for index, scored in entry.items()]
+        best = sorted(each for each in listed if each[0] <= self._n_entries(k) and each[1] < self.vocabulary)[:k]
         if len(best) < k:
             raise ValueError(
                 f"machine.teacher_url: of the {k} most likely tokens of {self.name} only {len(best)} stand for one of "

@@ -1,105 +1,30 @@
-"""A run on its way: its models, method, optimiser and record."""
+"""The start of a run: its models, method, optimiser and record are loaded or made, and its branches with them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opd_lib import methods
-from opd_lib.engine import changes, first_batch, gates, memory, provenance, score, served, sources, stored
+from opd_lib.engine import first_batch, gates, memory, provenance, served, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, fresh, intake, models, sharding
-from opd_lib.engine.sampling import rollout, samplers
-from opd_lib.engine.world import RunWorld
-from opd_lib.params import refusals
+from opd_lib.engine.running import ActiveRun
+from opd_lib.engine.sampling import samplers
+from opd_lib.engine.world import ActiveWorld
+from opd_lib.params import dotted, refusals
 from opd_lib.params.schema import Merged, Sampled
 from opd_lib.records.record import RunRecord
 from opd_lib.records.writer import RunWriter
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
     from opd_lib.params import RunSpec
     from opd_lib.params.schema import RunParams, Train
-    from opd_lib.types import Rollouts
-
-
-@dataclass(kw_only=True)
-class Run:
-    """What a run holds while it goes on. `writer` is None in the processes that write no files.
-
-    A branch (`coef`, run) is a run that shares models and optimiser and has parameters, method and a `name` of its own.
-    `world` is there where the method acts between steps.
-    """
-
-    spec: RunSpec
-    ranks: distributed.Ranks
-    method: methods.Method
-    options: Any
-    student: sources.Model
-    teacher: sources.Model | None
-    other: sources.Model | None
-    optimizer: torch.optim.Optimizer
-    writer: RunWriter | None
-    sample: rollout.Sample = rollout.sample
-    shelf: stored.Stored | None = None
-    world: RunWorld | None = None
-    branches: tuple[tuple[float, Run], ...] = ()
-    name: str = ""
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @property
-    def k(self) -> int:
-        """How long the top-k lists must be for the objective, its signals and the diagnostics."""
-        reads = self.method.reads(self.options)
-        return max(reads.k, score.length(reads.signals), *self.spec.params.diagnose.ks)
-
-    @property
-    def authors(self) -> sources.Authors:
-        """Who may write its responses."""
-        return sources.Authors(student=self.student, teacher=self.teacher, sample=self.sample, shelf=self.shelf)
-
-    def which(self, step: int) -> sources.Draw:
-        """This process's responses of a step."""
-        purpose = f"rollout/{self.name}" if self.name else "rollout"
-        return sources.Draw(seed=self.spec.seed, step=step, ranks=self.ranks, purpose=purpose)
-
-    @property
-    def chunk(self) -> int:
-        """For how many tokens logits may exist at a time."""
-        return memory.chunk(self.spec.params.machine, self.student[0].config.vocab_size)
-
-    @property
-    def objective(self) -> score.Objective:
-        """What is taken of each micro-batch."""
-        return score.Objective(method=self.method, options=self.options, k=self.k, chunk=self.chunk)
-
-    def ask(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.Said:
-        """What the teacher says about the tokens of these rows."""
-        return teachers.ask(self.teacher and self.teacher[0], rollouts, rows, k)
-
-    def change(self, key: str, value: float) -> None:
-        """Another value of source.max_new_tokens, train.lr or an option of the method, from now on.
-
-        Raises ValueError for another key, and for a value that the key cannot have.
-        """
-        self.spec, self.options = changes.changed(self.spec, self.method, key, value)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the wall seconds of a block to a stage, with what it has asked an accelerator for."""
-        begin = perf_counter()
-        yield
-        if self.spec.params.machine.device == "cuda":
-            torch.cuda.synchronize()
-        self.seconds[stage] += perf_counter() - begin
 
 
 def needs_recompute(spec: RunSpec) -> bool:
@@ -116,7 +41,7 @@ def needs_recompute(spec: RunSpec) -> bool:
     return memory.require(spec, shapes, least)
 
 
-def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> Run:
+def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> ActiveRun:
     """Load or make the models, the method and the optimiser. `recompute` is what `needs_recompute` says."""
     params, machine = spec.params, spec.params.machine
     student = make_student(spec)
@@ -151,7 +76,7 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
     for model, _ in frozen.values():
         fits = sharding.fits_whole(model.num_parameters(), dtype, sharding.device_bytes(machine))
         sharding.place(model, machine, ranks, spread=machine.shard and not fits)
-    run = Run(
+    run = ActiveRun(
         spec=spec,
         ranks=ranks,
         method=method,
@@ -164,8 +89,8 @@ def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, rec
         sample=samplers.of_run(spec, student[0]),
         shelf=stored.shelf(spec),
     )
-    run.branches = tuple(changes.branches(run))
-    run.world = RunWorld(run) if method.after_step else None
+    run.branches = tuple(branches(run))
+    run.world = ActiveWorld(run) if method.after_step else None
     if teacher and isinstance(teacher[0], served.Teacher):
         prompt = teacher[1](checked["prompt"], add_special_tokens=False).input_ids
         found = teacher[0].self_test(teacher[1], prompt, first_batch.first_k(run))
@@ -183,6 +108,21 @@ def make_student(spec: RunSpec) -> sources.Model:
         places = {name: str(spec.checkpoint(f"student.{name}")) for name in sorted(student.merge)}
         return models.merged([(student.merge[name], models.load(place)) for name, place in places.items()])
     return fresh.make(student, spec.params.task, spec.seed)
+
+
+def branches(run: ActiveRun) -> Iterator[tuple[float, ActiveRun]]:
+    """The coefficient and the run of each further part of a step; none where a coefficient is 0.
+
+    Raises ValueError for changes that parameters cannot have, and for those of anything but task, source and method.
+    """
+    for branch in run.method.branches(run.options) if run.method.branches else ():
+        where = f"method {run.method.name}, branch {branch.name}"
+        params = dotted.with_changes(run.spec.params, branch.changes, ("task", "source", "method"), where)
+        method = methods.load(str(params.method["name"]))
+        options = dotted.options(method, params, where)
+        if branch.coef:
+            spec = replace(run.spec, params=params)
+            yield branch.coef, replace(run, spec=spec, method=method, options=options, name=branch.name, branches=())
 
 
 def is_frozen(role: str) -> bool:
@@ -220,15 +160,3 @@ def new_record(spec: RunSpec) -> RunRecord:
         params=spec.params.said(),
         parents={role: parent.identity for role, parent in spec.parents.items()},
     )
-
-
-def n_positions(run: Run) -> int:
-    """How many response positions the depth table covers; what lies beyond counts in its last bucket."""
-    source = run.spec.params.source
-    return source.longest if source.kind in ("student", "teacher") else run.spec.params.evaluate.max_new_tokens
-
-
-def words(run: Run) -> list[str]:
-    """The vocabulary by id."""
-    tokens: list[str] = run.student[1].convert_ids_to_tokens(range(len(run.student[1])))
-    return tokens

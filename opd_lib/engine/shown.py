@@ -21,11 +21,11 @@ from opd_lib.seam import Group, Say
 from opd_lib.types import Chat, Prompt, Rollouts
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
 
 
-def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
-    """The same responses with what the run's method shows its teacher, if it shows anything."""
+def show(run: ActiveRun, rollouts: Rollouts, step: int) -> Rollouts:
+    """These responses with the prompts that the run's method shows its teacher, if it shows any."""
     if run.method.shown is None or run.spec.params.source.kind == "teacher":
         return rollouts
     size = sources.group_size(run.spec.params.source)
@@ -34,12 +34,12 @@ def show(run: Run, rollouts: Rollouts, step: int) -> Rollouts:
     starts = range(0, len(texts), size)
     groups = [Group(texts=texts[i : i + size], rewards=rewards[i : i + size]) for i in starts]
     found = run.method.shown([rollouts.prompts[i] for i in starts], groups, run.options, speaker(run, step))
-    told = {name: torch.tensor(numbers, dtype=torch.float32) for name, numbers in found.told.items()}
+    numbers = {name: torch.tensor(of_each, dtype=torch.float32) for name, of_each in found.numbers.items()}
     longest = int(rollouts.length_B.max())
-    return replace(rollouts, shown=rendered(run, rollouts.prompts, found.chats, longest), told=told)
+    return replace(rollouts, shown=rendered(run, rollouts.prompts, found.chats, longest), shown_numbers=numbers)
 
 
-def to_author(run: Run, step: int) -> sources.Told | None:
+def for_author(run: ActiveRun, step: int) -> sources.ForAuthor | None:
     """What the teacher is shown while it writes the responses; None where it is shown nothing, or writes none."""
     source, show = run.spec.params.source, run.method.shown
     if source.kind != "teacher" or show is None:
@@ -47,15 +47,15 @@ def to_author(run: Run, step: int) -> sources.Told | None:
     size = source.per_prompt
     nothing = Group(texts=("",) * size, rewards=(math.nan,) * size)
 
-    def told(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
-        asked = prompts[::size]
-        found = show(asked, [nothing] * len(asked), run.options, speaker(run, step))
+    def as_shown(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+        distinct = prompts[::size]
+        found = show(distinct, [nothing] * len(distinct), run.options, speaker(run, step))
         return rendered(run, prompts, found.chats, source.longest)
 
-    return told
+    return as_shown
 
 
-def rendered(run: Run, prompts: Sequence[Prompt], chats: Sequence[Chat], room: int) -> tuple[Prompt, ...]:
+def rendered(run: ActiveRun, prompts: Sequence[Prompt], chats: Sequence[Chat], room: int) -> tuple[Prompt, ...]:
     """These chats as prompts for the teacher, in the place of the student's.
 
     Raises ValueError unless there is one for each response, with `room` for it in the teacher's context (tokens).
@@ -77,7 +77,7 @@ def rendered(run: Run, prompts: Sequence[Prompt], chats: Sequence[Chat], room: i
     )
 
 
-def speaker(run: Run, step: int) -> Say:
+def speaker(run: ActiveRun, step: int) -> Say:
     """What lets a method have a model write: student, teacher, or a teacher's name. Numbers are of (seed, step, call).
 
     Raises ValueError for another name, and where weights are spread over processes.
@@ -101,7 +101,7 @@ def speaker(run: Run, step: int) -> Say:
     return say
 
 
-def author(run: Run, name: str) -> sources.Model:
+def author(run: ActiveRun, name: str) -> sources.Model:
     """The model of a name: student, teacher, or one of several teachers."""
     if name == "student":
         return run.student

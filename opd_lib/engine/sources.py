@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from opd_lib.params.schema import Answers, Corpus, RunParams, Sampled, Source, Task, Traces
 
 Model = tuple["PreTrainedModel", "PreTrainedTokenizerFast"]
-Told = Callable[[Sequence[Prompt]], Sequence[Prompt]]
+ForAuthor = Callable[[Sequence[Prompt]], Sequence[Prompt]]
 """The prompts that an author is given in the place of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
+class BatchKey:
     """Which responses: those of (seed, step), this process's share. `purpose`: what their random numbers are for."""
 
     seed: int
@@ -50,29 +50,30 @@ class Draw:
 class Authors:
     """Who may write them: a model by `sample`, or an earlier run (`shelf`); corpora and answers need nobody.
 
-    `told` makes of the prompts (B) those that the author of sampled responses is given; they stay behind the others.
+    `for_author` makes of the prompts (B) those that the author of sampled responses is given; the responses
+    keep the others.
     """
 
     student: Model
     teacher: Model | None = None
     sample: rollout.Sample = rollout.sample
-    told: Told | None = None
+    for_author: ForAuthor | None = None
     shelf: stored.Stored | None = None
 
 
-def draw(params: RunParams, which: Draw, authors: Authors) -> Rollouts:
+def draw(params: RunParams, key: BatchKey, authors: Authors) -> Rollouts:
     """This process's share of the responses of a step, graded."""
     source, student = params.source, authors.student
     if source.kind == "stored":
         assert authors.shelf is not None  # the run that wrote them is this run's parent
-        first = (which.step - 1) * source.prompts_per_step
-        taken = authors.shelf.take(range(first, first + source.prompts_per_step)[which.share], student[1])
+        first = (key.step - 1) * source.prompts_per_step
+        taken = authors.shelf.take(range(first, first + source.prompts_per_step)[key.share], student[1])
         return require_ends(taken, student, f"source.rollouts: {source.rollouts}")
     if source.kind == "answers":
-        return from_answers(source, params.task, student[1], which)
+        return from_answers(source, params.task, student[1], key)
     if source.kind == "corpus" or source.kind == "traces":
-        return from_corpus(source, params.task, student[1], which)
-    return from_model(source, params.task, which, authors)
+        return from_corpus(source, params.task, student[1], key)
+    return from_model(source, params.task, key, authors)
 
 
 def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
@@ -82,31 +83,31 @@ def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
     return model
 
 
-def from_model(source: Sampled, task: Task, which: Draw, authors: Authors) -> Rollouts:
+def from_model(source: Sampled, task: Task, key: BatchKey, authors: Authors) -> Rollouts:
     """P prompts × G responses sampled from a model, each prompt's group together."""
     model = author(source, authors.student, authors.teacher)
-    questions = tasks.load(task.name).training(task, source.prompts_per_step, which.seed, which.step)
+    questions = tasks.load(task.name).training(task, source.prompts_per_step, key.seed, key.step)
     label = f"{task.content}+{task.other_content}" if task.other_share else task.content
     prompts = make_prompts(model[1], task, questions, [task.template] * len(questions), label)
-    asked = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][which.share]
-    if not asked:
+    kept = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][key.share]
+    if not kept:
         raise ValueError(
-            f"task.max_prompt_tokens: {getattr(task, 'max_prompt_tokens', None)}: at step {which.step} process "
-            f"{which.ranks.rank} has no prompt that short; raise it"
+            f"task.max_prompt_tokens: {getattr(task, 'max_prompt_tokens', None)}: at step {key.step} process "
+            f"{key.ranks.rank} has no prompt that short; raise it"
         )
-    size = (source.prompts_per_step, source.per_prompt, source.limit(which.step))
-    uniform_PGT = sampling.uniform(size, models.generator(which.seed, which.purpose, which.step))
-    repeated = [prompts[index] for index in asked for _ in range(source.per_prompt)]
-    given = authors.told(repeated) if authors.told else repeated
-    written = authors.sample(*model, given, uniform_PGT[asked].flatten(0, 1), source.temperature, source.top_p)
-    number_PG = torch.tensor(asked)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
+    size = (source.prompts_per_step, source.per_prompt, source.limit(key.step))
+    uniform_PGT = sampling.uniform(size, models.generator(key.seed, key.purpose, key.step))
+    repeated = [prompts[index] for index in kept for _ in range(source.per_prompt)]
+    given = authors.for_author(repeated) if authors.for_author else repeated
+    written = authors.sample(*model, given, uniform_PGT[kept].flatten(0, 1), source.temperature, source.top_p)
+    number_PG = torch.tensor(kept)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
     rollouts = grade(task, replace(written, prompts=tuple(repeated)), model[1])
     return replace(rollouts, number_B=number_PG.flatten())
 
 
-def from_answers(source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast, which: Draw) -> Rollouts:
+def from_answers(source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast, key: BatchKey) -> Rollouts:
     """One boxed answer per prompt."""
-    questions = tasks.load(task.name).training(task, source.prompts_per_step, which.seed, which.step)[which.share]
+    questions = tasks.load(task.name).training(task, source.prompts_per_step, key.seed, key.step)[key.share]
     prompts = make_prompts(tokenizer, task, questions, [task.template] * len(questions), task.content)
     texts = [f"\\boxed{{{question.answer}}}{tokenizer.eos_token}" for question in questions]
     return grade(task, given(prompts, tokenizer(texts, add_special_tokens=False).input_ids, tokenizer), tokenizer)
@@ -126,7 +127,7 @@ def given(
 
 
 def require_ends(rollouts: Rollouts, model: Model, where: str) -> Rollouts:
-    """The same responses. Raises ValueError if one ends with a token that does not end a response of this model."""
+    """These responses, unchanged. Raises ValueError if one ends with a token that is no end token of the model."""
     last_B = rollouts.response_BT[torch.arange(len(rollouts.length_B)), rollouts.length_B - 1]
     ends = models.stop_ids(*model)
     strange = sorted({int(token) for token in last_B[rollouts.finished_B]} - set(ends))
@@ -144,12 +145,12 @@ def fits(task: Task, prompt: Prompt) -> bool:
     return task.name != "math" or len(prompt.token_ids) <= task.max_prompt_tokens
 
 
-def from_corpus(source: Corpus | Traces, task: Task, tokenizer: PreTrainedTokenizerFast, which: Draw) -> Rollouts:
+def from_corpus(source: Corpus | Traces, task: Task, tokenizer: PreTrainedTokenizerFast, key: BatchKey) -> Rollouts:
     """One trace of the tiny world per prompt; templates are dealt at random."""
-    rng = random.Random(f"{which.seed}/corpus/{which.step}")
+    rng = random.Random(f"{key.seed}/corpus/{key.step}")
     questions, templates, traces = tasks.corpus(source, task.content, rng)
-    prompts = make_prompts(tokenizer, task, questions, templates, task.content)[which.share]
-    written = [tokenizer.convert_tokens_to_ids(words) for words in traces[which.share]]
+    prompts = make_prompts(tokenizer, task, questions, templates, task.content)[key.share]
+    written = [tokenizer.convert_tokens_to_ids(words) for words in traces[key.share]]
     return grade(task, given(prompts, written, tokenizer), tokenizer)
 
 
@@ -205,7 +206,7 @@ def decode(rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 
 def grade(task: Task, rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> Rollouts:
-    """The same responses with `reward_B`: 1.0 where the stated answer is right, NaN where no answer is known."""
+    """These responses with their `reward_B`: 1.0 where the stated answer is right, NaN where no answer is known."""
     rewards = tasks.load(task.name).grade(decode(rollouts, tokenizer), rollouts.prompts)
     return replace(rollouts, reward_B=torch.tensor(rewards))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import batches, score, served, setup, sources
+from opd_lib.engine import batches, score, served, sources
 from opd_lib.engine.model import models
 from opd_lib.maths import diagnostics, sampling
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.types import Candidates, Rollouts, TokenScores
 
 LISTED = 6
@@ -35,7 +35,7 @@ LONGEST = 2048
 Row = dict[str, Any]
 
 
-def keep(run: Run, step: int) -> None:
+def keep(run: ActiveRun, step: int) -> None:
     """Record how the student answers the kept problems now. Every process of a run with a teacher must call it."""
     task, seed = run.spec.params.task, run.spec.seed
     kind, n = tasks.load(task.name), run.spec.params.machine.kept_problems
@@ -44,14 +44,16 @@ def keep(run: Run, step: int) -> None:
     questions = {test_set: kind.test(task, test_set, n) for test_set in task.test_sets}
     prompts = [
         prompt
-        for test_set, asked in questions.items()
-        for prompt in sources.make_prompts(run.student[1], task, asked, [task.test_template] * len(asked), test_set)
+        for test_set, problems in questions.items()
+        for prompt in sources.make_prompts(
+            run.student[1], task, problems, [task.test_template] * len(problems), test_set
+        )
     ]
     limit = min(run.spec.params.evaluate.max_new_tokens, LONGEST)
     uniform_BT = sampling.uniform((len(prompts), limit), models.generator(seed, "tokens"))
     rollouts = run.sample(*run.student, prompts, uniform_BT, 1.0, 1.0)
     rollouts = sources.grade(task, rollouts, run.student[1])
-    places = [(test_set, index) for test_set, asked in questions.items() for index in range(len(asked))]
+    places = [(test_set, index) for test_set, problems in questions.items() for index in range(len(problems))]
     rows = [
         {"step": step, "test_set": test_set, "problem": index} | row
         for (test_set, index), row in zip(places, described(run, rollouts), strict=True)
@@ -61,13 +63,13 @@ def keep(run: Run, step: int) -> None:
 
 
 @torch.no_grad()
-def described(run: Run, rollouts: Rollouts, wanted: Sequence[int] | None = None) -> list[Row]:
+def described(run: ActiveRun, rollouts: Rollouts, wanted: Sequence[int] | None = None) -> list[Row]:
     """These responses (default: all) with their tokens and what both models say of them (nats; lists: probabilities).
 
     A response is cut where prompt and response have more tokens than train.micro_tokens.
     """
     assert run.teacher is not None
-    words = setup.words(run)
+    words = run.words
     k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(words)))
     read = batches.beginnings(rollouts, run.spec.params.train.micro_tokens)
     found: dict[int, Row] = {}

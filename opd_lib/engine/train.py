@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from opd_lib.engine import batches, checkpoint, evaluate, gates, probes, shown, sources, tokens, view
-from opd_lib.engine.first_batch import check
+from opd_lib.engine.first_batch import require_gates
 from opd_lib.engine.model import distributed, models, sharding
-from opd_lib.engine.note import Note
-from opd_lib.engine.setup import Run, needs_recompute, new_record, start
+from opd_lib.engine.running import ActiveRun
+from opd_lib.engine.setup import needs_recompute, new_record, start
+from opd_lib.engine.step_record import StepRecord
 from opd_lib.records import leftovers
 from opd_lib.records.record import RunRecord, write_json
 from opd_lib.records.writer import RunWriter
@@ -53,7 +54,7 @@ def train(spec: RunSpec) -> RunRecord:
             if writer:
                 models.save(*run.student, spec.model_folder, weights)
         else:
-            probes.measure(run, spec.params.probe)
+            probes.carry_out(run, spec.params.probe)
         if writer:
             writer.finish({stage: round(s, 3) for stage, s in run.seconds.items()})
             leftovers.finish(spec.folder)
@@ -62,31 +63,31 @@ def train(spec: RunSpec) -> RunRecord:
     return record
 
 
-def loop(run: Run) -> None:
+def loop(run: ActiveRun) -> None:
     """Every step from the last checkpoint to the end."""
     spec, params, writer = run.spec, run.spec.params, run.writer
     state = checkpoint.resume(run)
     run.seconds.update(state.seconds)
     if writer:
-        go_back(writer, state)
+        rewind(writer, state)
     if state.step is None:
-        between(run, {"step": 0})
-        assess(run, step=0)
+        act_between_steps(run, {"step": 0})
+        evaluate_student(run, step=0)
     first = (state.step or 0) + 1
     for step in range(first, params.train.steps + 1):
         rollouts = draw(run, step)
         if step == first:
-            check(run, rollouts, recorded=state.gates is None)
-        between(run, update(run, rollouts, step))
+            require_gates(run, rollouts, recorded=state.gates is None)
+        act_between_steps(run, update(run, rollouts, step))
         if step % params.evaluate.every == 0 or step == params.train.steps:
-            assess(run, step)
+            evaluate_student(run, step)
         if step % params.train.checkpoint_every == 0:
             checkpoint.write(run, step)
         if writer:
             checkpoint.progress(spec.folder, step, params.train.steps, dict(run.seconds))
 
 
-def go_back(writer: RunWriter, state: checkpoint.State) -> None:
+def rewind(writer: RunWriter, state: checkpoint.State) -> None:
     """Bring the record back to where its run goes on. Raises ValueError if rows from before are lost."""
     if state.gates is not None:
         writer.update(gates=state.gates)
@@ -96,47 +97,47 @@ def go_back(writer: RunWriter, state: checkpoint.State) -> None:
         writer.truncate(-1 if state.step is None else state.step, counted="steps")
 
 
-def draw(run: Run, step: int) -> Rollouts:
+def draw(run: ActiveRun, step: int) -> Rollouts:
     """This process's responses of a step, and what the teacher is shown in front of them."""
     with run.timed("rollout"):
-        authors = replace(run.authors, told=shown.to_author(run, step))
-        rollouts = sources.draw(run.spec.params, run.which(step), authors)
+        authors = replace(run.authors, for_author=shown.for_author(run, step))
+        rollouts = sources.draw(run.spec.params, run.batch_key(step), authors)
         return shown.show(run, rollouts, step)
 
 
-def update(run: Run, rollouts: Rollouts, step: int) -> Row:
+def update(run: ActiveRun, rollouts: Rollouts, step: int) -> Row:
     """One optimiser step on a batch of responses, and its rows in the record; the row of `steps` is returned."""
-    note = accumulate(run, rollouts, step)
-    others = {branch.name: accumulate(branch, draw(branch, step), step, coef) for coef, branch in run.branches}
+    record = accumulate(run, rollouts, step)
+    of_branches = {branch.name: accumulate(branch, draw(branch, step), step, coef) for coef, branch in run.branches}
     with run.timed("optimize"):
         norm = step_optimizer(run, rollouts, step)
     with run.timed("diagnose"):
-        return note.written(norm, others)
+        return record.write(norm, of_branches)
 
 
-def accumulate(run: Run, rollouts: Rollouts, step: int, coef: float = 1.0) -> Note:
+def accumulate(run: ActiveRun, rollouts: Rollouts, step: int, coef: float = 1.0) -> StepRecord:
     """Add `coef` times the gradient of engine/plain: Σ weight · value, divided by the number of tokens trained on."""
     model, teacher = run.student[0], run.teacher and run.teacher[0]
     with run.timed("score"):
         credit = view.credit(run, rollouts, step)
-    note = Note(run, rollouts, credit, step)
+    record = StepRecord(run, rollouts, credit, step)
     model.train()
     groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens, credit.selected_B)
     for rows, counts in batches.lock_step(groups):
         with run.timed("score"):
-            scale = coef * counts / max(note.n_tokens, 1)
-            scaled, value_sum, scores = run.objective(model, teacher, rollouts, rows, credit, scale, note.is_measured)
+            scale = coef * counts / max(record.n_tokens, 1)
+            scaled, value_sum, scores = run.objective(model, teacher, rollouts, rows, credit, scale, record.is_measured)
         require_finite(run, "loss", value_sum, rollouts, step)
         with run.timed("backward"):
             torch.autograd.backward(scaled)
         with run.timed("diagnose"), torch.no_grad():
-            note.add(counts * value_sum, scores if counts else scores.part(slice(0)))
+            record.add(counts * value_sum, scores if counts else scores.part(slice(0)))
     if run.spec.params.source.kind == "student":
-        gates.require_agreement(note.mean_gap, run.spec.params.machine.max_sampler_gap)
-    return note
+        gates.require_agreement(record.mean_gap, run.spec.params.machine.max_sampler_gap)
+    return record
 
 
-def between(run: Run, row: Row) -> None:
+def act_between_steps(run: ActiveRun, row: Row) -> None:
     """Let the method act between two steps, if it does."""
     world = run.world
     if world is None or run.method.after_step is None:
@@ -146,7 +147,7 @@ def between(run: Run, row: Row) -> None:
         world.state = dict(run.method.after_step(world, row, world.state, run.options))
 
 
-def step_optimizer(run: Run, rollouts: Rollouts, step: int) -> float:
+def step_optimizer(run: ActiveRun, rollouts: Rollouts, step: int) -> float:
     """Sum gradients over processes (sharded ones are sums already), clip, step. Returns the norm before clipping."""
     parameters = list(run.student[0].parameters())
     if not sharding.is_sharded(run.student[0]):
@@ -170,7 +171,7 @@ def learning_rate(train: Train, step: int) -> float:
     return train.lr * min(1.0, up, down)
 
 
-def assess(run: Run, step: int) -> None:
+def evaluate_student(run: ActiveRun, step: int) -> None:
     """Evaluate the student, every process its share of the problems, and record it with what it writes."""
     params = run.spec.params
     with run.timed("evaluate"):
@@ -185,7 +186,7 @@ def assess(run: Run, step: int) -> None:
             tokens.keep(run, step)
 
 
-def require_finite(run: Run, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:
+def require_finite(run: ActiveRun, name: str, value: Tensor, rollouts: Rollouts, step: int) -> None:
     """Stop every process at a loss or gradient that is not finite in one, before it reaches the weights.
 
     The batches of such processes are left in the run's folder.

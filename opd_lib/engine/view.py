@@ -9,7 +9,7 @@ again, a micro-batch at a time, where the values are taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 
 from opd_lib.engine import batches, score, sources
 from opd_lib.engine import teacher as teachers
+from opd_lib.engine.credit import Credit
 from opd_lib.engine.model import distributed, models
 from opd_lib.maths import diagnostics
 from opd_lib.seam import View
@@ -25,40 +26,16 @@ from opd_lib.types import Rollouts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.methods import Method
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credit:
-    """What a method makes of its view of all of this process's responses; None where everything counts alike.
-
-    Tokens (N) are those of all responses in row order.
-    """
-
-    advantage_N: Tensor | None = None
-    weight_N: Tensor | None = None
-    selected_B: Tensor | None = None
-    shares: Mapping[str, Tensor] = field(default_factory=dict)
-    notes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    def of(self, rollouts: Rollouts, rows: Tensor) -> Credit:
-        """This credit for the tokens (N) of these rows alone."""
-        index_N = batches.places(rollouts, rows)
-        return replace(
-            self,
-            advantage_N=None if self.advantage_N is None else self.advantage_N[index_N],
-            weight_N=None if self.weight_N is None else self.weight_N[index_N],
-            shares={name: share_N[index_N] for name, share_N in self.shares.items()},
-        )
+OutputOf = Callable[[Rollouts, "Tensor"], teachers.TeacherOutput]
+"""A teacher's output for the tokens of some rows of the responses."""
 
 
-Hear = Callable[[Rollouts, "Tensor"], teachers.Said]
-"""What a teacher says about the tokens of some rows of the responses."""
-
-
-def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) -> Credit:
-    """What the run's method makes of the responses of a step; `hear`: under another teacher than the run's.
+def credit(run: ActiveRun, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> Credit:
+    """What the run's method makes of the responses of a step; `output_of`: under another teacher than the run's.
 
     Raises ValueError where the method breaks its contract. Every process must call it.
     """
@@ -66,11 +43,11 @@ def credit(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) ->
         return Credit()
     if "reward" in run.method.needs:
         sources.require_rewards(rollouts, "task.content", f"method {run.method.name}")
-    return judged(run.method, run.options, see(run, rollouts, step, hear))
+    return assign(run.method, run.options, of_run(run, rollouts, step, output_of))
 
 
-def judged(method: Method, options: Any, view: View) -> Credit:
-    """What a method makes of a view. Raises ValueError where it breaks its contract."""
+def assign(method: Method, options: Any, view: View) -> Credit:
+    """The credit that a method assigns to what it views. Raises ValueError where it breaks its contract."""
     if method.advantages:
         advantage_X = method.advantages(view, options)
         by_token = advantage_X.shape == view.token_N.shape
@@ -94,9 +71,9 @@ def judged(method: Method, options: Any, view: View) -> Credit:
     )
 
 
-def see(run: Run, rollouts: Rollouts, step: int, hear: Hear | None = None) -> View:
+def of_run(run: ActiveRun, rollouts: Rollouts, step: int, output_of: OutputOf | None = None) -> View:
     """All of this process's responses; with its signals, if the method reads any. Every process must call it."""
-    view = of(rollouts, sources.group_size(run.spec.params.source), signals(run, rollouts, hear))
+    view = of(rollouts, sources.group_size(run.spec.params.source), signals(run, rollouts, output_of))
     texts = cache(partial(sources.decode, rollouts, run.student[1]))
     return replace(view, uniform_B=uniform(run, rollouts, step), texts=texts)
 
@@ -116,13 +93,13 @@ def of(rollouts: Rollouts, group: int, signal: Mapping[str, Tensor]) -> View:
         finished_B=rollouts.finished_B,
         uniform_B=torch.full_like(rollouts.reward_B, torch.nan),
         prompts=rollouts.prompts,
-        told=rollouts.told,
+        shown_numbers=rollouts.shown_numbers,
         texts=tuple,
     )
 
 
 @torch.no_grad()
-def signals(run: Run, rollouts: Rollouts, hear: Hear | None = None) -> dict[str, Tensor]:
+def signals(run: ActiveRun, rollouts: Rollouts, output_of: OutputOf | None = None) -> dict[str, Tensor]:
     """What the method reads of each token (N), of all responses in row order, in the machine's own memory."""
     names = run.method.reads(run.options).signals
     if not names:
@@ -131,15 +108,15 @@ def signals(run: Run, rollouts: Rollouts, hear: Hear | None = None) -> dict[str,
     groups = batches.micro_batches(rollouts, run.spec.params.train.micro_tokens)
     for rows, _ in batches.lock_step(groups):
         k = score.length(names)
-        said = hear(rollouts, rows) if hear else run.ask(rollouts, rows, k)
-        scores = score.constants(run.student[0], said, rollouts, rows, k, run.chunk)
+        output = output_of(rollouts, rows) if output_of else run.teacher_output(rollouts, rows, k)
+        scores = score.constants(run.student[0], output, rollouts, rows, k, run.chunk)
         index_N = batches.places(rollouts, rows)
         for name, value_N in diagnostics.signals(scores, names).items():
             found[name][index_N] = value_N.to(found[name])
     return found
 
 
-def uniform(run: Run, rollouts: Rollouts, step: int) -> Tensor:
+def uniform(run: ActiveRun, rollouts: Rollouts, step: int) -> Tensor:
     """A random number in [0, 1) for each response (B), of (seed, step) and of its place in the whole batch."""
     ranks, number_B = run.ranks, rollouts.number_B
     if number_B is None:

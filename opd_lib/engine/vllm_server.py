@@ -55,13 +55,13 @@ def request(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     raise AssertionError  # the last try returns or raises
 
 
-def refuse(url: str, status: int, said: str, body: dict[str, Any]) -> NoReturn:
+def refuse(url: str, status: int, text: str, body: dict[str, Any]) -> NoReturn:
     """Raise ValueError with what the server said and what to do about it."""
     try:
-        answer = json.loads(said)
-        message = str(answer.get("error", answer).get("message", said))
+        answer = json.loads(text)
+        message = str(answer.get("error", answer).get("message", text))
     except (ValueError, AttributeError):
-        message = said
+        message = text
     remedies = [remedy for word, remedy in REMEDIES if word in message]
     remedy = remedies[0].format(k=body.get("prompt_logprobs")) if remedies else "see the server's log"
     raise ValueError(f"machine.teacher_url: {url} refuses ({status}: {' '.join(message.split())[:300]}); {remedy}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -19,16 +19,33 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.sampling import rollout
+    from opd_lib.params import RunSpec
 
 Weights = dict[str, "Tensor"]
 STUDENT, START = "student", "start"
 
 
-class RunWorld:
+class Changeable(Protocol):
+    """What a world reads and changes of its run (`running.ActiveRun`)."""
+
+    spec: RunSpec
+    ranks: distributed.Ranks
+    student: sources.Model
+    teacher: sources.Model | None
+
+    @property
+    def sample(self) -> rollout.Sample:
+        """How it draws responses."""
+
+    def change(self, key: str, value: float) -> None:
+        """Another value of a setting, from now on."""
+
+
+class ActiveWorld:
     """A run between two steps, as `seam.World` describes it. `start` are the student's weights before the first."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Changeable) -> None:
         self._run = run
         self.kept: dict[str, Weights] = {START: copied(weights(run.student[0]))}
         self.settings: dict[str, float] = {}
@@ -69,8 +86,8 @@ class RunWorld:
         source = run.spec.params.source.model_copy(update={"prompts_per_step": n_prompts, "per_prompt": 1})
         params = run.spec.params.model_copy(update={"source": source})
         seed, step = run.spec.seed, self.step + 1
-        which = sources.Draw(seed=seed, step=step, ranks=run.ranks, purpose="try")
-        drawn = sources.draw(params, which, sources.Authors(student=run.student, sample=run.sample))
+        key = sources.BatchKey(seed=seed, step=step, ranks=run.ranks, purpose="try")
+        drawn = sources.draw(params, key, sources.Authors(student=run.student, sample=run.sample))
         self.tried_tokens += distributed.total(float(drawn.length_B.sum()))
         return distributed.total(float(drawn.reward_B.sum())) / distributed.total(len(drawn.prompts))
 
@@ -78,7 +95,7 @@ class RunWorld:
         """What a row of `steps` says: the settings under which its step was made, and the tokens of trials before."""
         return {**self.settings, "tried_tokens": self.tried_tokens}
 
-    def said(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """What a checkpoint keeps beside weights: plain values, and the names of `kept`."""
         return {
             "kept": list(self.kept),
@@ -91,13 +108,13 @@ class RunWorld:
         """What a checkpoint keeps of weights, as they are: whole, or this process's share."""
         return {"kept": self.kept, "teachers": self._teachers()}
 
-    def load(self, said: Mapping[str, Any], step: int) -> None:
+    def load(self, plain: Mapping[str, Any], step: int) -> None:
         """Go on from what a checkpoint has kept after a step; `tensors` then have places, which it fills."""
-        self.step, self.tried_tokens = step, float(said["tried_tokens"])
-        self.kept = {name: copied(self._weights(STUDENT)) for name in said["kept"]}
-        for key, value in said["settings"].items():
+        self.step, self.tried_tokens = step, float(plain["tried_tokens"])
+        self.kept = {name: copied(self._weights(STUDENT)) for name in plain["kept"]}
+        for key, value in plain["settings"].items():
             self._run.change(key, value)
-        self.settings, self.state = dict(said["settings"]), dict(said["state"])
+        self.settings, self.state = dict(plain["settings"]), dict(plain["state"])
 
     def fill(self, saved: Mapping[str, Mapping[str, Weights]]) -> None:
         """Take the weights of a checkpoint."""

@@ -129,11 +129,13 @@ def n_evaluations(params: RunParams) -> int:
 
 def evaluation(params: RunParams, student: Shape, assumed: Assumptions) -> float:
     """Floor seconds of one evaluation; the processes share its responses."""
-    asked, machine = params.evaluate, params.machine
-    problems = sum(min(asked.n_problems, TEST_SIZES.get(name, asked.n_problems)) for name in params.task.test_sets)
+    settings, machine = params.evaluate, params.machine
+    problems = sum(
+        min(settings.n_problems, TEST_SIZES.get(name, settings.n_problems)) for name in params.task.test_sets
+    )
     batch = Batch(
-        prompts=problems, per_prompt=asked.n_samples, prompt=assumed.prompt,
-        mean=assumed.mean(params, asked.max_new_tokens), longest=asked.max_new_tokens,
+        prompts=problems, per_prompt=settings.n_samples, prompt=assumed.prompt,
+        mean=assumed.mean(params, settings.max_new_tokens), longest=settings.max_new_tokens,
     )  # fmt: skip
     cache = machine.sampler_cache_gib * GIB if machine.sampler == "vllm" else None
     step = Step(student=student, teacher=None, batch=batch, processes=machine.processes, cache_bytes=cache)

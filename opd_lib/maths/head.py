@@ -11,8 +11,8 @@ from torch import Tensor
 from opd_lib.maths import logprobs
 
 
-class Voice(Protocol):
-    """What a teacher says of N tokens, a few at a time."""
+class TeacherLogits(Protocol):
+    """The logits that a teacher gives N tokens, made a few at a time."""
 
     def logits(self, part: slice) -> Tensor:
         """Logits (n, V) of some tokens."""
@@ -33,7 +33,7 @@ class Head:
         self.weight_VH = weight_VH.detach().to(self.dtype)
 
     def copy(self) -> Head:
-        """The same with a matrix of its own."""
+        """A head with the same hidden states and a matrix of its own, which nobody else frees or changes."""
         return Head(self.hidden_NH, self.weight_VH.clone())
 
     def logits(self, part: slice) -> Tensor:
@@ -45,32 +45,32 @@ class Head:
         return torch.einsum("nh,nch->nc", self.hidden_NH[part], self.weight_VH[id_NC])
 
 
-class Chorus:
-    """Several teachers by name. What they say together is what `taught` makes of their log-probabilities (n, V).
+class CombinedLogits:
+    """Several teachers by name, and one distribution: what `combine` makes of their log-probabilities (n, V).
 
-    Without it the first speaks for all.
+    Without it that is the first teacher's.
     """
 
     def __init__(
-        self, voices: Mapping[str, Voice], taught: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+        self, named: Mapping[str, TeacherLogits], combine: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     ) -> None:
-        self.voices, self.taught = voices, taught
+        self.named, self.combine = named, combine
 
     def logits(self, part: slice) -> Tensor:
         """Logits (n, V) of some tokens."""
-        if self.taught is None:
-            return next(iter(self.voices.values())).logits(part)
-        return self.taught({name: logprobs.log_softmax(voice.logits(part)) for name, voice in self.voices.items()})
+        if self.combine is None:
+            return next(iter(self.named.values())).logits(part)
+        return self.combine({name: logprobs.log_softmax(each.logits(part)) for name, each in self.named.items()})
 
     def logits_of(self, part: slice, id_NC: Tensor) -> Tensor:
         """Logits (n, C) of some tokens, gathered from all."""
         return self.logits(part).gather(1, id_NC)
 
-    def named(self, token_N: Tensor, part: slice) -> dict[str, Tensor]:
+    def named_logp(self, token_N: Tensor, part: slice) -> dict[str, Tensor]:
         """Each teacher's log-probability (n, nats) of the given tokens."""
         return {
-            name: logprobs.at(logprobs.log_softmax(voice.logits(part)), token_N[:, None])[:, 0]
-            for name, voice in self.voices.items()
+            name: logprobs.at(logprobs.log_softmax(each.logits(part)), token_N[:, None])[:, 0]
+            for name, each in self.named.items()
         }
 
 

@@ -69,7 +69,7 @@ def detectable(standard_error: float, confidence: float, df: float = math.inf, p
     >>> round(detectable(1, 0.95), 2), round(detectable(1, 0.95, df=4), 2)
     (2.8, 3.76)
     """
-    _check_confidence(confidence)
+    _require_confidence(confidence)
     if not (1 - confidence) / 2 < power < 1:
         raise ValueError(f"power is {power}; give a share between {(1 - confidence) / 2:g} and 1, for example 0.8")
     return math.nan if math.isnan(standard_error) else standard_error * _shift(df, confidence, power)
@@ -77,7 +77,7 @@ def detectable(standard_error: float, confidence: float, df: float = math.inf, p
 
 def simultaneous_confidence(confidence: float, n_claims: int) -> float:
     """At this level each, `n_claims` intervals are right together with at least `confidence` (Bonferroni)."""
-    _check_confidence(confidence)
+    _require_confidence(confidence)
     if n_claims < 1:
         raise ValueError(f"n_claims is {n_claims}; a family of claims has at least one")
     return 1 - (1 - confidence) / n_claims
@@ -95,7 +95,7 @@ def paired_cluster_bootstrap(
     a problem is drawn with all its samples and in both conditions at once. Percentile bootstrap, with as many
     resamples as `resamples_for(confidence)`. Raises ValueError when the problems differ, repeat, or are fewer than two.
     """
-    _check_confidence(confidence)
+    _require_confidence(confidence)
     if first.index.has_duplicates or second.index.has_duplicates or set(first.index) != set(second.index):
         raise ValueError("the two conditions must hold the same problems, each once; index both series by problem")
     difference_P = (first - second.reindex(first.index)).to_numpy(dtype=float)
@@ -123,7 +123,7 @@ def resamples_for(confidence: float) -> int:
     >>> resamples_for(0.95), resamples_for(0.999)
     (10000, 200000)
     """
-    _check_confidence(confidence)
+    _require_confidence(confidence)
     return max(FEWEST_RESAMPLES, round(TAIL_RESAMPLES / ((1 - confidence) / 2)))
 
 
@@ -139,7 +139,7 @@ def gap_recovery(before: float, after: float, teacher: float) -> float:
 
 
 def _student(values: Sequence[float], confidence: float, spread: Callable[[int], float]) -> Interval:
-    _check_confidence(confidence)
+    _require_confidence(confidence)
     array = np.asarray(values, dtype=float)
     if array.size == 0:
         raise ValueError("no values: an interval needs at least one")
@@ -164,6 +164,6 @@ def _shift(df: float, confidence: float, power: float) -> float:
     return float(found)
 
 
-def _check_confidence(confidence: float) -> None:
+def _require_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; give a share between 0 and 1, for example 0.95")

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from opd_lib.maths import chunks, logprobs
-from opd_lib.maths.head import Chorus, Gradient, Head, Voice
-from opd_lib.maths.units import Spelt
+from opd_lib.maths.head import CombinedLogits, Gradient, Head, TeacherLogits
+from opd_lib.maths.units import AlignedLogits
 from opd_lib.types import OUTSIDE, Candidates, Reads, TokenScores
 
 SPARSE = 8
@@ -31,7 +31,7 @@ SPARSE = 8
 Objective = Callable[[TokenScores], Tensor]
 """A method's value of each token (N, nats), differentiable."""
 Served = tuple[Tensor, Tensor, Tensor]
-"""What a served teacher says of N tokens: their log-probabilities, ids and log-probabilities of its top-k lists."""
+"""What a served teacher returns for N tokens: their log-probabilities, ids and log-probabilities of its top-k lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Stream:
     """
 
     student: Head
-    teacher: Voice | Spelt | Served | None
+    teacher: TeacherLogits | AlignedLogits | Served | None
     token_N: Tensor
     row_N: Tensor
     position_N: Tensor
@@ -125,11 +125,11 @@ class Stream:
 
     def _shared(self, objective: Objective, logits_NV: Tensor, part: slice) -> Tensor:
         """The value against each named teacher, times its share of the token, added (n)."""
-        assert isinstance(self.teacher, Chorus)
+        assert isinstance(self.teacher, CombinedLogits)
         total_N = torch.zeros_like(logits_NV[:, 0])
         for name, share_N in self.shares.items():
             if share_N[part].any():
-                scores = self.score(logits_NV, part, self.teacher.voices[name])
+                scores = self.score(logits_NV, part, self.teacher.named[name])
                 total_N = total_N + share_N[part] * objective(scores)
         return total_N
 
@@ -137,12 +137,12 @@ class Stream:
     def parts(self) -> Iterator[slice]:
         """The chunks."""
         teacher, n = self.teacher, len(self.token_N)
-        return teacher.parts(self.chunk) if isinstance(teacher, Spelt) else chunks.parts(n, self.chunk)
+        return teacher.parts(self.chunk) if isinstance(teacher, AlignedLogits) else chunks.parts(n, self.chunk)
 
     @property
     def is_sparse(self) -> bool:
         """Whether the loss is differentiated through the head's rows of its support alone."""
-        n_slots = self.k if self._asks_little else 2 * self.k
+        n_slots = self.k if self._reads_little else 2 * self.k
         return (
             isinstance(self.teacher, Head)
             and not self.reads.partition
@@ -150,20 +150,20 @@ class Stream:
         )
 
     @property
-    def _asks_little(self) -> bool:
+    def _reads_little(self) -> bool:
         """Whether the student's list alone says what the teacher is asked for."""
         return not self.measured and self.reads.lists == {"student"}
 
-    def score(self, student_logits_NV: Tensor, part: slice, voice: Voice | None = None) -> TokenScores:
-        """Everything that is read of these tokens; `voice` is a teacher that stands in for the run's."""
+    def score(self, student_logits_NV: Tensor, part: slice, one: TeacherLogits | None = None) -> TokenScores:
+        """Everything that is read of these tokens; `one` is a teacher that stands in for the run's."""
         places = (self.token_N[part], self.row_N[part], self.position_N[part])
-        teacher = voice or self.teacher
+        teacher = one or self.teacher
         if isinstance(teacher, tuple):
             logp_N, top_id_NK, top_logp_NK = (tensor[part] for tensor in teacher)
             scores = logprobs.score_served(
                 student_logits_NV, logp_N, top_id_NK, top_logp_NK, *places, self.k, self.reads.distributions
             )
-        elif isinstance(teacher, Spelt):
+        elif isinstance(teacher, AlignedLogits):
             whole = self.reads.distributions
             scores = teacher.score(student_logits_NV, part, places, self.chunk, self.measured, whole)
         else:
@@ -171,13 +171,14 @@ class Stream:
             scores = logprobs.score(
                 student_logits_NV, teacher_logits_NV, *places, self.k, self.measured, self.reads.distributions
             )
-        if isinstance(self.teacher, Chorus):
-            scores = replace(scores, named_logp_N=self.teacher.named(self.token_N[part], part))
+        if isinstance(self.teacher, CombinedLogits):
+            scores = replace(scores, named_logp_N=self.teacher.named_logp(self.token_N[part], part))
         return scores if self.advantage_N is None else replace(scores, advantage_N=self.advantage_N[part])
 
     def _score_support(self, student_logits_NV: Tensor, part: slice) -> TokenScores:
-        """The same as constants; of the teacher, if little is asked, the student's list alone, normalised on it."""
-        if not self._asks_little:
+        """`score` without a gradient; if that suffices, the teacher's log-probabilities of the student's list alone,
+        normalised on it."""
+        if not self._reads_little:
             return self.score(student_logits_NV, part)
         assert isinstance(self.teacher, Head)
         precise_NV = logprobs.precise(student_logits_NV)

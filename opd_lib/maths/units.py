@@ -1,4 +1,4 @@
-"""A teacher with another tokenizer: what it says of the units in which both models' tokens meet.
+"""A teacher with another tokenizer: its log-probabilities of the units in which both models' tokens meet.
 
     teacher's states (M) → log-probabilities of its tokens → a mean per unit; at a unit's first position, of all tokens
     that both vocabularies have (C)
@@ -23,8 +23,8 @@ from opd_lib.types import TokenScores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spelt:
-    """What a teacher says in M tokens of its own about N of the student's.
+class AlignedLogits:
+    """A teacher's M tokens beside N of the student's: its states and head, and the units in which the two meet.
 
     `bounds_U`, `teacher_bounds_U`: where each unit begins among the student's and the teacher's tokens, and the ends
     (U + 1 numbers each); `joint_U`, `taught_U` as in spelling.Alignment. `student_id_C`, `teacher_id_C`: the shared
@@ -68,7 +68,7 @@ class Spelt:
         logp_NV = logprobs.log_softmax(student_logits_NV)
         unit = self._units(part, logp_NV.device)
         limit = chunk and max(1, chunk * logp_NV.shape[1] // len(self.head.weight_VH))
-        total_U, entropy_U, shared_UC = self._heard(unit, limit, measured, whole)
+        total_U, entropy_U, shared_UC = self._teacher_scores(unit, limit, measured, whole)
         nowhere_N = logp_NV.new_full(token_N.shape, torch.nan)
         single_U = unit.length_U == 1
         single_N = nowhere_N.index_copy(0, unit.start_U[single_U], total_U[single_U].to(logp_NV))
@@ -109,7 +109,9 @@ class Spelt:
         )
 
     @torch.no_grad()
-    def _heard(self, unit: _Part, limit: int | None, measured: bool, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _teacher_scores(
+        self, unit: _Part, limit: int | None, measured: bool, whole: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The teacher's log-probability (nats) of each unit's tokens together; at its first token, if asked for, the
         entropy and the log-probabilities of the shared tokens (U, C)."""
         n, n_units = unit.tokens.stop - unit.tokens.start, len(unit.start_U)

@@ -9,16 +9,32 @@ raises the one that the teacher prefers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from opd_lib.methods.opd import Params
+from typing import Any, Protocol
 
 Facts = dict[str, set[Any]]
 ONE_TOKEN = {"student", "teacher", "intersection"}  # supports that have one token at most if the lists have one
 
 
-def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
+class Objective(Protocol):
+    """What is read of `opd`'s parameters."""
+
+    @property
+    def estimator(self) -> str:
+        """The sampled token, a support or the vocabulary."""
+
+    @property
+    def k(self) -> int:
+        """How long the top-k lists are (tokens)."""
+
+    @property
+    def support(self) -> str:
+        """How the two lists make the support."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Every parameter by name."""
+
+
+def check(params: Objective, vocabulary: int, has_teacher: bool) -> None:
     """Refuse what cannot be computed, or whose expected gradient is zero, blind to the teacher or away from it.
 
     Raises ValueError naming key, value, reason and remedy.
@@ -30,7 +46,7 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
             raise ValueError(f"{blamed}: {reason.format(vocabulary=vocabulary)}")
 
 
-def known(params: Params, vocabulary: int, has_teacher: bool) -> dict[str, Any]:
+def known(params: Objective, vocabulary: int, has_teacher: bool) -> dict[str, Any]:
     """What refusals ask of an objective: its keys, whether there is a teacher, and the `size` of its lists."""
     k = {"sampled": 0, "topk": params.k, "full": vocabulary}[params.estimator]
     sizes = {"empty": k < 1, "too long": k > vocabulary, "all": k == vocabulary, "one": k == 1}
@@ -43,7 +59,7 @@ def applies(when: Facts, facts: dict[str, Any]) -> bool:
     return all(facts[fact] in values for fact, values in when.items())
 
 
-def check_served(params: Params) -> None:
+def check_served(params: Objective) -> None:
     """Refuse objectives that read the teacher's probability of a token which is not on the teacher's own list.
 
     Raises ValueError naming key, value, reason and remedy.
@@ -58,7 +74,7 @@ def check_served(params: Params) -> None:
         )
 
 
-def check_others(params: Params, kind: str) -> None:
+def check_others(params: Objective, kind: str) -> None:
     """Refuse responses of another author where the estimate takes them for the student's own.
 
     Raises ValueError naming key, value, reason and remedy.

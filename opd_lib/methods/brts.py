@@ -77,7 +77,7 @@ def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, sa
     for prompt, group in zip(prompts, groups, strict=True):
         hinted = params.part == "teacher" and bool(params.hint)
         plain = len(group.texts) - hinted
-        chats += [prompt.chat] * plain + [opsd.told(prompt, params.hint)] * hinted
+        chats += [prompt.chat] * plain + [opsd.shown_chat(prompt, params.hint)] * hinted
     return Shown(chats=chats)
 
 

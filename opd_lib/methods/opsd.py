@@ -36,11 +36,11 @@ class Params(opd.Params):
 
 def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, say: Say) -> Shown:
     """The student's chat with another user message, the same for all responses to a prompt."""
-    chats = [told(prompt, params.shows) for prompt in prompts]
+    chats = [shown_chat(prompt, params.shows) for prompt in prompts]
     return Shown(chats=[chat for chat, group in zip(chats, groups, strict=True) for _ in group.texts])
 
 
-def told(prompt: Prompt, shows: str) -> Chat:
+def shown_chat(prompt: Prompt, shows: str) -> Chat:
     """A prompt's chat, its user message in the form of `shows`."""
     filled = {"answer": prompt.answer, "solution": prompt.solution}
     return tuple(

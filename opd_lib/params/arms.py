@@ -24,7 +24,7 @@ def written(raw: Mapping[str, Any]) -> dict[str, Changes]:
     return {str(arm): dict(changes) for arm, changes in raw["arms"].items()}
 
 
-def asked(raw: Mapping[str, Any], overrides: Changes) -> dict[str, tuple[Changes | None, Changes]]:
+def changed_by_arm(raw: Mapping[str, Any], overrides: Changes) -> dict[str, tuple[Changes | None, Changes]]:
     """arm → what the file says that it changes (None: a new arm), and what overrides say on top of it.
 
     The file's arms come first. Overrides of every arm are on top of those of one. Raises ValueError for an override

@@ -167,11 +167,13 @@ def load(
     numbers = check_seeds(raw["seeds"], source) if chosen is None else check_seeds(chosen, None)
     everywhere = {path: value for path, value in changed.items() if not path.startswith(ARMS)}
     earlier = lru_cache(lambda notebook: load(notebook, profile, everywhere, numbers, folder, root))
-    asked = per_arm.asked(raw, changed)
-    borrowed = {arm: per_arm.borrowed(own, mine) for arm, (own, mine) in asked.items()}
-    resolved = {arm: per_arm.resolved(raw, *asked[arm], arm, source) for arm in asked if borrowed[arm] is None}
+    changed_by_arm = per_arm.changed_by_arm(raw, changed)
+    borrowed = {arm: per_arm.borrowed(own, mine) for arm, (own, mine) in changed_by_arm.items()}
+    resolved = {
+        arm: per_arm.resolved(raw, *changed_by_arm[arm], arm, source) for arm in changed_by_arm if borrowed[arm] is None
+    }
     shared = {arm: _owner(changes, name, arm, source, earlier) for arm, changes in borrowed.items() if changes}
-    arms = {arm: resolved[arm] if arm in resolved else shared[arm][0].arms[shared[arm][1]] for arm in asked}
+    arms = {arm: resolved[arm] if arm in resolved else shared[arm][0].arms[shared[arm][1]] for arm in changed_by_arm}
     return Experiment(
         name=name,
         profile=profile,

@@ -154,9 +154,9 @@ def explain(
             nearest = difflib.get_close_matches(location[-1], known_keys(location[:-1]), n=1)
             lines.append(f"{where}: unknown key{f'; did you mean {nearest[0]}?' if nearest else ''}")
         else:
-            value, said = shown(item["input"]), item["msg"].removeprefix("Value error, ")
-            said = re.sub(rf"^{re.escape(value)}:? ", "", said)  # the value once
-            lines.append(f"{where}: {value}: {said}")
+            value, message = shown(item["input"]), item["msg"].removeprefix("Value error, ")
+            message = re.sub(rf"^{re.escape(value)}:? ", "", message)  # the value once
+            lines.append(f"{where}: {value}: {message}")
     return "\n".join(lines)
 
 

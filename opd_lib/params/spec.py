@@ -7,19 +7,38 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opd_lib.records import record
 from opd_lib.records.record import FINISHED as FINISHED
 
 if TYPE_CHECKING:
-    from opd_lib.params import Experiment
     from opd_lib.params.schema import RunParams
 
 MODEL = "model"
 """The folder of a run's final checkpoint, beside its record."""
 ROLLOUTS = "rollouts"
 """The folder of the responses that a probe of this kind stores, beside its record."""
+
+
+class Origin(Protocol):
+    """What is read of the experiment that a run was loaded from."""
+
+    @property
+    def source(self) -> Path:
+        """The file of its parameters."""
+
+    @property
+    def overrides(self) -> Mapping[str, Any]:
+        """What was changed of the file."""
+
+    @property
+    def results(self) -> Path | None:
+        """The folder of records that was asked for."""
+
+    @property
+    def arms(self) -> Mapping[str, RunParams]:
+        """Its arms, as the file and the overrides have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +61,7 @@ class RunSpec:
     parents: dict[str, RunSpec]
     folders: tuple[Path, ...]
     shown_as: tuple[str, str]
-    origin: Experiment = field(repr=False, compare=False)
+    origin: Origin = field(repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -89,10 +108,10 @@ class RunSpec:
 
 def determining(params: RunParams) -> dict[str, Any]:
     """What is said of a run, without the machine and where a task's data lies on it."""
-    said = params.said()
-    del said["machine"]
-    said["task"].pop("data", None)
-    return said
+    content = params.said()
+    del content["machine"]
+    content["task"].pop("data", None)
+    return content
 
 
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:

@@ -109,7 +109,7 @@ def of_notebook(notebook: Path) -> tuple[Path, ...]:
 
 
 def of_arm(arm: Path) -> tuple[Path, ...]:
-    """The same of one arm, RESULTS/PROFILE/NN_name/ARM."""
+    """The folders of all runs of RESULTS/PROFILE/NN_name/ARM, in order. Raises ValueError for a damaged pack."""
     found = (arm / pack.name for pack in packs(arm.parent) if arm.name in packed.rows(pack, packed.RUN))
     return tuple(sorted({*arm.glob("seed*"), *found}))
 

@@ -117,10 +117,10 @@ def _read(path: Path, file: str, version: tuple[int, ...]) -> tuple[dict[str, by
     return dict(zip(found, contents, strict=True)), sizes
 
 
-def _of_records(path: Path, found: list[str], said: Mapping[bytes, bytes]) -> dict[str, int]:
+def _of_records(path: Path, found: list[str], metadata: Mapping[bytes, bytes]) -> dict[str, int]:
     """The sizes that run.parquet says, once its rows are found to be those of the arms that it says."""
     try:
-        arms, sizes = json.loads(said[ARMS]), dict(json.loads(said[SIZES]))
+        arms, sizes = json.loads(metadata[ARMS]), dict(json.loads(metadata[SIZES]))
         written = ", ".join(arms)
     except (KeyError, TypeError, ValueError):
         raise damaged(path, "does not say which arms it has, and how large its neighbours are") from None

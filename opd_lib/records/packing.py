@@ -136,14 +136,14 @@ def write(home: Path, found: Contents) -> None:
         if rows := found.get(file):
             columns = {packed.ARM: pa.array(list(rows), pa.string()), file: pa.array(list(rows.values()), pa.binary())}
             pq.write_table(
-                pa.table(columns).replace_schema_metadata(_said(new, found) if file == RUN else None),
+                pa.table(columns).replace_schema_metadata(_metadata(new, found) if file == RUN else None),
                 packed.parquet(new, file), compression=COMPRESSION, compression_level=LEVEL,
                 use_dictionary=False, write_statistics=False, write_page_checksum=True,
             )  # fmt: skip
     durable.replace(new, home)
 
 
-def _said(new: Path, found: Contents) -> dict[bytes, str]:
+def _metadata(new: Path, found: Contents) -> dict[bytes, str]:
     """What run.parquet says beside its rows, once its neighbours are written."""
     written = {file: path for file in found if (path := packed.parquet(new, file)).exists()}
     sizes = {file: path.stat().st_size for file, path in written.items()}

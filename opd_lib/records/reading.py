@@ -103,15 +103,15 @@ def refuse(where: object, what: str, remedy: str, error: BaseException | None = 
     raise ValueError(f"{where}: {what}; {remedy}") from error
 
 
-def _parsed(said: str, where: object, remedy: str) -> Any:
+def _parsed(text: str, where: object, remedy: str) -> Any:
     try:
-        return json.loads(said)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
         refuse(where, f"no JSON ({error})", remedy, error)
 
 
-def _object(said: str, where: object, keys: Collection[str], remedy: str) -> dict[str, Any]:
-    found = _parsed(said, where, remedy)
+def _object(text: str, where: object, keys: Collection[str], remedy: str) -> dict[str, Any]:
+    found = _parsed(text, where, remedy)
     if not isinstance(found, dict):
         refuse(where, f"a JSON object is expected, not {type(found).__name__}", remedy)
     missing = [key for key in keys if key not in found]

@@ -73,7 +73,7 @@ class RunRecord:
         return made_by_run(self.params.get("teacher"))
 
     def renamed(self, experiment: str, arm: str) -> RunRecord:
-        """The same run as it is called in another notebook that shares it."""
+        """This record under the names that another notebook has for the run, which it shares."""
         return replace(self, experiment=experiment, arm=arm)
 
     def content(self, file: str) -> bytes:
@@ -108,7 +108,7 @@ class RunRecord:
 
     def _lines(self, file: str, fields: Mapping[str, responses.Kinds]) -> list[responses.Row]:
         content, place = self.content(file), files.place(self.folder, file)
-        return responses.read(content, fields, str(place), place.remedy)
+        return responses.parse(content, fields, str(place), place.remedy)
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -153,7 +153,7 @@ def read(folder: Path) -> RunRecord | None:
             raise ValueError(f"it is the record of {'/'.join(named)}")
         return present
     except (ValueError, TypeError, RecursionError) as error:
-        reason = f"it {said}" if (said := damage.foreign(found)) else str(error)
+        reason = f"it {mistake}" if (mistake := damage.foreign(found)) else str(error)
         place = files.place(folder, RUN)
         raise ValueError(f"{place}: corrupt record ({reason}); {place.remedy}") from None
 
@@ -213,14 +213,14 @@ def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[s
     if parents == record.parents and _without_machine(params) == _without_machine(record.params):
         return []  # the quick way, which most go
     recorded = flatten(record.params) | {f"parent {role}": digest for role, digest in record.parents.items()}
-    asked = flatten(params) | {f"parent {role}": digest for role, digest in parents.items()}
-    keys = [key for key in sorted({*recorded, *asked}) if not key.startswith(("machine.", "task.data"))]
-    return [f"{k}: {recorded.get(k)!r} → {asked.get(k)!r}" for k in keys if recorded.get(k) != asked.get(k)]
+    wanted = flatten(params) | {f"parent {role}": digest for role, digest in parents.items()}
+    keys = [key for key in sorted({*recorded, *wanted}) if not key.startswith(("machine.", "task.data"))]
+    return [f"{k}: {recorded.get(k)!r} → {wanted.get(k)!r}" for k in keys if recorded.get(k) != wanted.get(k)]
 
 
 def _without_machine(params: Mapping[str, Any]) -> dict[str, Any]:
-    said = {key: value for key, value in params.items() if key != "machine"}
-    return said | {"task": {key: value for key, value in (said.get("task") or {}).items() if key != "data"}}
+    kept = {key: value for key, value in params.items() if key != "machine"}
+    return kept | {"task": {key: value for key, value in (kept.get("task") or {}).items() if key != "data"}}
 
 
 def made_by_run(reference: str | Mapping[str, str] | None) -> str:

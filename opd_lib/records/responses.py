@@ -18,7 +18,7 @@ NUMBER = (int, float)
 EVERY: dict[str, Kinds] = {"step": int, "prompt": str, "answer": str, "reward": NUMBER, "tokens": list}
 """Field of a response → what it is."""
 KEPT: dict[str, Kinds] = EVERY | {"test_set": str, "problem": int, "finished": bool}
-"""The same for an answer to a kept problem."""
+"""Field of an answer to a kept problem → what it is."""
 PER_TOKEN = (
     "student_logp", "student_entropy", "teacher_logp", "teacher_entropy", "reverse_kl", "overlap", "advantage",
     "coherence",
@@ -28,7 +28,7 @@ LISTS, MASSES = "top", ("top_student", "top_teacher")
 """A list of tokens per position, and their probabilities."""
 
 
-def read(content: bytes, fields: Mapping[str, Kinds], where: str, remedy: str) -> list[Row]:
+def parse(content: bytes, fields: Mapping[str, Kinds], where: str, remedy: str) -> list[Row]:
     """The rows of a file of this content, each with these fields. Numbers that are not finite are not known: None.
 
     Raises ValueError naming the file and the line that is damaged, and the field that is missing or no such thing.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.run import growing, plan, processes, progress, track
-from opd_lib.run.runs import Runs
+from opd_lib.run.runs import FinishedRuns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +78,7 @@ class Training:
         if wait and self._thread.is_alive():
             self._thread.join()
 
-    def runs(self) -> Runs:
+    def runs(self) -> FinishedRuns:
         """The finished runs, once they are; interrupting the wait leaves the training going on.
 
         Raises ValueError naming each run that failed, its error and its log, or if the training was stopped.

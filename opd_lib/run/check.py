@@ -61,7 +61,7 @@ def check(pair: Pair, n_prompts: int) -> str:
     experiment = params.load(NOTEBOOK, pair.profile, results=pair.results, root=pair.root)
     settings = common(experiment.source)
     places = [locate(name, pair) for name in (pair.student, pair.teacher)]
-    measured = measure(settings, places, n_prompts, pair.seed)
+    measured = features(settings, places, n_prompts, pair.seed)
     return text(pair, n_prompts, settings, measured, runs_seen(experiment, settings))
 
 
@@ -88,12 +88,11 @@ def locate(name: str, pair: Pair) -> str:
     return str(weights)
 
 
-def measure(settings: RunParams, places: Sequence[str], n_prompts: int, seed: int) -> dict[str, float]:
+def features(settings: RunParams, places: Sequence[str], n_prompts: int, seed: int) -> dict[str, float]:
     """The measurements of the checkpoints in two places, student first. Raises ValueError without their device."""
     from transformers.utils import logging
 
-    from opd_lib.engine import measure as measuring
-    from opd_lib.engine import memory
+    from opd_lib.engine import memory, pair_features
     from opd_lib.engine.model import models
 
     try:
@@ -102,7 +101,7 @@ def measure(settings: RunParams, places: Sequence[str], n_prompts: int, seed: in
         raise ValueError(f"{error}; or check with the parameters of another --profile, such as tiny") from error
     logging.disable_progress_bar()
     student, teacher = (models.load(place, settings.machine.device) for place in places)
-    return measuring.measure(settings, student, teacher, n_prompts, seed)
+    return pair_features.features(settings, student, teacher, n_prompts, seed)
 
 
 def runs_seen(experiment: Experiment, settings: RunParams) -> pd.DataFrame:
@@ -122,8 +121,8 @@ def runs_seen(experiment: Experiment, settings: RunParams) -> pd.DataFrame:
         return pd.DataFrame()
     present = {run.arm for run in runs}
     names = {arm: name for arm, name in experiment.teachers.items() if arm in present}
-    scores = record.frame(teachers.values(), "evals")
-    return prognosis.features(record.frame(runs, "steps"), record.frame(runs, "evals"), scores, names)
+    evals = record.frame(teachers.values(), "evals")
+    return prognosis.features(record.frame(runs, "steps"), record.frame(runs, "evals"), evals, names)
 
 
 def finished(spec: RunSpec) -> RunRecord | None:

@@ -44,7 +44,7 @@ def data(
     from opd_lib.tasks import math_sets
 
     for name in sets:
-        math_sets.check(name, folder)
+        math_sets.require_set(name, folder)
         for key, value in asdict(math_sets.describe(name, folder)).items():
             typer.echo(f"{key}: {value}")
 

@@ -83,10 +83,10 @@ def group(leader: int) -> list[psutil.Process]:
 
 def end(processes: Iterable[psutil.Process], first: int = signal.SIGTERM, patience: float = PATIENCE) -> None:
     """Ask processes to end by the signal `first`, wait up to `patience` seconds, kill what is left."""
-    asked = list(processes)
-    for process in asked:
+    ended = list(processes)
+    for process in ended:
         _signal(process, first)
-    _, left = psutil.wait_procs(asked, timeout=patience)
+    _, left = psutil.wait_procs(ended, timeout=patience)
     for process in left:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(left, timeout=patience)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from opd_lib.params import Experiment
 from opd_lib.run import processes, track
-from opd_lib.run.runs import Runs
+from opd_lib.run.runs import FinishedRuns
 
 if TYPE_CHECKING:
     from opd_lib.run.background import Training
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @overload
 def run(
     experiment: Experiment, jobs: int | None = None, *, live: Literal[False] = False, tracker: str | None = None
-) -> Runs:
+) -> FinishedRuns:
     """The finished runs."""
 
 
@@ -28,7 +28,7 @@ def run(
 
 def run(
     experiment: Experiment, jobs: int | None = None, *, live: bool = False, tracker: str | None = None
-) -> Runs | Training:
+) -> FinishedRuns | Training:
     """The finished runs of an experiment; what is missing is computed first, `jobs` at a time (default: per core one).
 
     Prints nothing when all is there. Raises ValueError naming each run that failed, its error and its log; runs that do
@@ -46,12 +46,12 @@ def run(
         return processes.complete(experiment.runs(), jobs)
 
 
-def parents(experiment: Experiment, jobs: int | None = None) -> Runs:
+def parents(experiment: Experiment, jobs: int | None = None) -> FinishedRuns:
     """The finished runs that make an experiment's students and teachers, each once; what is missing is computed."""
     specs = {parent.name: parent for spec in experiment.runs() for parent in spec.parents.values()}
     return processes.complete(tuple(specs.values()), jobs)
 
 
-def with_models(experiment: Experiment, jobs: int | None = None) -> tuple[Runs, Runs]:
+def with_models(experiment: Experiment, jobs: int | None = None) -> tuple[FinishedRuns, FinishedRuns]:
     """The runs of an experiment (`run`), and those that make its students and teachers (`parents`)."""
     return run(experiment, jobs), parents(experiment, jobs)

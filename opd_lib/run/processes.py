@@ -18,7 +18,7 @@ from opd_lib.params import RunSpec
 from opd_lib.records import record
 from opd_lib.run import guard, plan, progress, room, status
 from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
-from opd_lib.run.runs import Runs
+from opd_lib.run.runs import FinishedRuns
 
 if TYPE_CHECKING:
     pass
@@ -41,13 +41,15 @@ TAIL = 5
 """Lines of a log that stand for its error when the record has none."""
 
 
-def complete(specs: tuple[RunSpec, ...], jobs: int | None) -> Runs:
+def complete(specs: tuple[RunSpec, ...], jobs: int | None) -> FinishedRuns:
     """These runs finished, under the names they were asked for by; what is missing is computed first."""
     todo = plan.missing(plan.swept(specs))
     if todo:
         compute(todo, jobs or cores())
     found = [(spec, plan.finished(spec)) for spec in specs]
-    return Runs(records=tuple(present.renamed(*spec.shown_as) for spec, present in found if present is not None))
+    return FinishedRuns(
+        records=tuple(present.renamed(*spec.shown_as) for spec, present in found if present is not None)
+    )
 
 
 def cores() -> int:

@@ -36,7 +36,7 @@ def carry_out(command: Sequence[str], processes: int) -> int:
         try:
             with guard.termination_as_interrupt():
                 for rank in range(processes):
-                    members.append(subprocess.Popen(words, env=told(rank, processes), stdin=subprocess.DEVNULL))
+                    members.append(subprocess.Popen(words, env=environment(rank, processes), stdin=subprocess.DEVNULL))
                 return _wait(members)
         finally:
             guard.end(_family(members), patience=PATIENCE)
@@ -44,7 +44,7 @@ def carry_out(command: Sequence[str], processes: int) -> int:
                 member.wait()
 
 
-def told(rank: int, processes: int) -> dict[str, str]:
+def environment(rank: int, processes: int) -> dict[str, str]:
     """The environment of one process: what launchers of torch say in theirs, but for an address."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     return {"OMP_NUM_THREADS": "1", **os.environ} | {name: str(value) for name, value in place.items()}

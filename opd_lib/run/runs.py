@@ -12,7 +12,7 @@ from opd_lib.records.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runs:
+class FinishedRuns:
     """The finished records of an experiment, arms first, then seeds."""
 
     records: tuple[RunRecord, ...]

@@ -187,7 +187,7 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
 
     Committed records of these parameters count, too, wherever this run's own folder is.
     """
-    found, asked = [], spec.params.said()
+    found, wanted = [], spec.params.said()
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
     for folder in (place for own in {*spec.folders, committed} for place in _of_arm(own.parent)):
         try:
@@ -196,6 +196,6 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
             continue
         if present is None or present.status != plan.FINISHED or not present.seconds:
             continue
-        if not record.differences(present, asked, present.parents):
+        if not record.differences(present, wanted, present.parents):
             found.append(plan.total_seconds(present.seconds))
     return min(found, default=None)

@@ -28,7 +28,7 @@ def settle() -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def errors_as_messages() -> Iterator[None]:
     """Let ValueErrors and OSErrors be one message on standard error and exit code 1.
 
     A reader that has gone is no error: nothing is said, and the exit code is READER_GONE.
@@ -51,10 +51,10 @@ def reader_is_gone() -> bool:
     """True if standard output is a pipe, or a connection, that nobody reads any more."""
     if sys.stdout is None:
         return False
-    asked = select.poll()
+    poll = select.poll()
     with suppress(OSError):  # one that is no file
-        asked.register(sys.stdout.fileno(), select.POLLOUT)
-        return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     return False
 
 

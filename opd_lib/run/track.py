@@ -1,4 +1,4 @@
-"""The same numbers in a tracker: rows of the records, read as they grow, given to one of accelerate's trackers.
+"""Runs in a tracker: the rows of their records, read as they grow, are given to one of accelerate's trackers.
 
 The records are the truth and a tracker is a view of them. It is fed from outside the training processes, so that every
 profile and sampler is tracked alike, no run can fail because of it, and finished runs can be shown later. Everything
@@ -44,7 +44,7 @@ PACE = 2.0
 PATIENCE = 60.0
 """Seconds in which a follower gives its last rows."""
 STOP_PATIENCE = 10.0
-"""The same where the training was stopped: what it did not give it gives when the training goes on."""
+"""Seconds for its last rows where the training was stopped: what it did not give it gives when training goes on."""
 
 Tracker = Annotated[str, typer.Option(help=f"Which one: {', '.join(VIEWERS)}.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on with what is being trained until interrupted.")]

@@ -136,9 +136,9 @@ def deduplicate(
     Raises ValueError for bad input, before any model is loaded.
     """
     outputs = [target.with_name(f"{target.stem}.dropped.csv"), target.with_name(f"{target.stem}.summary.json"), target]
-    _check(source, reference, outputs, threshold, chunk)
-    _check_column(source, column)
-    _check_column(reference, reference_column)
+    _require_files(source, reference, outputs, threshold, chunk)
+    _require_texts(source, column)
+    _require_texts(reference, reference_column)
     extra("faiss")
     references = [text for _, texts in read(reference, reference_column, chunk, strip, only=True) for text in texts]
     if not references:
@@ -186,7 +186,7 @@ def _write(
     return counts
 
 
-def _check(source: Path, reference: Path, outputs: Sequence[Path], threshold: float, chunk: int) -> None:
+def _require_files(source: Path, reference: Path, outputs: Sequence[Path], threshold: float, chunk: int) -> None:
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold: {threshold} marks no duplicates; write a cosine above 0 and at most 1")
     if chunk < 1:
@@ -205,7 +205,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _check_column(path: Path, column: str) -> None:
+def _require_texts(path: Path, column: str) -> None:
     kind = parquet.schema(path, [column]).field(column).type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     message = kind.value_type if is_list and pa.types.is_struct(kind.value_type) else ()

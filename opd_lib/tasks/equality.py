@@ -29,7 +29,7 @@ from math_verify.parser import NormalizationConfig
 from opd_lib.tasks.difference import RELATIVE, differ
 from opd_lib.tasks.equations import both_signs, is_computation, listed, ratio, sides, value
 from opd_lib.tasks.latex import literal, scientific
-from opd_lib.tasks.statements import Statement, read
+from opd_lib.tasks.statements import Statement, statement_of
 
 MEMORY_BYTES = 4 << 30  # of the grading process, address space
 ROUNDED = 1e-6  # how far two decimals may be apart, beside RELATIVE of the larger
@@ -71,7 +71,7 @@ def equal(answer: str, gold: str) -> bool:
     >>> equal(r"10\,000", "10000"), equal(r"2^{-98}", r"2^{-99}"), equal("n^2=34", "34"), equal("34:1", "34")
     (True, False, False, False)
     """
-    stated, right = read(answer), read(gold)
+    stated, right = statement_of(answer), statement_of(gold)
     if stated.letter and right.letter and (stated.bare or right.bare or stated.letter != right.letter):
         return stated.letter == right.letter
     if _tokens(stated.text) == _tokens(right.text):

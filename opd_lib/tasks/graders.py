@@ -29,7 +29,7 @@ from opd_lib.paths import ROOT
 if TYPE_CHECKING:
     import pandas as pd
 
-Asked = Literal["box", "line"]
+AnswerForm = Literal["box", "line"]
 
 CPU_SECONDS = 5.0  # per answer
 MAX_CHARACTERS = 1000  # a longer answer is not parsed
@@ -76,9 +76,9 @@ def line_answer(response: str) -> str | None:
     return None
 
 
-def stated_answer(response: str, asked: Asked) -> str | None:
+def stated_answer(response: str, form: AnswerForm) -> str | None:
     """The answer a response states, in the form asked for if it is there, else in the other; None if in neither."""
-    readers = (boxed_answer, line_answer) if asked == "box" else (line_answer, boxed_answer)
+    readers = (boxed_answer, line_answer) if form == "box" else (line_answer, boxed_answer)
     return readers[0](response) or readers[1](response)
 
 
@@ -186,7 +186,7 @@ OUTCOMES = {  # by whether math-verify and exact match call a response right
 
 
 def compare_graders(
-    responses: Sequence[str | None], golds: Sequence[str], asked: Asked = "box", n_examples: int = 3
+    responses: Sequence[str | None], golds: Sequence[str], form: AnswerForm = "box", n_examples: int = 3
 ) -> pd.DataFrame:
     """How often math-verify and exact match call the same response right: one row per outcome.
 
@@ -195,7 +195,7 @@ def compare_graders(
     """
     import pandas as pd
 
-    answers = [None if response is None else stated_answer(response, asked) for response in responses]
+    answers = [None if response is None else stated_answer(response, form) for response in responses]
     verdicts = verify(answers, golds)
     judged = list(zip(answers, golds, verdicts, strict=True))
     rows = []

@@ -63,12 +63,12 @@ def write_trace(question: Question, pattern: str, style: Style, rng: random.Rand
     for label, operation in zip(LABELS, question.operations, strict=False):
         if rng.random() < style.filler_before_step:
             words += rng.choices(FILLERS, weights)
-        before, said = value, step(pattern, label, operation, value)
+        before, written = value, step(pattern, label, operation, value)
         value = _result(operation, before, style, 1.0, rng)
-        words += [*said, str(value)]
+        words += [*written, str(value)]
         while rng.random() < recheck:
             value = _result(operation, before, style, style.recheck_slip, rng)
-            words += ["wait", said[-1], str(value)]
+            words += ["wait", written[-1], str(value)]
         words.append(STOPS[pattern])
     words += ["<ans>", str(value), EOS]
     return world.strewn(words, style.filler_anywhere, FILLERS, weights, rng)

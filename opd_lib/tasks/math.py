@@ -99,12 +99,14 @@ def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
 
     The answer is read in the form the prompt asks for (a box or a line), and in the other if that one is missing.
     """
-    answers = [graders.stated_answer(text, _asked(prompt)) for text, prompt in zip(responses, prompts, strict=True)]
+    answers = [
+        graders.stated_answer(text, _answer_form(prompt)) for text, prompt in zip(responses, prompts, strict=True)
+    ]
     verdicts = graders.verify(answers, [prompt.answer for prompt in prompts])
     return [float(verdict is True) if prompt.answer else nan for verdict, prompt in zip(verdicts, prompts, strict=True)]
 
 
-def _asked(prompt: Prompt) -> graders.Asked:
+def _answer_form(prompt: Prompt) -> graders.AnswerForm:
     return "line" if TEMPLATES["original"][1] in prompt.rendered else "box"
 
 
@@ -123,6 +125,6 @@ def check(params: Params) -> None:
     used = [("content", params.content)] + [("other_content", params.other_content)] * (params.other_share > 0)
     for key, name in used:
         try:
-            math_sets.check(name, params.data)
+            math_sets.require_set(name, params.data)
         except ValueError as error:
             raise ValueError(f"task.{key}: {error}") from error

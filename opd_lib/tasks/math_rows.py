@@ -110,14 +110,14 @@ def from_file(path: Path, layout: Layout) -> Iterator[Row]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]
         raise ValueError(f"{path}: is no parquet file that can be read ({reason}); fetch it again") from error
-    return read(dataset, layout, str(path))
+    return rows_in(dataset, layout, str(path))
 
 
 def from_hub(hub: Hub) -> Iterator[Row]:
     """The rows of a hub's dataset, its configurations one after the other."""
     for config in hub.configs:
         where = f"{hub}/{config}" if config else str(hub)
-        yield from read(_download(hub, config), hub.layout, where)
+        yield from rows_in(_download(hub, config), hub.layout, where)
 
 
 def _download(hub: Hub, config: str | None) -> Dataset:
@@ -149,7 +149,7 @@ def _download(hub: Hub, config: str | None) -> Dataset:
     return dataset
 
 
-def read(dataset: Dataset, layout: Layout, where: str) -> Iterator[Row]:
+def rows_in(dataset: Dataset, layout: Layout, where: str) -> Iterator[Row]:
     """The rows of a dataset that belong to the set. `where` begins every message."""
     missing = sorted(set(layout.columns) - set(dataset.column_names))
     if missing:

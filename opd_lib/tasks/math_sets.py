@@ -142,7 +142,7 @@ def describe(name: str, data: str | None) -> Summary:
     return _load(name, data)[1]
 
 
-def check(name: str, data: str | None) -> None:
+def require_set(name: str, data: str | None) -> None:
     """Refuse a set that the catalogue does not have, or that it can only read from a folder."""
     catalogue = TRAINING | TEST
     if name not in catalogue:
@@ -154,7 +154,7 @@ def check(name: str, data: str | None) -> None:
 
 @cache
 def _load(name: str, data: str | None) -> tuple[tuple[Question, ...], Summary]:
-    check(name, data)
+    require_set(name, data)
     entry = (TRAINING | TEST)[name]
     hub = entry.hub if data is None else None
     rows = from_hub(hub) if hub else from_file((ROOT / str(data)).resolve() / entry.file, entry.layout)

@@ -74,11 +74,13 @@ class Statement:
         return self.letter is not None and self.text == self.letter
 
 
-def read(answer: str) -> Statement:
+def statement_of(answer: str) -> Statement:
     r"""An answer taken apart.
 
-    >>> read(r"\textbf{(A) } 34").letter, read(r"\textbf{(A) } 34").text, read(r"34\,\mathrm{cm}").unit
-    ('A', '34', 'cm')
+    >>> statement_of(r"\textbf{(A) } 34").letter, statement_of(r"\textbf{(A) } 34").text
+    ('A', '34')
+    >>> statement_of(r"34\,\mathrm{cm}").unit
+    'cm'
     """
     text = evened(_AROUND.sub(r"\1", answer))
     alone = STYLED.fullmatch(text)

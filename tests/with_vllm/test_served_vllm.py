@@ -136,7 +136,7 @@ def batch(world: Path, student: Model) -> Rollouts:
 
 def test_every_log_probability_and_list_is_the_models(client: Teacher, teacher: Model, batch: Rollouts) -> None:
     rows = torch.arange(12)
-    said = teachers.ask(client, batch, rows, 16)
+    said = teachers.output(client, batch, rows, 16)
     assert isinstance(said, tuple) and len(said[0]) == int(batch.length_B.sum()) > 100
     logp_NV = conftest.logits(teacher[0], batch, rows).detach().log_softmax(-1)
     token_N = torch.cat([batch.response_BT[row, :n] for row, n in enumerate(batch.length_B.tolist())])

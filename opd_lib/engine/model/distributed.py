@@ -207,9 +207,9 @@ class OneFate:
         # a failing run has its record to write before it may be terminated
         signal.signal(signal.SIGTERM, self._before if error is None else signal.SIG_IGN)
         if connection_broke(error) or isinstance(error, SystemExit):
-            said = [f"process {note.name.removeprefix(NOTE)}: {note.read_text()}" for note in self._notes()]
-            if said:
-                raise ValueError("; ".join(said)) from error
+            failures = [f"process {note.name.removeprefix(NOTE)}: {note.read_text()}" for note in self._notes()]
+            if failures:
+                raise ValueError("; ".join(failures)) from error
         if connection_broke(error):
             raise ValueError(
                 "another process of this run ended without a word (killed? out of memory?); the launcher's report in "

@@ -49,10 +49,10 @@ class Reading:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, FAILURES) or type(error) is Exception:  # tokenizers raises nothing more special
-            raise ValueError(f"{self.where}: {said(error)}; {self.remedy}") from error
+            raise ValueError(f"{self.where}: {one_line(error)}; {self.remedy}") from error
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, on one line."""
     text = " ".join(str(error).split())
     plain = isinstance(error, OSError | ValueError) or type(error) is Exception
@@ -97,7 +97,7 @@ def mapping(file: Path, where: str) -> Mapping[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise ValueError(f"{where}: {file.name} is damaged ({said(error)}); copy it again") from error
+        raise ValueError(f"{where}: {file.name} is damaged ({one_line(error)}); copy it again") from error
     if not isinstance(found, dict):
         raise ValueError(f"{where}: {file.name} holds a {type(found).__name__}, no mapping of keys; copy it again")
     return found

@@ -170,7 +170,7 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tupl
 
 
 def stated_stop_ids(path: str | Path, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
-    """The same of a checkpoint whose weights are elsewhere."""
+    """The tokens that end a response, read from a checkpoint's files: its weights are not loaded here."""
     return tuple(sorted({tokenizer.eos_token_id, *intake.ends(hub.fetch(path, weights=False), path)}))
 
 

@@ -23,11 +23,11 @@ from opd_lib.maths import sampling
 from opd_lib.types import Prompt, Rollouts
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import ContinuationProbe
 
 
-def measure(run: Run, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: ActiveRun, probe: ContinuationProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per depth, author and budget: accuracy, that of the same responses uncut, and their number.
 
     No rows if no response is longer than every depth. Raises ValueError if it is not known whether one is right.

@@ -26,7 +26,7 @@ from opd_lib.maths.head import Head
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import GradientProbe
     from opd_lib.types import Rollouts
 
@@ -50,7 +50,7 @@ KEPT = 3
 """Prompts whose first response is kept token by token."""
 
 
-def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: ActiveRun, probe: GradientProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row; of the first batch some responses are kept. No gradient stays behind in the student's parameters.
 
     coherence, mean_cosine, effective_rank: of `n_tokens` tokens (see maths/coherence); half_batch_cosine: responses to
@@ -78,7 +78,7 @@ def measure(run: Run, probe: GradientProbe, rollouts: Rollouts, batch: int) -> l
     ]
 
 
-def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> Gradients:
+def gradients(run: ActiveRun, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> Gradients:
     """The batch's gradients, micro-batch by micro-batch; the groups of one prompt lie in one half."""
     source, student, teacher = run.spec.params.source, run.student[0].train(), run.teacher
     assert source.kind == "student" and teacher is not None  # params refuses any other probe
@@ -109,7 +109,7 @@ def gradients(run: Run, rollouts: Rollouts, against: Any, chosen_BT: Tensor) -> 
     )
 
 
-def kept(run: Run, rollouts: Rollouts, found: Gradients) -> list[dict[str, Any]]:
+def kept(run: ActiveRun, rollouts: Rollouts, found: Gradients) -> list[dict[str, Any]]:
     """Responses token by token (engine/tokens), with the cosine of each token's head gradient and the batch's."""
     assert run.spec.params.source.kind == "student" and run.teacher is not None  # as above
     places = list(range(0, len(rollouts.prompts), run.spec.params.source.per_prompt))[:KEPT]

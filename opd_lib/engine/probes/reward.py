@@ -15,13 +15,13 @@ from opd_lib.engine import batches, score, sources
 from opd_lib.engine.model import models
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import RewardProbe
     from opd_lib.types import Rollouts
 
 
 @torch.no_grad()
-def measure(run: Run, probe: RewardProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: ActiveRun, probe: RewardProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per response: row, reward_mean (nats/token), correct, length (tokens), finished.
 
     Raises ValueError if it is not known of a response whether it is right.

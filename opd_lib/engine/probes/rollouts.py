@@ -16,12 +16,12 @@ from opd_lib.params.schema import Sampled
 from opd_lib.tasks import filters
 
 if TYPE_CHECKING:
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import RolloutsProbe
     from opd_lib.types import Prompt, Rollouts
 
 
-def write(run: Run, probe: RolloutsProbe) -> None:
+def write(run: ActiveRun, probe: RolloutsProbe) -> None:
     """Every batch that is not there yet. A row of the table says what became of each batch's responses."""
     assert run.writer is not None
     folder = run.spec.folder / stored.FOLDER
@@ -36,9 +36,9 @@ def write(run: Run, probe: RolloutsProbe) -> None:
         checkpoint.progress(run.spec.folder, batch, probe.batches, dict(run.seconds))
 
 
-def answer(run: Run, probe: RolloutsProbe, batch: int) -> tuple[list[stored.Row], dict[str, int]]:
+def answer(run: ActiveRun, probe: RolloutsProbe, batch: int) -> tuple[list[stored.Row], dict[str, int]]:
     """The responses of a batch that pass, in the order of their prompts, and how many failed each filter."""
-    drawn = sources.draw(run.spec.params, run.which(batch), run.authors)
+    drawn = sources.draw(run.spec.params, run.batch_key(batch), run.authors)
     waiting = list(range(len(drawn.prompts)))
     kept: dict[int, stored.Row] = {}
     failed: list[int] = []
@@ -58,7 +58,7 @@ def answer(run: Run, probe: RolloutsProbe, batch: int) -> tuple[list[stored.Row]
     return [kept[place] for place in sorted(kept)], failures
 
 
-def again(run: Run, prompts: list[Prompt], batch: int, attempt: int) -> Rollouts:
+def again(run: ActiveRun, prompts: list[Prompt], batch: int, attempt: int) -> Rollouts:
     """New responses to these prompts, graded."""
     source, writer = run.spec.params.source, author(run)
     assert isinstance(source, Sampled)
@@ -68,7 +68,7 @@ def again(run: Run, prompts: list[Prompt], batch: int, attempt: int) -> Rollouts
     return sources.grade(run.spec.params.task, drawn, writer[1])
 
 
-def author(run: Run) -> sources.Model:
+def author(run: ActiveRun) -> sources.Model:
     """The model that writes."""
     source = run.spec.params.source
     assert isinstance(source, Sampled)  # params refuses stored rollouts of anything else

@@ -18,7 +18,7 @@ from opd_lib.maths import chunks, diagnostics, logprobs
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.params.schema import TeachersProbe
     from opd_lib.types import Rollouts
 
@@ -27,7 +27,7 @@ PAIRS = (("teacher", "other"), ("student", "teacher"), ("student", "other"))
 
 
 @torch.no_grad()
-def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
+def rows(run: ActiveRun, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per pair: means over all response tokens of js, kl, kl_reverse (nats/token) and overlap_k16 (share).
 
     kl is KL(first ‖ second), kl_reverse KL(second ‖ first).
@@ -36,7 +36,7 @@ def measure(run: Run, probe: TeachersProbe, rollouts: Rollouts, batch: int) -> l
     models = {"student": run.student[0], "teacher": run.teacher[0], "other": run.other[0]}
     sums: dict[tuple[str, str], dict[str, float]] = {pair: {} for pair in PAIRS}
     for rows in batches.micro_batches(rollouts, run.spec.params.train.micro_tokens):
-        heads = {name: teachers.heard(model, rollouts, rows) for name, model in models.items()}
+        heads = {name: teachers.head(model, rollouts, rows) for name, model in models.items()}
         for part in chunks.parts(int(rollouts.length_B[rows].sum()), run.chunk):
             logits = {name: head.logits(part).double() for name, head in heads.items()}
             for name, model in models.items():

@@ -64,7 +64,7 @@ def sample(
     return written.rollouts(prompts)
 
 
-class Running(Protocol):
+class OpenResponses(Protocol):
     """Responses on their way: which they are, and what draws their next tokens."""
 
     row_R: Tensor
@@ -115,7 +115,7 @@ class Written:
             finished_B=torch.zeros(len(uniform_BT), dtype=torch.bool, device=device),
         )
 
-    def draw(self, batch: Running, model: PreTrainedModel) -> None:
+    def draw(self, batch: OpenResponses, model: PreTrainedModel) -> None:
         """The next token of every response of a batch that is not at its end; who is at its end may leave.
 
         Nothing here waits for the device, but how the batch goes on may.

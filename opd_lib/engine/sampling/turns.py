@@ -61,14 +61,14 @@ def with_tool(sample: Sample, respond: Respond, call: str) -> Sample:
         written = [Written() for _ in prompts]
         while going := [row for row, w in enumerate(written) if not w.finished and len(w.ids) < limit]:
             room = min(limit - len(written[row].ids) for row in going)  # so that nobody leaves the model's context
-            asked = [begun(prompts[row], written[row].ids) for row in going]
+            contexts = [begun(prompts[row], written[row].ids) for row in going]
             begins = [len(written[row].ids) for row in going]  # a token's number is that of its place in the response
             numbers = [uniform_BT[row, begin : begin + room] for row, begin in zip(going, begins, strict=True)]
-            found = sample(model, tokenizer, asked, torch.stack(numbers), temperature, top_p)
+            found = sample(model, tokenizer, contexts, torch.stack(numbers), temperature, top_p)
             for place, row in enumerate(going):
                 if take(written[row], found, place, call_id):
-                    said = respond(prompts[row].question, tokenizer.decode(written[row].ids))
-                    ids = tokenizer(said, add_special_tokens=False).input_ids if said else []
+                    answer = respond(prompts[row].question, tokenizer.decode(written[row].ids))
+                    ids = tokenizer(answer, add_special_tokens=False).input_ids if answer else []
                     ids = ids[: limit - len(written[row].ids)]
                     written[row].add(ids, [0.0] * len(ids), own=False)
                     written[row].turns += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from opd_lib import tasks
-from opd_lib.engine import batches, evaluate, gates, memory, note, score, sources
+from opd_lib.engine import batches, evaluate, gates, memory, score, sources, step_record
 from opd_lib.engine.model import intake
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.judge import prognosis
@@ -23,7 +23,7 @@ K = 16
 ALONE = Ranks(rank=0, world=1)
 
 
-def measure(
+def features(
     params: RunParams, student: sources.Model, teacher: sources.Model, n_prompts: int, seed: int
 ) -> dict[str, float]:
     """`prognosis.FEATURES`, and the two accuracies as `start` and `teacher`.
@@ -41,9 +41,11 @@ def measure(
     gates.same_end(student, teacher)
     assert params.source.kind == "student"  # on-policy distillation: the notebook's own settings
     source = params.source.model_copy(update={"prompts_per_step": n_prompts})
-    asked = params.model_copy(update={"source": source})
-    rollouts = sources.draw(asked, sources.Draw(seed=seed, step=1, ranks=ALONE), sources.Authors(student=student))
-    found = first_step(asked, student, teacher, rollouts)
+    enlarged = params.model_copy(update={"source": source})
+    rollouts = sources.draw(
+        enlarged, sources.BatchKey(seed=seed, step=1, ranks=ALONE), sources.Authors(student=student)
+    )
+    found = first_step(enlarged, student, teacher, rollouts)
     for name, model in (("start", student), ("teacher", teacher)):
         found[name] = accuracy(params, model, seed) if is_of_the_world(model, params.task.name) else math.nan
     return found | {prognosis.GAP: found["teacher"] - found["start"]}
@@ -62,7 +64,7 @@ def first_step(
             gates.sampler_agrees(rollouts, scores, params.machine.max_sampler_gap)
             gates.teacher_speaks(scores, len(teacher[1]))
         tally.add(scores)
-    row = note.batch_row(rollouts) | tally.means()
+    row = step_record.batch_row(rollouts) | tally.means()
     return {name: row[name] for name in prognosis.START}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from opd_lib.engine import gates, score, setup
+from opd_lib.engine import gates, score
 from opd_lib.engine.model import distributed
 from opd_lib.engine.model.distributed import total
 from opd_lib.maths import diagnostics
@@ -17,26 +17,27 @@ from opd_lib.maths import diagnostics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from opd_lib.engine.setup import Run
-    from opd_lib.engine.view import Credit
+    from opd_lib.engine.credit import Credit
+    from opd_lib.engine.running import ActiveRun
     from opd_lib.types import Rollouts, TokenScores
 
 Row = dict[str, Any]
 
 
-class Note:
-    """Takes down a step, micro-batch by micro-batch. Columns of length, truncation and reward count all responses.
+class StepRecord:
+    """Adds up what is recorded of a step, micro-batch by micro-batch.
 
-    `n_tokens` is the number of tokens that are trained on, over all processes: what the sum of values is divided by.
+    Columns of length, truncation and reward count all responses. `n_tokens` is the number of tokens that are trained
+    on, over all processes: what the sum of values is divided by.
     """
 
-    def __init__(self, run: Run, rollouts: Rollouts, credit: Credit, step: int) -> None:
+    def __init__(self, run: ActiveRun, rollouts: Rollouts, credit: Credit, step: int) -> None:
         params = run.spec.params
         self.run, self.rollouts, self.credit, self.step = run, rollouts, credit, step
         self.is_kept = step == 1 or step % params.evaluate.every == 0
         thinned = step % params.machine.diagnose_every != 0
         self.is_measured = self.is_kept or step == params.train.steps or not thinned
-        self.tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, setup.n_positions(run))
+        self.tally = diagnostics.Tally(params.diagnose.ks, params.diagnose.depth_bucket, run.n_positions)
         chosen_B = torch.ones_like(rollouts.finished_B) if credit.selected_B is None else credit.selected_B
         self.n_tokens = total(float(rollouts.n_own_B[chosen_B].sum()))
         self._loss_sum, self._gap, self._gap_sum = 0.0, 0.0, 0.0
@@ -57,7 +58,7 @@ class Note:
             self._signals[name] = (value + float(value_N.nansum()), weight + float((~value_N.isnan()).sum()))
         if self.is_kept and not self._examples and len(gaps_N):
             n = self.run.spec.params.diagnose.examples
-            self._examples = score.examples(self.step, self.rollouts, scores, setup.words(self.run), n)
+            self._examples = score.examples(self.step, self.rollouts, scores, self.run.words, n)
 
     @property
     def mean_loss(self) -> float:
@@ -69,8 +70,8 @@ class Note:
         """|log-probability of the sampler − of the trainer|, token mean over all processes (nats)."""
         return total(self._gap_sum) / max(self.n_tokens, 1)
 
-    def written(self, norm: float, branches: Mapping[str, Note]) -> Row:
-        """The row of `steps`, after it has been written with the other rows. Every process must call it.
+    def write(self, norm: float, branches: Mapping[str, StepRecord]) -> Row:
+        """Write the rows of the step and return that of `steps`. Every process must call it.
 
         What is returned has the means of the method's signals, too, whether the step is measured or not.
         """
@@ -85,8 +86,8 @@ class Note:
             **batch_row(self.rollouts),
             "sampler_gap": distributed.max_over_ranks(float(self._gap)),
             **(self.tally.means() if self.is_measured else {}),
-            **self.noted(),
-            **{f"{name}.{key}": value for name, note in branches.items() for key, value in note.short().items()},
+            **self.method_columns(),
+            **{f"{name}.{key}": value for name, branch in branches.items() for key, value in branch.short().items()},
             **(self.run.world.columns() if self.run.world else {}),
         }
         if writer:
@@ -102,10 +103,10 @@ class Note:
             "loss": self.mean_loss,
             "n_tokens": int(self.n_tokens),
             **batch_row(self.rollouts),
-            **self.noted(),
+            **self.method_columns(),
         }
 
-    def noted(self) -> Row:
+    def method_columns(self) -> Row:
         """The columns that the method itself makes of its view, over all processes."""
         return {name: total(value) / total(weight) for name, (value, weight) in self.credit.notes.items()}
 
