@@ -23,7 +23,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 PARTS = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.Constant, ast.Load, *OPERATORS)
 
 
-def read(quantity: str, functions: Sequence[str]) -> ast.Expression:
+def parse(quantity: str, functions: Sequence[str]) -> ast.Expression:
     """A quantity's expression. Raises ValueError naming what is unknown in it, too long or too deep."""
     if len(quantity) > LONGEST:
         raise ValueError(f"quantity {quantity[:60]!r} …: {len(quantity)} characters; write at most {LONGEST}")

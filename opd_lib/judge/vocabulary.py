@@ -216,7 +216,7 @@ def _evaluated(quantity: str, view: SeedView, known: Mapping[str, Callable[..., 
 
 
 def _read(quantity: str) -> ast.Expression:
-    return expressions.read(quantity, (*FUNCTIONS, *ARITHMETIC))
+    return expressions.parse(quantity, (*FUNCTIONS, *ARITHMETIC))
 
 
 def _constants(call: ast.Call) -> tuple[str | float, ...]:

@@ -71,7 +71,7 @@ def bars(
     axes.set_ylabel(ylabel)
     axes.tick_params(axis="x", length=0)
     marks = captions.of_verdicts(judged or {})
-    return chart.said(Caption(parts={ylabel: means}, n=frozenset(n), marks=marks))
+    return chart.captioned(Caption(parts={ylabel: means}, n=frozenset(n), marks=marks))
 
 
 @styled
@@ -105,7 +105,7 @@ def forest(frame: pd.DataFrame, xlabel: str, line: float = 0.0, judged: Judged |
     n = frozenset(map(int, frame["n"])) if "n" in frame else frozenset()
     about = [shown(label) for label in judged or {}]
     parts = {xlabel: _estimates(names, list(frame["estimate"]), about)}
-    return chart.said(Caption(parts=parts, n=n, marks=captions.of_verdicts(judged or {})))
+    return chart.captioned(Caption(parts=parts, n=n, marks=captions.of_verdicts(judged or {})))
 
 
 def _estimates(names: Sequence[str], estimates: Sequence[float], about: Sequence[str]) -> dict[str, str]:

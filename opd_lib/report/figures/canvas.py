@@ -61,7 +61,7 @@ class Chart(Figure):
 
     caption: Caption = Caption(parts={})
 
-    def said(self, caption: Caption) -> Chart:
+    def captioned(self, caption: Caption) -> Chart:
         """The chart with this caption, which also says what dotted lines are, if there are any."""
         has_leaders = any(line.get_label() == LEADER for axes in self.axes for line in axes.lines)
         marks = f"{caption.marks} {LEADERS}".lstrip() if has_leaders else caption.marks

@@ -37,7 +37,7 @@ def histograms(frame: pd.DataFrame, column: str, by: str, xlabel: str) -> Chart:
                 means[shown(arm)][name] = captions.figure(float(values.mean()))
             write_beside(axes, 0.95 - place * LABEL_GAP, f"{name} (n = {len(values)})", colour)
         axes.set(xlabel=xlabel, ylabel="share of responses", title=shown(arm))
-    return chart.said(Caption(parts=means, point=f"mean of all responses of {frame['seed'].nunique()} seeds"))
+    return chart.captioned(Caption(parts=means, point=f"mean of all responses of {frame['seed'].nunique()} seeds"))
 
 
 @styled
@@ -64,4 +64,4 @@ def scatter(frame: pd.DataFrame, x: str, y: str, xlabel: str, ylabel: str, group
         for label, c in ((xlabel, x), (ylabel, y))
     }
     said = {f"{label} from": f"{low} to {high}" for label, (low, high) in spans.items()}
-    return chart.said(Caption(parts={f"{len(frame)} dots": said}))
+    return chart.captioned(Caption(parts={f"{len(frame)} dots": said}))

@@ -42,7 +42,7 @@ def curves(
     chart, (axes,) = rows_of_axes(1, names_in(frame, reference))
     label_ends(axes, draw_curves(axes, frame, column, reference, x=x))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    return chart.said(ends(frame, {"": column}, x=x))
+    return chart.captioned(ends(frame, {"": column}, x=x))
 
 
 @styled
@@ -73,7 +73,7 @@ def panels(
         label_ends(axes, labels)
         if share_y:
             axes.label_outer(remove_inner_ticks=False)
-    return chart.said(ends(frame, dict(zip(titles, columns, strict=True)), tuple(log)))
+    return chart.captioned(ends(frame, dict(zip(titles, columns, strict=True)), tuple(log)))
 
 
 def require_equally_many(columns: Sequence[str], titles: Sequence[str], units: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def accuracy_panels(evals: pd.DataFrame, teacher_lines: Mapping[str, Mapping[str
         label_ends(axes, labels)
     places[0].set_ylabel("accuracy (share correct)")
     each = [ends(rows, {test_set: "accuracy"}) for test_set, rows in test_sets.items()]
-    return chart.said(captions.joined(each))
+    return chart.captioned(captions.joined(each))
 
 
 @styled
@@ -121,7 +121,7 @@ def beside_paper(
     left.set(xlabel=STEP_LABEL, ylabel=ylabel, title=paper_title)
     right.set(xlabel=STEP_LABEL, title=our_title)
     theirs, found = ends(paper.assign(seed=0), {IN_PAPER: "value"}), ends(ours, {"": column})
-    return chart.said(Caption(parts={**found.parts, **theirs.parts}, n=found.n, point=found.point))
+    return chart.captioned(Caption(parts={**found.parts, **theirs.parts}, n=found.n, point=found.point))
 
 
 @styled
@@ -150,7 +150,7 @@ def sweep(
         axes.xaxis.set_minor_locator(NullLocator())
     label_ends(axes, draw_curves(axes, named, column, reference, x=x, dots=True))
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    return chart.said(_from_first_to_last(named, x, column, ylabel))
+    return chart.captioned(_from_first_to_last(named, x, column, ylabel))
 
 
 def _from_first_to_last(named: pd.DataFrame, x: str, column: str, ylabel: str) -> Caption:

@@ -56,7 +56,7 @@ def heat_maps(depth: pd.DataFrame, column: str, label: str, arms: Sequence[str] 
     bar.solids.set(rasterized=False, edgecolor="face")
     ends = {shown(arm): _ends_of(values[arm], tokens[arm]) for arm in arms}
     n = frozenset(int(drawn[drawn["arm"] == arm]["seed"].nunique()) for arm in arms)
-    return chart.said(Caption(parts={f"{label}, lowest to highest": ends}, n=n))
+    return chart.captioned(Caption(parts={f"{label}, lowest to highest": ends}, n=n))
 
 
 def cell_means(rows: pd.DataFrame, column: str, depths: Sequence[float]) -> pd.DataFrame:

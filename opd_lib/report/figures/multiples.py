@@ -65,7 +65,7 @@ def multiples(
     if len(columns) == 1:
         _label_lowest(rows[0], xlabel)
     parts = dict(zip(titles if len(columns) > 1 else [""], columns, strict=True))
-    return chart.said(ends(frame, parts, tuple(log), x))
+    return chart.captioned(ends(frame, parts, tuple(log), x))
 
 
 def _grid(n_arms: int, n_columns: int) -> tuple[Chart, list[list[Axes]]]:
