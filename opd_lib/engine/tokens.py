@@ -8,6 +8,7 @@ part in training.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from opd_lib.engine.running import ActiveRun
     from opd_lib.types import Candidates, Rollouts, TokenScores
@@ -62,21 +64,44 @@ def keep(run: ActiveRun, step: int) -> None:
         run.writer.append_lines("tokens", rows)
 
 
-@torch.no_grad()
 def described(run: ActiveRun, rollouts: Rollouts, wanted: Sequence[int] | None = None) -> list[Row]:
-    """These responses (default: all) with their tokens and what both models say of them (nats; lists: probabilities).
+    """`opinions` of a run's models on these responses (default: all).
 
     A response is cut where prompt and response have more tokens than train.micro_tokens.
     """
     assert run.teacher is not None
-    words = run.words
-    k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(words)))
-    read = batches.beginnings(rollouts, run.spec.params.train.micro_tokens)
+    k = run.k if isinstance(run.teacher[0], served.Teacher) else max(run.k, min(LISTED, len(run.words)))
+    limits = Limits(k=k, micro_tokens=run.spec.params.train.micro_tokens, chunk=run.chunk)
+    return opinions((run.student[0], run.teacher[0]), run.words, rollouts, limits, wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much is looked at: lists of length k, so many tokens in a forward pass, logits of a chunk at a time."""
+
+    k: int
+    micro_tokens: int
+    chunk: int
+
+
+@torch.no_grad()
+def opinions(
+    pair: tuple[PreTrainedModel, Any],
+    words: Sequence[str],
+    rollouts: Rollouts,
+    limits: Limits,
+    wanted: Sequence[int] | None = None,
+) -> list[Row]:
+    """These responses (default: all) with their tokens and what student and teacher say of them.
+
+    Nats; lists: probabilities. A response is cut where prompt and response have more than `micro_tokens` tokens.
+    """
+    k, read = limits.k, batches.beginnings(rollouts, limits.micro_tokens)
     found: dict[int, Row] = {}
     chosen = torch.tensor(range(len(read.prompts)) if wanted is None else wanted)
-    groups = batches.micro_batches(read, run.spec.params.train.micro_tokens)
+    groups = batches.micro_batches(read, limits.micro_tokens)
     for rows in filter(len, (group[torch.isin(group, chosen)] for group in groups)):
-        scores = score.score(run.student[0], run.teacher[0], read, rows, k, run.chunk)
+        scores = score.score(*pair, read, rows, k, limits.chunk)
         columns = per_token(scores, min(k, OVERLAP_K))
         lists = [] if scores.candidates is None else most_likely(scores.candidates, words)
         for row in rows.tolist():

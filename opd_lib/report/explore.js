@@ -174,7 +174,7 @@ class Panel {
     this.selected = Math.max(0, Math.min(this.selected, n - 1));
     this.page = Math.floor(this.selected / PAGE);
     this.firstDifference = firstDifference;
-    this.mark.textContent = row ? (row.reward > 0 ? "✓ right" : "✗ wrong") : "";
+    this.mark.textContent = row && row.reward !== null ? (row.reward > 0 ? "✓ right" : "✗ wrong") : "";
     this.mark.className = `mark ${row?.reward > 0 ? "good" : "bad"}`;
     const { runs } = this.explorer.data;
     this.text.setAttribute("aria-label", `response of ${runs[this.run].label}, ${n} tokens`);
@@ -420,7 +420,7 @@ class Explorer {
     this.stepName.replaceChildren("training step ", make("b", { textContent: step }), ` of ${this.data.steps.at(-1)}`.repeat(this.data.steps.length > 1));
     this.slider.setAttribute("aria-label", "training step");
     this.slider.setAttribute("aria-valuetext", `step ${step}`);
-    this.prompt.replaceChildren(prompt, "   answer: ", make("b", { textContent: answer }));
+    this.prompt.replaceChildren(prompt, ...(answer ? ["   answer: ", make("b", { textContent: answer })] : []));
     const rows = this.panels.map((panel) => (panel.run < 0 ? null : this.row(panel.run)));
     const [first, second] = rows.map((row) => row?.tokens);
     let parting = first && second ? first.findIndex((token, i) => token !== second[i]) : -1;

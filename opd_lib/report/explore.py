@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,7 @@ class Explorer:
 
     @property
     def html(self) -> str:
-        """A fragment of a page: what is read without scripts, then the module with the content. Equal bytes each time."""
+        """A fragment of a page, always the same bytes: what is read without scripts, the module, the content."""
         if not self.content["runs"]:
             return f"<p><em>{NONE_KEPT}</em></p>"
         name = hashlib.blake2b(self._json().encode(), digest_size=6).hexdigest()
@@ -64,7 +64,7 @@ class Explorer:
         return Path(path)
 
     def widget(self) -> Any:
-        """The explorer as an anywidget: `.selected` says which token is selected. Raises ValueError without anywidget."""
+        """The explorer as an anywidget; `.selected` is the selected token. Raises ValueError without anywidget."""
         try:
             import anywidget
             import traitlets
@@ -147,6 +147,14 @@ def tokens(
     }
     seeds = {record.arm: record.seed for record in chosen}
     return Explorer(embedded.content(picked, seeds, shown, known, first))
+
+
+def answers(rows: Sequence[Mapping[str, Any]], student: str, seed: int) -> Explorer:
+    """Answers of one model to questions that were typed in (rows of `tokens.jsonl`), for reading like a run's."""
+    placed = [{**row, "step": 0, "test_set": "question", "problem": number} for number, row in enumerate(rows, 1)]
+    known = token_quantities.known(placed)
+    first = known.index(token_quantities.named(DEFAULT, placed))
+    return Explorer(embedded.content({student: placed}, {student: seed}, [0], known, first))
 
 
 def _chosen(records: Sequence[RunRecord], arms: Sequence[str] | None, seed: int | None) -> list[RunRecord]:
