@@ -29,7 +29,10 @@ FIGURE = (
 WHOLE = "measure,seconds\nwall,600.0\nprocessor,1100.0\n"
 STAGES = "notebook,stage,seconds\n01_a,score,0.5\n01_a,rollout,1.5\n"
 EVALS = "step,test_set,accuracy\n0,chain-3,0.5\n2,chain-3,0.75\n"
-CLAIMS = "id,estimate,low,high,threshold,verdict\nC1,0.5,0.25,0.75,> 0,holds\nC2,,,,> 0,not run\n"
+CLAIMS = (
+    "id,estimate,low,high,detectable,threshold,verdict,precondition\n"
+    "C1,0.5,0.25,0.75,0.3,> 0,holds,\nC2,,,,,> 0,not run,precondition absent: P1\n"
+)
 CONFIG = {
     "model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128,
     "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 100,
@@ -196,7 +199,7 @@ def test_the_sites_claims_are_those_of_the_register(tmp_path: Path, monkeypatch:
     claims = pytest.importorskip("opd_lib.site.claims")
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     asked = register.load(paths.claims_file("rethinking_opd"))
-    rows = [f"{claim.id},0.5,0.25,0.75,> 0,holds\n" for claim in asked.claims]
+    rows = [f"{claim.id},0.5,0.25,0.75,0.3,> 0,holds,\n" for claim in asked.claims]
     header = CLAIMS.partition("\n")[0] + "\n"
     write(tmp_path / "tiny" / "claims.csv", header + "".join(rows))
     claims.require(asked)
