@@ -20,8 +20,8 @@ from opd_lib.site.notebooks import PROFILE, Notebook
 
 PROFILES = (PROFILE, "paper")
 """Whose params files are shown: the one the results are from, and the papers' own settings."""
-ALONE = "---\norphan: true\nhtml_theme.sidebar_secondary.remove: true\n---\n"
-"""Before a page that stands in no table of contents."""
+ALONE = "---\norphan: true\nnosearch: true\nhtml_theme.sidebar_secondary.remove: true\n---\n"
+"""Before a page that stands in no table of contents; what is searched for stands in the index of such pages."""
 LINK = re.compile(r"\[(`[^`]+`|[^\]]+)\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
 CLAIMS = "rethinking_opd"
 LIBRARY = paths.ROOT / "opd_lib"

@@ -17,7 +17,7 @@ from opd_lib.site.claims import raw
 from opd_lib.site.files import COMMITTED, relinked
 from opd_lib.site.notebooks import DIFFERENCES, Figure, Notebook
 
-SHOWN_FIRST = ("04_success_and_failure", "fig06_dynamics")
+SHOWN_FIRST = ("04_success_and_failure", "success_and_failure")
 """The figure of the first page: notebook and name."""
 OWN_METHOD = "92_your_own_method"
 FINDINGS = "<!-- findings -->"

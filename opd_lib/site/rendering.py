@@ -46,6 +46,7 @@ SETTINGS: dict[str, Any] = {
     "html_css_files": ["site.css"],
     "html_js_files": [("site.js", {"defer": "defer"})],
     "html_copy_source": False,
+    "html_show_search_summary": False,  # a summary is fetched, which pages read from disk may not do
     "html_use_index": False,
     "html_show_sphinx": False,
     "html_show_copyright": False,
