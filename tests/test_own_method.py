@@ -27,7 +27,7 @@ from opd_lib.engine.model import models
 from opd_lib.judge import versus
 from opd_lib.methods import _own_guards, own
 from opd_lib.params.spec import MODEL, ROLLOUTS, RunSpec
-from opd_lib.records import files, record
+from opd_lib.records import files, parameters, record
 from opd_lib.run import check, evidence, plan
 
 NOTEBOOK = "92_your_own_method"
@@ -273,7 +273,7 @@ def test_a_checkpoint_may_be_that_of_one_seed_at_every_seed(world: Path) -> None
     one, two = (micro.load(world, micro.OPD).spec("plain", seed) for seed in (3, 4))
     assert one.parents["student"].name == two.parents["student"].name == "00_models/student/seed0"
     assert one.parents["teacher"].seed == 3 and one.identity != two.identity
-    assert record.made_by_run("run:00_models/student@0") == "student"
+    assert parameters.made_by_run("run:00_models/student@0") == "student"
     for seed, message in (("x", "'x' is no seed; write run:NOTEBOOK/ARM@0"), ("1000", "seeds: 1000 is out of range")):
         edit(world, lambda c, seed=seed: c.update(student=f"run:00_models/student@{seed}"))
         with pytest.raises(ValueError, match=message):
@@ -383,7 +383,7 @@ def test_every_shipped_checkpoint_is_the_one_that_committed_runs_started_from() 
         found = record.read(run)
         assert found is not None
         for role in ("student", "teacher"):
-            arm = record.made_by_run(str(found.params[role]))
+            arm = parameters.made_by_run(str(found.params[role]))
             if arm in digests and found.provenance.get(f"{role}_weights"):
                 digests[arm].add(found.provenance[f"{role}_weights"])
     for arm, folder in SHIPPED.items():

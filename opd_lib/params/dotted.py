@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from opd_lib import methods
 from opd_lib.params.mistakes import known_keys
 from opd_lib.params.schema import RunParams
-from opd_lib.records.record import flatten
+from opd_lib.records.parameters import flatten
 
 
 def replace_at(tree: Any, path: str, value: Any, where: str) -> None:

@@ -31,7 +31,7 @@ from opd_lib.params.mistakes import check_file, check_seeds, read
 from opd_lib.params.schema import RunParams
 from opd_lib.params.spec import RunSpec as RunSpec
 from opd_lib.params.spec import determining, identity
-from opd_lib.records.record import flatten, made_by_run
+from opd_lib.records.parameters import flatten, made_by_run
 
 DATA = "task.data"  # where a task's data lies: an override of it holds for the runs that make the models, too
 

@@ -32,11 +32,10 @@ from opd_lib.records.durable import write_atomically as write_atomically
 from opd_lib.records.durable import write_json as write_json
 from opd_lib.records.leftovers import PROGRESS as PROGRESS
 from opd_lib.records.packed import RUN
+from opd_lib.records.parameters import flatten, made_by_run
 from opd_lib.records.sealing import LINES as LINES
 from opd_lib.records.sealing import TABLES as TABLES
 from opd_lib.records.sealing import Seal
-
-RUN_PREFIX = "run:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,28 +220,3 @@ def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[s
 def _without_machine(params: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in params.items() if key != "machine"}
     return kept | {"task": {key: value for key, value in (kept.get("task") or {}).items() if key != "data"}}
-
-
-def made_by_run(reference: str | Mapping[str, str] | None) -> str:
-    """The name of the checkpoint that a `run:NOTEBOOK/ARM` reference means; empty for any other checkpoint, or none.
-
-    Several that have names are named one after the other.
-
-    >>> made_by_run("run:00_models/justrl-small"), made_by_run("a/hub-name"), made_by_run(None)
-    ('justrl-small', '', '')
-    """
-    if isinstance(reference, Mapping):
-        return " + ".join(filter(None, map(made_by_run, reference.values())))
-    return reference.partition("/")[2].partition("@")[0] if reference and reference.startswith(RUN_PREFIX) else ""
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys.
-
-    >>> flatten({"train": {"lr": 0.1}, "teacher": None})
-    {'train.lr': 0.1, 'teacher': None}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from opd_lib.records.record import flatten
+from opd_lib.records.parameters import flatten
 
 ITEMS: dict[str, tuple[str, ...]] = {
     "student": ("base model",),

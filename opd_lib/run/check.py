@@ -16,13 +16,13 @@ import pandas as pd
 from opd_lib import params, paths
 from opd_lib.judge import prognosis
 from opd_lib.judge.prognosis import Prognosis
-from opd_lib.names import run_reference
+from opd_lib.names import RUN_PREFIX, run_reference
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.params.mistakes import read, validate
 from opd_lib.params.schema import FILE_KEYS, RunParams
 from opd_lib.params.schema.base import checkpoint
 from opd_lib.records import record
-from opd_lib.records.record import RUN_PREFIX, RunRecord
+from opd_lib.records.record import RunRecord
 from opd_lib.report import tables
 from opd_lib.run import plan
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from filelock import FileLock
 
 from opd_lib.params import RunSpec
-from opd_lib.records import reading, record
+from opd_lib.records import parameters, reading, record
 from opd_lib.records.record import RunRecord
 from opd_lib.run import growing, plan
 
@@ -142,7 +142,7 @@ def settings(tracker: str, spec: RunSpec, folder: Path) -> dict[str, Any]:
     if tracker == "tensorboard":
         return {}
     _, name = names(spec)
-    config = record.flatten(spec.params.said()) | {"seed": spec.seed, "identity": spec.identity}
+    config = parameters.flatten(spec.params.said()) | {"seed": spec.seed, "identity": spec.identity}
     shared = {"name": name, "group": spec.shown_as[1], "config": config, "resume": "allow"}
     if tracker == "wandb":
         return shared | {"id": name, "dir": str(folder), "mode": "offline", "reinit": "create_new"}

@@ -14,7 +14,7 @@ from pygments.lexers import PythonLexer
 
 from opd_lib import paths
 from opd_lib.records import files as records
-from opd_lib.records import reading, record, sealing
+from opd_lib.records import parameters, reading, record, sealing
 from opd_lib.site.claims import raw, slug
 from opd_lib.site.notebooks import PROFILE, Notebook
 
@@ -140,7 +140,7 @@ def _seed(folder: Path) -> str:
         reading.refuse(folder / "run.json", "not there", reading.RESTORE)
     here = "/".join(folder.parts[-3:])
     links = " · ".join(f'<a href="{here}/{name}">{name}</a>' for name in RECORD_FILES if records.exists(folder, name))
-    steps = record.flatten(run.params).get("train.steps", "")
+    steps = parameters.flatten(run.params).get("train.steps", "")
     return f"<tr><td>{run.seed}</td><td><code>{run.identity}</code></td><td>{steps}</td><td>{links}</td></tr>"
 
 
