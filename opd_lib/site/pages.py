@@ -37,7 +37,7 @@ def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str,
     slogan, _, rest = _between(readme, "\n\n**", "\n\n").partition("**: ")
     about = f"{rest[:1].upper()}{rest[1:]}\n\n{_between(readme, '## What it shows', FINDINGS).strip()}"
     found = _between(readme, FINDINGS, "<!--").strip()
-    commands = _between(readme, "## Two commands\n", "\n## ").strip()
+    commands = _between(readme, "## Look first, then compute\n", "\n## ").strip()
     return (
         f"# On-policy distillation, replicated\n\n{{.slogan}}\n{slogan}.\n\n{relinked(about, known)}\n\n"
         "## What holds\n\n"
