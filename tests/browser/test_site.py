@@ -256,6 +256,27 @@ def test_the_claims_are_read_by_keyboard(page: Any, address: str) -> None:
 
 
 @pytest.mark.browser
+def test_the_claims_are_sorted_and_put_back(page: Any, address: str) -> None:
+    page.goto(f"{address}/claims.html")
+    ids = "[...document.querySelectorAll('tr.claim')].filter(row => row.offsetHeight).map(row => row.id)"
+    before, judged = page.evaluate(ids), claims.read().set_index("id")
+    order = ["holds", "does not hold", "inconclusive", "not run"]
+    page.get_by_role("button", name="Verdict").click()
+    ranks = [order.index(judged.loc[name, "verdict"]) for name in page.evaluate(ids)]
+    assert ranks == sorted(ranks) and len(ranks) == len(before)
+    page.get_by_role("button", name="Ours").click()
+    page.get_by_role("button", name="Ours").click()
+    estimates = judged.loc[page.evaluate(ids), "estimate"].dropna().round(3)
+    assert estimates.is_monotonic_decreasing
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Ours")
+    page.locator(".filters button[data-verdict=fails]").click()
+    page.get_by_role("button", name="Ours").click()
+    assert page.evaluate(ids) == [name for name in before if judged.loc[name, "verdict"] == "does not hold"]
+    page.locator(".filters button[data-verdict=fails]").click()
+    assert page.evaluate(ids) == before
+
+
+@pytest.mark.browser
 def test_a_figure_is_enlarged_and_zoomed(page: Any, address: str) -> None:
     page.goto(f"{address}/notebooks/04_success_and_failure.html")
     page.locator("a.zoom").first.click()

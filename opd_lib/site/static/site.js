@@ -1,4 +1,5 @@
-// Enlarges figures and filters the table of claims. Without it figures are links to their files and all claims are shown.
+// Enlarges figures, filters and sorts the table of claims. Without it figures are links to their files, and all claims are
+// shown below their notebooks.
 "use strict";
 
 function enlarge(link) {
@@ -62,6 +63,10 @@ document.addEventListener("click", (event) => {
 
 function show(verdict) {
   for (const row of document.querySelectorAll("tr.claim")) row.hidden = verdict !== null && row.dataset.verdict !== verdict;
+  hideEmpty();
+}
+
+function hideEmpty() {
   for (const body of document.querySelectorAll("table.claims tbody")) body.hidden = !body.querySelector("tr.claim:not([hidden])");
 }
 
@@ -76,3 +81,34 @@ for (const filters of document.querySelectorAll(".filters")) {
     show(pressed ? null : button.dataset.verdict);
   });
 }
+
+// The claims by verdict or by our estimate, upwards, then downwards, then as they were, below their notebooks.
+function sortable(table) {
+  const rows = [...table.querySelectorAll("tr.claim")], homes = rows.map((row) => row.parentNode);
+  const groups = [...table.querySelectorAll("tr.group")], all = table.createTBody();
+  const keys = {
+    Ours: (row) => parseFloat(row.children[3].textContent.replace("−", "-")),
+    Verdict: (row) => ["holds", "fails", "open", "none"].indexOf(row.dataset.verdict),
+  };
+  for (const head of table.tHead.rows[0].cells) {
+    const key = keys[head.textContent];
+    if (!key) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const next = { ascending: "descending", descending: null, unsorted: "ascending" }[head.getAttribute("aria-sort") ?? "unsorted"];
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      for (const group of groups) group.hidden = next !== null;
+      if (next !== null) head.setAttribute("aria-sort", next);
+      const sign = next === "ascending" ? 1 : -1;
+      const last = (row) => Number(Number.isNaN(key(row))); // what was not run comes last either way
+      if (next !== null) all.append(...[...rows].sort((a, b) => last(a) - last(b) || sign * (key(a) - key(b))));
+      else rows.forEach((row, i) => homes[i].append(row));
+      hideEmpty();
+    });
+  }
+}
+
+document.querySelectorAll("table.claims").forEach(sortable);
