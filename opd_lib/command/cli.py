@@ -11,6 +11,7 @@ from opd_lib import paths
 from opd_lib.bench.command import bench
 from opd_lib.command.claims import claims
 from opd_lib.command.lab import lab
+from opd_lib.command.tries import tries
 from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 from opd_lib.site.command import site
@@ -215,6 +216,7 @@ for command in (
     *(data.data, data.dedup, data.grade, track.track, site, lab),
 ):
     app.command()(command)
+app.add_typer(tries)
 
 if __name__ == "__main__":
     app()
