@@ -124,6 +124,16 @@ def test_two_tries_are_compared_by_what_differs_and_where_they_end() -> None:
     assert "No parameter differs" in opd("compare", "slow", "slow").stdout
 
 
+def test_objectives_from_a_cell_are_told_apart_and_compared_line_by_line() -> None:
+    texts = ["def loss(scores, params):\n    return scores * 2\n", "def loss(scores, params):\n    return scores * 3\n"]
+    method = {"name": "own", "k": 4, "options": {}}
+    one, other = (make({"arms.mine": {"method": method | {"source": text}}}, arm="mine", seeds=(0,)) for text in texts)
+    told = [row["changes"] for row in rows()]
+    assert told[0] != told[1] and all("method.source: 2 lines (" in text and "\n" not in text for text in told)
+    text = opd("compare", one.name, other.name).stdout
+    assert "\n-    return scores * 2\n+    return scores * 3\n" in text
+
+
 def test_tries_without_a_common_arm_are_not_compared_unless_each_has_one() -> None:
     one = make({"arms.mine": {"method.k": 4}}, arm="mine")
     other = make({"arms.yours": {"method.k": 8}}, arm="yours")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
 import math
 import time
@@ -90,8 +92,8 @@ def changes(each: Try, present: RunRecord, root: Path = paths.PARAMS) -> dict[st
 
 
 def said(changed: Mapping[str, Any]) -> str:
-    """Keys and values in a line; long values by their beginnings."""
-    return ", ".join(f"{key}: {_short(value)}" for key, value in changed.items()) or tables.MISSING
+    """Keys and values in a line; long values by their beginnings, texts of several lines by their digests."""
+    return ", ".join(f"{key}: {_short(value)}" for key, value in record.flatten(changed).items()) or tables.MISSING
 
 
 def accuracies(found: Iterable[RunRecord], start: bool = False) -> dict[int, float]:
@@ -142,7 +144,16 @@ def _side_by_side(first: Try, mine: Sequence[RunRecord], second: Try, theirs: Se
     ]
     differ = tables.show(pd.DataFrame(rows)) if rows else "No parameter differs."
     ends = [_ends(start, first.name, mine, second.name, theirs) for start in (True, False)]
-    return f"{' and '.join(arms)}\n\n{differ}\n\n{tables.show(pd.DataFrame(ends))}"
+    texts = [_line_by_line(key, first.name, one.get(key), second.name, other.get(key)) for key in apart]
+    return "\n\n".join([" and ".join(arms), differ, *filter(None, texts), tables.show(pd.DataFrame(ends))])
+
+
+def _line_by_line(key: str, first: str, one: Any, second: str, other: Any) -> str:
+    """The lines in which two texts differ, such as those of an objective from a cell; empty for other values."""
+    if not all(isinstance(text, str) and "\n" in text for text in (one, other)):
+        return ""
+    lines = difflib.unified_diff(one.splitlines(), other.splitlines(), f"{key} of {first}", f"{key} of {second}", n=1)
+    return "\n".join(line.rstrip("\n") for line in lines)
 
 
 def _ends(
@@ -181,6 +192,9 @@ def _parents(present: RunRecord) -> dict[str, str]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value:
+        digest = hashlib.blake2b(value.encode(), digest_size=3).hexdigest()
+        return f"{len(value.splitlines())} lines ({digest})"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
 
