@@ -67,6 +67,7 @@ help: ## this text
 	@echo '  PYTHON=          the Python (>= 3.11) to build from;  VENV=.venv: VENV="$$CONDA_PREFIX" fills a conda environment'
 	@echo
 	@echo '  Before anything large: $(BIN)/opd reproduce --profile paper --dry-run prints hours, memory, disk and starts nothing.'
+	@echo '  Experiments of your own (overrides in a notebook): $(BIN)/opd tries lists, compares, names and deletes them.'
 	@echo '  On a Slurm cluster: $(BIN)/opd reproduce --profile paper --cluster slurm [--partition P] [--account A]'
 	@echo
 	@echo '  Disk: about 2.6 GB with the CPU torch (.venv 2.3, .venv-batch 0.3; less with uv), about 5 GB more with a CUDA torch;'

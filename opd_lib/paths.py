@@ -17,6 +17,8 @@ LOCAL = RESULTS / "local"
 """What this machine computes; ignored by git, same shape as RESULTS."""
 LAB = LOCAL / "lab"
 """Runs that may start from committed weights, or from records of LOCAL: never read by what trains from nothing."""
+VARIANTS = LOCAL / "variants"
+"""Runs that overrides have changed: a folder for each set of overrides, named by its digest."""
 REFERENCE = RESULTS / "reference"
 """The papers' own numbers."""
 

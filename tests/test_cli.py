@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from opd_lib import paths
 from opd_lib.batch import front, refresh
 from opd_lib.command.cli import app
 from opd_lib.records import record
@@ -404,3 +406,14 @@ def test_what_cannot_be_graded_is_one_message(tmp_path: Path) -> None:
 def test_bad_questions_about_data_are_one_message(words: tuple[str, ...], said: str) -> None:
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 1 and said in result.output and "Traceback" not in result.output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"opd {project['version']}\n"
+
+
+@pytest.mark.parametrize(("words", "offered"), [("opd tri", "tries"), ("opd reproduce --dry", "--dry-run")])
+def test_the_shell_completes_commands_and_options(words: str, offered: str) -> None:
+    asked = {"_OPD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    assert CliRunner().invoke(app, [], prog_name="opd", env=asked).stdout.split() == [offered]

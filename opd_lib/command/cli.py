@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from opd_lib import paths
+from opd_lib import __version__, paths
 from opd_lib.bench.command import bench
 from opd_lib.command.claims import claims
 from opd_lib.command.lab import lab
 from opd_lib.command.talk import talk
+from opd_lib.command.tries import tries
 from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
 from opd_lib.site.command import site
@@ -35,10 +36,24 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="On-policy distillation replicated: train the runs, execute the notebooks, judge the claims.",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"opd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def opd(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """What all commands have in common."""
 
 
 @app.command()
@@ -216,6 +231,7 @@ for command in (
     *(data.data, data.dedup, data.grade, track.track, site, lab),
 ):
     app.command()(command)
+app.add_typer(tries)
 
 if __name__ == "__main__":
     app()

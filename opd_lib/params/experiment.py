@@ -13,7 +13,6 @@ whichever notebook asks first, stands under the notebook it belongs to, and is s
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ from opd_lib.params.arms import ARMS, SAME_AS
 from opd_lib.params.mistakes import check_file, check_seeds, read
 from opd_lib.params.schema import RunParams
 from opd_lib.params.spec import RunSpec as RunSpec
-from opd_lib.params.spec import determining, identity
+from opd_lib.params.spec import determining, identity, overrides_digest
 from opd_lib.records.parameters import flatten, made_by_run
 
 DATA = "task.data"  # where a task's data lies: an override of it holds for the runs that make the models, too
@@ -122,8 +121,7 @@ class Experiment:
         if self.results is not None:
             return (self.results,)
         if varied:
-            digest = hashlib.sha256(json.dumps(self.overrides, sort_keys=True).encode()).hexdigest()[:8]
-            return (paths.LOCAL / "variants" / digest,)
+            return (paths.VARIANTS / overrides_digest(self.overrides),)
         return (paths.RESULTS, paths.LOCAL, paths.LAB)
 
     def _parent(self, reference: str, seed: int, ancestors: tuple[str, ...]) -> RunSpec:

@@ -114,6 +114,11 @@ def determining(params: RunParams) -> dict[str, Any]:
     return content
 
 
+def overrides_digest(overrides: Mapping[str, Any]) -> str:
+    """8 hex digits: the name of the folder in which runs with these overrides have their records."""
+    return hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def identity(params: RunParams, seed: int, parents: Mapping[str, str]) -> str:
     """16 hex digits: the hash of everything that determines the run."""
     content = {"params": determining(params), "seed": seed, "parents": dict(parents)}

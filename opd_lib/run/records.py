@@ -29,7 +29,7 @@ def status(
 ) -> None:
     """What is done, corrupt, stale, failed, running, interrupted or missing, and how long the rest takes."""
     from opd_lib.report import tables
-    from opd_lib.run import plan, processes, progress
+    from opd_lib.run import plan, processes, progress, tries
     from opd_lib.run.status import status as table
 
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
@@ -39,6 +39,8 @@ def status(
     left = float(frame["remaining"].sum(skipna=False)) / (jobs or processes.cores()) if len(frame) else 0.0
     rest = "unknown until a first run is finished" if left != left else progress.duration(left)
     typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {rest}")
+    if results.resolve() == paths.LOCAL and (found := tries.folders()):
+        typer.echo(f"tries of your own, made with overrides: {len(found)} in {paths.VARIANTS} (`opd tries`)")
 
 
 def seal(profile: options.Profile = "tiny", results: Committed = paths.RESULTS) -> None:

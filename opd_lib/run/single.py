@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from opd_lib.params import RunSpec
-from opd_lib.run import plan, processes, ranks, room
+from opd_lib.run import plan, processes, ranks, room, tries
 from opd_lib.run.status import TURN, is_locked
 
 
@@ -34,6 +34,7 @@ def train(spec: RunSpec) -> Path | None:
     if not plan.trained(spec):
         with turn(spec):
             if not plan.trained(spec):
+                tries.remember(spec)
                 _train(spec)
     plan.swept([spec])
     if weights := spec.weights:
