@@ -24,7 +24,7 @@ from opd_lib.batch import cluster, execute, jobs, workflow
 from opd_lib.batch.cluster import Slurm
 from opd_lib.params import RunSpec
 from opd_lib.records import record
-from opd_lib.run import guard, plan, processes
+from opd_lib.run import guard, meter, plan, processes
 from opd_lib.run.status import is_locked
 
 pytestmark = pytest.mark.process
@@ -130,6 +130,27 @@ def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
     assert content["runs"]["01_opd/plain/seed0"]["needs"] == [".done/00_models/teacher/seed0.run.json"]
     assert "--guardian 123" in content["runs"]["01_opd/plain/seed0"]["command"]
     assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 3
+
+
+def test_a_resumed_batch_counts_all_runs(world: Path) -> None:
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    chosen = plan.experiments((micro.MODELS, micro.OPD), "tiny", world / "results", None, world / "params")
+    assert jobs.standing(chosen, jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")) == (
+        jobs.Standing()
+    )
+    for spec in micro.load(world).runs()[:2]:
+        micro.write_record(spec)
+        spec.model_folder.mkdir()
+    todo = jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")
+    before = jobs.standing(chosen, todo)
+    assert jobs.summary(todo, before.finished) == "3 runs to train, 2 notebooks to execute; 2 of 5 runs are finished"
+    gauge = jobs.meter_of(todo, 2, before)
+    assert [task.needs for task in gauge.tasks if task.name == "01_opd.ipynb"] == [
+        ("01_opd/plain/seed0", "01_opd/sampled/seed0")
+    ]
+    states = {job.name: meter.DONE for job in todo}
+    assert gauge.whole(gauge.lines(states)).counts == "5 of 5 runs, 2 of 2 notebooks"
 
 
 def test_a_job_is_as_urgent_as_the_chain_behind_it_is_long() -> None:

@@ -70,11 +70,13 @@ def reproduce(
     program = None if plan_only else workflow.find_snakemake(snakemake)
     with workflow.alone(results):
         todo = planning.make_plan(chosen, results, notebooks, params)
-        typer.echo(f"{planning.summary(todo)} in {results}", err=True)
+        before = planning.standing(chosen, todo)
+        typer.echo(f"{planning.summary(todo, before.finished)} in {results}", err=True)
         if program is None:
             typer.echo(planning.write_plan(todo, results, guardian=None))
             return
-        workflow.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else processes.cores()), program, slurm)
+        at_a_time = jobs or (clusters.QUEUE if slurm else processes.cores())
+        workflow.carry_out(todo, results, at_a_time, program, slurm, before)
     for experiment in chosen:
         typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
 
