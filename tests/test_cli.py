@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import micro
@@ -248,6 +250,48 @@ def test_compare_says_when_nothing_is_committed_and_finds_differences(world: Pat
     (specs[1].folder / "steps.csv").write_text("step,loss\n1,0.5\n2,0.2\n")
     text = compare.compare("tiny", world / "results", world / "committed")
     assert "1 of 2 runs" in text and "differs, end by 0.2" in text
+    assert specs[1].name in text and specs[0].name not in text
+    assert specs[0].name in compare.compare("tiny", world / "results", world / "committed", every=True)
+
+
+ANSWERS = [
+    (["yes", "yes"], "agrees", "`opd claims --results {local}`", []),
+    (["yes", "no"], "disagrees in 1 of 2", "`opd status --verify --results {local}`", ["C1"]),
+    (["unknown", "unknown"], "none", "`opd reproduce --results {local}`", []),
+]
+
+
+@pytest.mark.parametrize(("answers", "verdict", "step", "shown"), ANSWERS)
+def test_compare_shows_what_disagrees_then_the_verdict_and_the_next_step_last(
+    world: Path, monkeypatch: pytest.MonkeyPatch, answers: list[str], verdict: str, step: str, shown: list[str]
+) -> None:
+    spec, local, committed = micro.load(world).spec("student", 0), world / "results", world / "committed"
+    micro.write_record(spec)
+    refresh.copy_record(spec.folder, committed / spec.folder.relative_to(local))
+    frame = pd.DataFrame({"id": ["C0", "C1"], "seed": [0, 0], "agrees": answers})
+    monkeypatch.setattr(compare.agreement, "compare", lambda register, mine, theirs: frame)
+    monkeypatch.setattr(compare, "registers", lambda profile: [SimpleNamespace(paper="paper")])
+    text = compare.compare("tiny", local, committed)
+    *_, said, last = text.splitlines()
+    assert said.startswith(f"Verdict: {'this machine ' if verdict != 'none' else ''}{verdict}")
+    assert last.startswith(f"Next: {step.format(local=local)}")
+    assert [name for name in ("C0", "C1") if name in text] == shown
+    every = compare.compare("tiny", local, committed, every=True)
+    assert "C0" in every and "C1" in every and spec.name in every and every.endswith("\n".join([said, last]))
+
+
+def test_compare_names_the_runs_of_other_parameters(world: Path) -> None:
+    spec, other = (
+        micro.load(world).spec("student", 0),
+        micro.load(world, overrides={"train.steps": 9}).spec("student", 0),
+    )
+    micro.write_record(other)
+    (world / "committed" / "tiny").mkdir(parents=True)
+    refresh.copy_record(other.folder, world / "committed" / spec.folder.relative_to(world / "results"))
+    shutil.rmtree(other.folder)
+    micro.write_record(spec)
+    text = compare.compare("tiny", world / "results", world / "committed")
+    assert "other parameters" in text and "Next: `opd status --runs" in text.splitlines()[-1]
 
 
 def test_only_the_record_is_committed_and_as_a_whole(world: Path) -> None:

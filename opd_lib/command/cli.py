@@ -60,6 +60,7 @@ def reproduce(
     from opd_lib.batch import jobs as planning
     from opd_lib.batch import workflow
     from opd_lib.run import estimate, processes
+    from opd_lib.run.streams import resumable
 
     results = results.resolve()
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
@@ -76,7 +77,8 @@ def reproduce(
             typer.echo(planning.write_plan(todo, results, guardian=None))
             return
         at_a_time = jobs or (clusters.QUEUE if slurm else processes.cores())
-        workflow.carry_out(todo, results, at_a_time, program, slurm, before)
+        with resumable():
+            workflow.carry_out(todo, results, at_a_time, program, slurm, before)
     for experiment in chosen:
         typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
 
@@ -182,11 +184,11 @@ def check(
 
 
 @app.command()
-def compare(profile: Profile = "tiny", results: Results = paths.LOCAL) -> None:
-    """Does this machine agree? Local records beside the committed ones."""
+def compare(profile: Profile = "tiny", results: Results = paths.LOCAL, every: options.Every = False) -> None:
+    """Does this machine agree? What differs between local records and the committed ones, and a verdict."""
     from opd_lib.run import compare as comparison
 
-    typer.echo(comparison.compare(profile, results))
+    typer.echo(comparison.compare(profile, results, every=every))
 
 
 @app.command()
