@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -481,8 +482,10 @@ def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
             3 if sys.platform == "linux" else 0
         )
         stop(process)
-        process.communicate(timeout=180)
+        _, said = process.communicate(timeout=180)
         assert process.returncode != 0
+        goes_on = f"the others resume from their last checkpoints: opd {shlex.join(command(world)[3:])}\n"
+        assert (stop is interrupt) == said.endswith(goes_on) and (stop is not interrupt or process.returncode == 130)
         wait_for(lambda: not any(guard.alive(member) for member in family), seconds=120)  # noqa: B023
         assert any(locks.glob("*")) == (stop is kill_snakemake)
     again = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)

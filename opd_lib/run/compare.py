@@ -128,7 +128,7 @@ def _next_step(answers: Mapping[str, int], identical: bool, apart: int, profile:
     if apart:
         return f"`opd status --runs{where}` names what differs in the parameters of {apart} runs."
     if answers["no"]:
-        return f"`opd status --verify{where}` says whether the records are whole, and of which versions."
+        return f"`opd status --runs --verify{where}` says whether the records are whole, and of which versions."
     if not answers["yes"]:
         return f"`opd reproduce{where}` trains what the claims need."
     if identical or every:
