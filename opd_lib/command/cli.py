@@ -102,12 +102,14 @@ def run(
     if guardian is not None:
         guard.follow(guardian)
     from opd_lib.params import load
-    from opd_lib.run import single
+    from opd_lib.run import console, single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
     if meeting is not None:
         single.join(spec, meeting)
-    elif folder := single.train(spec):
+        return
+    by_hand = guardian is None and done is None  # what a batch starts is quiet
+    if folder := single.train(spec, console.reporting if by_hand else single.quietly):
         options.write_done(done, spec.identity)
         typer.echo(f"finished: {folder}")
 
