@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from opd_lib.batch import cluster, execute, jobs, workflow
 from opd_lib.batch.cluster import Slurm
 from opd_lib.params import RunSpec
 from opd_lib.records import record
-from opd_lib.run import guard, plan, processes
+from opd_lib.run import guard, meter, plan, processes
 from opd_lib.run.status import is_locked
 
 pytestmark = pytest.mark.process
@@ -130,6 +131,27 @@ def test_the_plan_holds_what_is_missing_with_its_needs(world: Path) -> None:
     assert content["runs"]["01_opd/plain/seed0"]["needs"] == [".done/00_models/teacher/seed0.run.json"]
     assert "--guardian 123" in content["runs"]["01_opd/plain/seed0"]["command"]
     assert len(content["notebooks"]["01_opd.ipynb"]["needs"]) == 3
+
+
+def test_a_resumed_batch_counts_all_runs(world: Path) -> None:
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    chosen = plan.experiments((micro.MODELS, micro.OPD), "tiny", world / "results", None, world / "params")
+    assert jobs.standing(chosen, jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")) == (
+        jobs.Standing()
+    )
+    for spec in micro.load(world).runs()[:2]:
+        micro.write_record(spec)
+        spec.model_folder.mkdir()
+    todo = jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")
+    before = jobs.standing(chosen, todo)
+    assert jobs.summary(todo, before.finished) == "3 runs to train, 2 notebooks to execute; 2 of 5 runs are finished"
+    gauge = jobs.meter_of(todo, 2, before)
+    assert [task.needs for task in gauge.tasks if task.name == "01_opd.ipynb"] == [
+        ("01_opd/plain/seed0", "01_opd/sampled/seed0")
+    ]
+    states = {job.name: meter.DONE for job in todo}
+    assert gauge.whole(gauge.lines(states)).counts == "5 of 5 runs, 2 of 2 notebooks"
 
 
 def test_a_job_is_as_urgent_as_the_chain_behind_it_is_long() -> None:
@@ -460,8 +482,10 @@ def test_stopping_any_of_the_family_stops_all_of_it(world: Path) -> None:
             3 if sys.platform == "linux" else 0
         )
         stop(process)
-        process.communicate(timeout=180)
+        _, said = process.communicate(timeout=180)
         assert process.returncode != 0
+        goes_on = f"the others resume from their last checkpoints: opd {shlex.join(command(world)[3:])}\n"
+        assert (stop is interrupt) == said.endswith(goes_on) and (stop is not interrupt or process.returncode == 130)
         wait_for(lambda: not any(guard.alive(member) for member in family), seconds=120)  # noqa: B023
         assert any(locks.glob("*")) == (stop is kill_snakemake)
     again = subprocess.run(command(world), cwd=paths.ROOT, capture_output=True, text=True, check=False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import micro
@@ -22,7 +24,7 @@ from opd_lib import paths
 from opd_lib.batch import front, refresh
 from opd_lib.command.cli import app
 from opd_lib.records import record
-from opd_lib.run import compare, evidence, options, streams
+from opd_lib.run import compare, evidence, options, plan, progress, status, streams
 
 RUN = ("run", micro.MODELS, "student", "0")
 
@@ -222,14 +224,41 @@ def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
     assert CliRunner().invoke(app, words).exit_code == 2
 
 
-def test_status_shows_every_run_and_the_time_left(world: Path) -> None:
+def test_status_has_a_line_for_each_notebook_and_rows_on_demand(world: Path) -> None:
     for name in (micro.MODELS, micro.OPD):
         micro.write_notebook(world, name)
     micro.write_record(micro.load(world).spec("student", 0))
-    result = opd(world, "status", "--notebooks", str(world / "notebooks"))
-    assert result.exit_code == 0
-    assert "00_models/student/seed0" in result.stdout and "01_opd/sampled/seed0" in result.stdout
-    assert "1 done" in result.stdout and "4 missing" in result.stdout
+    micro.write_record(micro.load(world).spec("better", 0), status="failed")
+    words = ("status", "--notebooks", str(world / "notebooks"))
+    few, every, one = opd(world, *words), opd(world, *words, "--runs"), opd(world, *words, "--only", micro.OPD)
+    assert [result.exit_code for result in (few, every, one)] == [0, 0, 0]
+    header, _, *rows = few.stdout.splitlines()[:4]
+    assert header.split("  ") and header.replace("  ", " ").split() == [
+        *("notebook", "runs", "done", "missing", "failed", "spent", "(h)", "to", "go", "(h)")
+    ]
+    assert [row.split()[:5] for row in rows] == [["00_models", "3", "1", "1", "1"], ["01_opd", "2", "0", "2", "0"]]
+    assert "seed0" not in few.stdout and few.stdout.endswith("; --runs says what is the matter with 1\n")
+    for result in (every, one):
+        assert "00_models/student/seed0" in result.stdout and "01_opd/sampled/seed0" in result.stdout
+        assert "spent (s)" in result.stdout and "to go (s)" in result.stdout
+    assert all("1 done" in result.stdout and "3 missing" in result.stdout for result in (few, every, one))
+
+
+def test_status_lays_out_what_is_left_on_the_cores(world: Path) -> None:
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    spec = micro.load(world).spec("student", 0)
+    micro.write_record(spec)  # 3 seconds for 6 steps
+    frame = status.status(plan.with_parents([*micro.load(world).runs(), *micro.load(world, micro.OPD).runs()]))
+    left = dict(zip(frame["run"], frame["remaining"], strict=True))
+    del left[spec.name]
+    words = ("status", "--notebooks", str(world / "notebooks"), "--jobs")
+    alone, beside = (opd(world, *words, jobs).stdout.splitlines()[-1] for jobs in ("1", "8"))
+    assert alone.endswith(f"the rest takes: {progress.duration(sum(left.values()))}")
+    chain = left[f"{micro.MODELS}/teacher/seed0"] + max(
+        left[f"{micro.OPD}/{arm}/seed0"] for arm in ("plain", "sampled")
+    )
+    assert beside.endswith(f"the rest takes: {progress.duration(max(chain, left[f'{micro.MODELS}/better/seed0']))}")
 
 
 def test_seed_lists() -> None:
@@ -250,6 +279,48 @@ def test_compare_says_when_nothing_is_committed_and_finds_differences(world: Pat
     (specs[1].folder / "steps.csv").write_text("step,loss\n1,0.5\n2,0.2\n")
     text = compare.compare("tiny", world / "results", world / "committed")
     assert "1 of 2 runs" in text and "differs, end by 0.2" in text
+    assert specs[1].name in text and specs[0].name not in text
+    assert specs[0].name in compare.compare("tiny", world / "results", world / "committed", every=True)
+
+
+ANSWERS = [
+    (["yes", "yes"], "agrees", "`opd claims --results {local}`", []),
+    (["yes", "no"], "disagrees in 1 of 2", "`opd status --runs --verify --results {local}`", ["C1"]),
+    (["unknown", "unknown"], "none", "`opd reproduce --results {local}`", []),
+]
+
+
+@pytest.mark.parametrize(("answers", "verdict", "step", "shown"), ANSWERS)
+def test_compare_shows_what_disagrees_then_the_verdict_and_the_next_step_last(
+    world: Path, monkeypatch: pytest.MonkeyPatch, answers: list[str], verdict: str, step: str, shown: list[str]
+) -> None:
+    spec, local, committed = micro.load(world).spec("student", 0), world / "results", world / "committed"
+    micro.write_record(spec)
+    refresh.copy_record(spec.folder, committed / spec.folder.relative_to(local))
+    frame = pd.DataFrame({"id": ["C0", "C1"], "seed": [0, 0], "agrees": answers})
+    monkeypatch.setattr(compare.agreement, "compare", lambda register, mine, theirs: frame)
+    monkeypatch.setattr(compare, "registers", lambda profile: [SimpleNamespace(paper="paper")])
+    text = compare.compare("tiny", local, committed)
+    *_, said, last = text.splitlines()
+    assert said.startswith(f"Verdict: {'this machine ' if verdict != 'none' else ''}{verdict}")
+    assert last.startswith(f"Next: {step.format(local=local)}")
+    assert [name for name in ("C0", "C1") if name in text] == shown
+    every = compare.compare("tiny", local, committed, every=True)
+    assert "C0" in every and "C1" in every and spec.name in every and every.endswith("\n".join([said, last]))
+
+
+def test_compare_names_the_runs_of_other_parameters(world: Path) -> None:
+    spec, other = (
+        micro.load(world).spec("student", 0),
+        micro.load(world, overrides={"train.steps": 9}).spec("student", 0),
+    )
+    micro.write_record(other)
+    (world / "committed" / "tiny").mkdir(parents=True)
+    refresh.copy_record(other.folder, world / "committed" / spec.folder.relative_to(world / "results"))
+    shutil.rmtree(other.folder)
+    micro.write_record(spec)
+    text = compare.compare("tiny", world / "results", world / "committed")
+    assert "other parameters" in text and "Next: `opd status --runs" in text.splitlines()[-1]
 
 
 def test_only_the_record_is_committed_and_as_a_whole(world: Path) -> None:

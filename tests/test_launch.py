@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import micro
@@ -16,8 +18,8 @@ import pytest
 
 from opd_lib import paths
 from opd_lib.records import record
-from opd_lib.run import guard, launch, plan, processes, progress, single
-from opd_lib.run.status import TURN, is_locked, pace, status
+from opd_lib.run import guard, launch, meter, plan, processes, progress, single
+from opd_lib.run.status import TURN, is_locked, pace, slowness, status
 
 TABLES = ("steps.csv", "evals.csv", "problems.csv", "rollouts.jsonl")
 
@@ -103,9 +105,10 @@ def test_an_evaluation_alone_is_one_step_with_a_pace_of_its_own(world: Path) -> 
     assert pace([student, better, named, other])[other.name] == 3.0
     frame = status([named, other]).set_index("run")
     assert list(frame["state"]) == ["done", "missing"] and list(frame["steps"]) == [1, 1]
-    tasks = [progress.Task(name="a", steps=plan.steps(named), folder=named.folder, expected=5.0)]
-    lines = progress.Meter(tasks=tasks, jobs=1).lines({"a": progress.RUNNING})
-    assert lines[0].remaining == 5.0 and "0/1" in progress.picture(lines, 5.0)
+    tasks = [meter.Task(name="a", steps=plan.steps(named), folder=named.folder, expected=5.0)]
+    gauge = meter.Meter(tasks=tasks, jobs=1)
+    lines = gauge.lines({"a": progress.RUNNING})
+    assert lines[0].remaining == pytest.approx(5.0, abs=0.1) and "0/1" in progress.picture(lines, gauge.whole(lines))
 
 
 def test_launch_does_not_load_the_engine() -> None:
@@ -122,43 +125,67 @@ def test_processes_get_one_thread_and_keep_their_memory_unless_told_otherwise(mo
     assert made["MALLOC_MMAP_THRESHOLD_"] == processes.KEPT["MALLOC_MMAP_THRESHOLD_"]
 
 
-def test_log_display_writes_each_tenth_once() -> None:
+def test_finished_runs_here_say_how_slow_this_machine_is(world: Path) -> None:
+    specs = micro.load(world, seeds=(0, 1)).runs()
+    expected = dict.fromkeys((spec.name for spec in specs), 300.0)
+    assert slowness(specs, expected) == 1.0
+    for spec in specs[:2]:
+        micro.write_record(spec)
+        content = json.loads((spec.folder / "run.json").read_text())
+        record.write_json(spec.folder / "run.json", content | {"seconds": {"score": 850.0, "rollout": 50.0}})
+    assert slowness(specs, expected) == pytest.approx(3.0, rel=0.1)
+    micro.write_record(specs[2], status="running")
+    record.write_json(specs[2].folder / ".progress.json", {"step": 3, "steps": 6, "seconds": {"score": 3000.0}})
+    assert slowness(specs, expected) == pytest.approx((2 * 900 + 3000) / (2 * 300 + 150), rel=0.1)
+    committed = [
+        replace(spec, folders=(paths.run_folder("tiny", spec.experiment, spec.arm, spec.seed),)) for spec in specs
+    ]
+    assert slowness(committed, expected) == 1.0
+
+
+def test_a_log_gets_one_line_for_each_run_that_has_ended() -> None:
     stream = io.StringIO()
     display = progress.LogDisplay(stream)
-    for step in [0, 0, 1, 5, 9, 10, 11, 20, 20]:
-        display.update([line("a", progress.RUNNING, step, 100)], 90.0)
-    display.update([line("a", progress.DONE, 100, 100)], 0.0)
+    for step in [0, 0, 1, 5, 9, 10, 11, 20, 99]:
+        display.update([line("a", progress.RUNNING, step, 100), line("b", progress.WAITING, 0, 9)], whole(0, 90.0))
+    for _ in range(2):
+        display.update([line("a", progress.DONE, 100, 100), line("b", progress.FAILED, 0, 9)], whole(1, 75.0))
+    display.update([line("c.ipynb", progress.DONE, 1, 1)], whole(2, 0.0))
     shown = stream.getvalue().splitlines()
     assert [text.split("] ")[1] for text in shown] == [
-        "a: running step 0/100, all: 1m 30s left",
-        "a: running step 10/100, all: 1m 30s left",
-        "a: running step 20/100, all: 1m 30s left",
-        "a: done",
+        "a: done in 1.4 minutes, 1 of 66 runs, 1m 15s left",
+        "b: failed, 1 of 66 runs, 1m 15s left",
+        "c.ipynb: done in 1.4 minutes, 2 of 66 runs",
     ]
 
 
 def test_picture_counts_and_hides_the_quiet_ones() -> None:
     few = [line("first", progress.RUNNING, 5, 10), line("b", progress.WAITING, 0, 10)]
-    assert progress.picture(few, 61.0).splitlines() == [
+    assert progress.picture(few, whole(64, 61.0)).splitlines() == [
         "first  ██████████░░░░░░░░░░       5/10  8s left",
         "b      ░░░░░░░░░░░░░░░░░░░░       0/10  waiting",
-        "2 in all: 1 running · 1 waiting · 1m 01s left",
+        "64 of 66 runs · 1 running · 1 waiting · 1m 01s left",
     ]
     many = [*few, *(line(str(i), progress.DONE, 10, 10) for i in range(20))]
-    assert len(progress.picture(many, None).splitlines()) == 2
+    assert len(progress.picture(many, whole(20, None)).splitlines()) == 2
 
 
 def test_meter_estimates_from_what_is_known(tmp_path: Path) -> None:
-    tasks = [progress.Task(name="a", steps=10, folder=tmp_path, expected=20.0), progress.Task(name="n")]
-    meter = progress.Meter(tasks=tasks, jobs=2)
-    lines = meter.lines({"a": progress.RUNNING, "n": progress.WAITING})
-    assert lines[0].remaining == 20.0 and meter.remaining(lines) == 20.0
-    unknown = progress.Meter(tasks=[progress.Task(name="a", steps=10, folder=tmp_path)], jobs=1)
-    assert unknown.remaining(unknown.lines({"a": progress.WAITING})) is None
+    tasks = [meter.Task(name="a", steps=10, folder=tmp_path, expected=20.0), meter.Task(name="n", needs=("a",))]
+    gauge = meter.Meter(tasks=tasks, jobs=2)
+    lines = gauge.lines({"a": progress.RUNNING, "n": progress.WAITING})
+    assert lines[0].remaining == 20.0 and gauge.whole(lines).remaining == 30.0
+    assert gauge.whole(lines).counts == "0 of 1 runs, 0 of 1 notebooks"
+    unknown = meter.Meter(tasks=[meter.Task(name="a", steps=10, folder=tmp_path)], jobs=1)
+    assert unknown.whole(unknown.lines({"a": progress.WAITING})).remaining is None
 
 
-def line(name: str, state: str, step: int, steps: int) -> progress.Line:
-    return progress.Line(name=name, state=state, step=step, steps=steps, remaining=8.0)
+def line(name: str, state: str, step: int, steps: int) -> meter.Line:
+    return meter.Line(name=name, state=state, step=step, steps=steps, remaining=8.0, took=84.0)
+
+
+def whole(done: int, remaining: float | None) -> meter.Whole:
+    return meter.Whole(remaining=remaining, runs_done=done, runs=66)
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(world: Path) -> None:

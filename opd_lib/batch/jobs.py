@@ -19,9 +19,9 @@ from opd_lib.params import Experiment, RunSpec
 from opd_lib.params.schema import Machine
 from opd_lib.records import record
 from opd_lib.records.record import write_json
-from opd_lib.run import plan, processes, room
-from opd_lib.run.progress import DONE, FAILED, RUNNING, WAITING
-from opd_lib.run.status import is_locked, pace
+from opd_lib.run import plan, processes, room, timeleft
+from opd_lib.run.meter import DONE, FAILED, RUNNING, WAITING, Meter, Task
+from opd_lib.run.status import is_locked, pace, slowness
 
 CPUS_PER_GPU = 4
 """Processor cores beside each accelerator: for the process itself, its sampler's engine, and what feeds the two."""
@@ -124,10 +124,39 @@ def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) 
     )
 
 
-def summary(jobs: Sequence[Job]) -> str:
-    """How much there is to do."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What there is before a batch: finished runs, and seconds here per expected second as they know it."""
+
+    finished: int = 0
+    slowness: float = 1.0
+
+
+def standing(chosen: Sequence[Experiment], jobs: Sequence[Job]) -> Standing:
+    """What there is of these experiments beside the jobs that are left of them."""
+    every = plan.with_parents(plan.all_runs(chosen))
+    left = sum(job.is_run for job in jobs)
+    return Standing(finished=len(every) - left, slowness=slowness(every, pace(every)))
+
+
+def summary(jobs: Sequence[Job], finished: int = 0) -> str:
+    """How much there is to do, and how many runs are done."""
     n_runs = sum(job.is_run for job in jobs)
-    return f"{n_runs} runs to train, {len(jobs) - n_runs} notebooks to execute"
+    before = f"; {finished} of {finished + n_runs} runs are finished" if finished else ""
+    return f"{n_runs} runs to train, {len(jobs) - n_runs} notebooks to execute{before}"
+
+
+def meter_of(jobs: Sequence[Job], at_a_time: int, before: Standing, by_cores: bool = True) -> Meter:
+    """What tells how far the jobs are and how long the rest takes; with `by_cores` one of many cores counts as many."""
+    names = {str(job.done): job.name for job in jobs}
+    tasks = [
+        Task(
+            name=job.name, steps=job.steps, folder=job.folder if job.is_run else None, expected=job.expected,
+            needs=tuple(names[need] for need in job.needs if need in names), cores=job.cores if by_cores else 1,
+        )
+        for job in jobs
+    ]  # fmt: skip
+    return Meter(tasks=tasks, jobs=at_a_time, before=before.finished, slowness=before.slowness)
 
 
 def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: Path | None = None) -> Path:
@@ -162,14 +191,15 @@ def urgency(jobs: Sequence[Job]) -> dict[str, float]:
 
     Whoever starts the most urgent job first is done early: the batch takes at least as long as its longest chain.
     """
-    behind: dict[str, float] = {}
-    found: dict[str, float] = {}
-    for job in reversed(jobs):  # parents stand before their children
-        own = job.expected if job.expected is not None else float(job.steps)
-        found[job.name] = own + behind.get(str(job.done), 0.0)
-        for need in job.needs:
-            behind[need] = max(behind.get(need, 0.0), found[job.name])
-    return found
+    pieces = [
+        timeleft.Piece(
+            name=str(job.done), needs=job.needs,
+            seconds=job.expected if job.expected is not None else float(job.steps),
+        )
+        for job in jobs
+    ]  # fmt: skip
+    found = timeleft.urgency(pieces)
+    return {job.name: found[str(job.done)] for job in jobs}
 
 
 def resources(machine: Machine | None) -> dict[str, int]:

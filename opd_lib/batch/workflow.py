@@ -23,9 +23,9 @@ from filelock import FileLock, Timeout
 from opd_lib import paths
 from opd_lib.batch import cluster
 from opd_lib.batch.cluster import Slurm
-from opd_lib.batch.jobs import Job, suits, write_plan
+from opd_lib.batch.jobs import Job, Standing, meter_of, suits, write_plan
 from opd_lib.run import guard, processes, progress, room
-from opd_lib.run.progress import FAILED, RUNNING, SKIPPED, WAITING
+from opd_lib.run.meter import FAILED, RUNNING, SKIPPED, WAITING
 
 LOG = "reproduce.log"
 LOCK = ".reproduce.lock"
@@ -35,7 +35,14 @@ POLL = 0.5
 PATIENCE = 20.0  # seconds Snakemake gets to end its jobs and free its lock
 
 
-def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, slurm: Slurm | None = None) -> None:
+def carry_out(
+    jobs: Sequence[Job],
+    root: Path,
+    at_a_time: int,
+    snakemake: Path,
+    slurm: Slurm | None = None,
+    before: Standing = Standing(),  # noqa: B008 (frozen)
+) -> None:
     """Run Snakemake on these jobs to the end, showing progress; its own words go to RESULTS/reproduce.log.
 
     `at_a_time`: cores of this machine, or jobs in the queue of a cluster. Raises ValueError naming every job that
@@ -47,11 +54,7 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
         raise ValueError(locked(root))
     shutil.rmtree(root / SOURCES, ignore_errors=True)  # Snakemake would read an earlier Snakefile there for ever
     since, states = time.time() - 1, dict.fromkeys((job.name for job in jobs), WAITING)
-    tasks = [
-        progress.Task(name=j.name, steps=j.steps, folder=j.folder if j.is_run else None, expected=j.expected)
-        for j in jobs
-    ]
-    meter, display = progress.Meter(tasks=tasks, jobs=at_a_time), progress.display()
+    meter, display = meter_of(jobs, at_a_time, before, by_cores=slurm is None), progress.display()
     with (
         (root / LOG).open("ab") as log,
         guard.termination_as_interrupt(),
@@ -67,7 +70,7 @@ def carry_out(jobs: Sequence[Job], root: Path, at_a_time: int, snakemake: Path, 
                 if not running:
                     states = settle(jobs, states)
                 lines = meter.lines(states)
-                display.update(lines, meter.remaining(lines))
+                display.update(lines, meter.whole(lines))
                 time.sleep(POLL if running else 0)
         finally:
             stop(process)

@@ -77,6 +77,7 @@ def reproduce(
     from opd_lib.batch import jobs as planning
     from opd_lib.batch import workflow
     from opd_lib.run import estimate, processes
+    from opd_lib.run.streams import resumable
 
     results = results.resolve()
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
@@ -87,11 +88,14 @@ def reproduce(
     program = None if plan_only else workflow.find_snakemake(snakemake)
     with workflow.alone(results):
         todo = planning.make_plan(chosen, results, notebooks, params)
-        typer.echo(f"{planning.summary(todo)} in {results}", err=True)
+        before = planning.standing(chosen, todo)
+        typer.echo(f"{planning.summary(todo, before.finished)} in {results}", err=True)
         if program is None:
             typer.echo(planning.write_plan(todo, results, guardian=None))
             return
-        workflow.carry_out(todo, results, jobs or (clusters.QUEUE if slurm else processes.cores()), program, slurm)
+        at_a_time = jobs or (clusters.QUEUE if slurm else processes.cores())
+        with resumable():
+            workflow.carry_out(todo, results, at_a_time, program, slurm, before)
     for experiment in chosen:
         typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
 
@@ -115,12 +119,14 @@ def run(
     if guardian is not None:
         guard.follow(guardian)
     from opd_lib.params import load
-    from opd_lib.run import single
+    from opd_lib.run import console, single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
     if meeting is not None:
         single.join(spec, meeting)
-    elif folder := single.train(spec):
+        return
+    by_hand = guardian is None and done is None  # what a batch starts is quiet
+    if folder := single.train(spec, console.reporting if by_hand else single.quietly):
         options.write_done(done, spec.identity)
         typer.echo(f"finished: {folder}")
 
@@ -197,11 +203,11 @@ def check(
 
 
 @app.command()
-def compare(profile: Profile = "tiny", results: Results = paths.LOCAL) -> None:
-    """Does this machine agree? Local records beside the committed ones."""
+def compare(profile: Profile = "tiny", results: Results = paths.LOCAL, every: options.Every = False) -> None:
+    """Does this machine agree? What differs between local records and the committed ones, and a verdict."""
     from opd_lib.run import compare as comparison
 
-    typer.echo(comparison.compare(profile, results))
+    typer.echo(comparison.compare(profile, results, every=every))
 
 
 @app.command()

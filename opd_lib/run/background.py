@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opd_lib.params import Experiment, RunSpec
-from opd_lib.run import growing, plan, processes, progress, track
+from opd_lib.run import growing, meter, plan, processes, progress, track
 from opd_lib.run.runs import FinishedRuns
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Training:
         self.refresh: Callable[[], None] = lambda: None  # called now and then while `runs` waits
         self._experiment = experiment
         self._pool, self._thread, self._stop = processes.Pool(()), threading.Thread(), threading.Event()
-        self._meter = progress.Meter(tasks=(), jobs=jobs)
+        self._meter = meter.Meter(tasks=(), jobs=jobs)
 
     @property
     def state(self) -> str:
@@ -66,7 +66,8 @@ class Training:
         if self.state == GOING:
             return
         self.todo, self.error = plan.missing(self.specs), ""
-        self._pool, self._meter = processes.Pool(self.todo), progress.meter_of(self.todo, self.jobs)
+        before = len({spec.name for spec in self.specs} - {spec.name for spec in self.todo})
+        self._pool, self._meter = processes.Pool(self.todo), meter.meter_of(self.todo, self.jobs, before)
         self._stop.clear()
         self._thread = threading.Thread(target=self._train, args=(self._pool,), name="training", daemon=True)
         self._thread.start()
@@ -107,12 +108,12 @@ class Training:
         if self.state == DONE:
             return f"done: {len(self.specs)} runs"
         if self.state == STOPPED:
-            left = sum(state in (progress.WAITING, progress.RUNNING) for state in self._pool.states.values())
+            left = sum(state in (meter.WAITING, meter.RUNNING) for state in self._pool.states.values())
             return f"stopped: {left} runs to go, from their last checkpoints"
         if self.is_stopping:
             return "stopping: the processes are ending"
         lines = self._meter.lines(dict(self._pool.states))
-        return progress.picture(lines, self._meter.remaining(lines))
+        return progress.picture(lines, self._meter.whole(lines))
 
     def _train(self, pool: processes.Pool) -> None:
         try:
@@ -120,6 +121,7 @@ class Training:
                 try:
                     while pool.is_busy() and not self._stop.is_set():
                         pool.advance(self.jobs)
+                        self._meter.watch(dict(pool.states))
                         self._stop.wait(processes.POLL)
                 finally:
                     pool.stop()

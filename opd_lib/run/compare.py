@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,24 +16,27 @@ from opd_lib.report import tables
 from opd_lib.run import evidence, plan
 
 COMPARED = record.TABLES
-IDENTICAL = "identical"
+IDENTICAL, OTHER = "identical", "other parameters"
 
 
-def compare(profile: str, local: Path, committed: Path = paths.RESULTS) -> str:
-    """The whole comparison as text. Raises ValueError for an unknown profile, and if there is nothing to compare."""
+def compare(profile: str, local: Path, committed: Path = paths.RESULTS, every: bool = False) -> str:
+    """The comparison as text: what disagrees, or with `every` all rows, then the verdict and the next step.
+
+    Raises ValueError for an unknown profile, and if there is nothing to compare.
+    """
     plan.require_profile(profile)
     here, there = evidence.records(profile, local), evidence.records(profile, committed)
     if not here:
         raise ValueError(f"{local / profile}: no finished runs; `make reproduce` or `opd reproduce` computes them")
     if not there:
         return f"Nothing is committed for profile {profile} yet: nothing to compare {len(here)} local runs with."
-    parts = [_files_text(files(here, there))]
     mine, theirs = evidence.read(profile, local), evidence.read(profile, committed)
-    for register in registers(profile):
-        frame = agreement.compare(register, mine, theirs)
-        if not frame.empty:
-            parts.append(_claims_text(register, frame))
-    return "\n\n".join(parts)
+    compared = [(register.paper, agreement.compare(register, mine, theirs)) for register in registers(profile)]
+    of_claims = [(paper, frame) for paper, frame in compared if not frame.empty]
+    of_files = files(here, there)
+    parts = [_files_text(of_files if every else of_files[~_same(of_files)])]
+    parts += [_claims_text(paper, frame if every else frame[frame["agrees"] == "no"]) for paper, frame in of_claims]
+    return "\n\n".join([*(part for part in parts if part), _verdict(of_files, of_claims, profile, local, every)])
 
 
 def registers(profile: str, folder: Path = paths.CLAIMS) -> list[claims.Register]:
@@ -54,7 +57,7 @@ def files(here: Mapping[str, RunRecord], there: Mapping[str, RunRecord]) -> pd.D
         for table in COMPARED:
             row[table] = "not committed" if other is None else _difference(present, other, table)
         if other is not None and other.identity != present.identity:
-            row |= dict.fromkeys(COMPARED, "other parameters")
+            row |= dict.fromkeys(COMPARED, OTHER)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -80,16 +83,56 @@ def _largest(mine: pd.DataFrame, theirs: pd.DataFrame) -> float:
     return worst
 
 
+def _same(frame: pd.DataFrame) -> pd.Series:
+    return (frame[list(COMPARED)] == IDENTICAL).all(axis=1)
+
+
 def _files_text(frame: pd.DataFrame) -> str:
-    same = int((frame[list(COMPARED)] == IDENTICAL).all(axis=1).sum())
-    head = f"{same} of {len(frame)} runs are byte for byte the committed ones"
-    if same == len(frame):
-        return head + "."
-    return f"{head}; relative difference of the last step of the others:\n\n{tables.show(frame)}"
+    """A table of runs; nothing without any."""
+    return "" if frame.empty else f"Tables of a run beside the committed ones:\n\n{tables.show(frame)}"
 
 
-def _claims_text(register: claims.Register, frame: pd.DataFrame) -> str:
-    counts = frame["agrees"].value_counts()
-    words = ", ".join(f"{counts.get(answer, 0)} {answer}" for answer in ("yes", "no", "unknown"))
+def _claims_text(paper: str, frame: pd.DataFrame) -> str:
+    """A table of local seeds; nothing without any."""
+    if frame.empty:
+        return ""
     note = "a seed that is committed too must come within one between-seed standard deviation of its committed self"
-    return f"Claims of {register.paper}: does each local seed agree? {words}\n({note})\n\n{tables.show(frame)}"
+    return f"Claims of {paper}: does each local seed agree?\n({note})\n\n{tables.show(frame)}"
+
+
+def _verdict(
+    of_files: pd.DataFrame, of_claims: Sequence[tuple[str, pd.DataFrame]], profile: str, local: Path, every: bool
+) -> str:
+    """What came out, counted, and the command that leads on."""
+    same, answers = int(_same(of_files).sum()), {"yes": 0, "no": 0, "unknown": 0}
+    lines = [f"{same} of {len(of_files)} runs are byte for byte the committed ones."]
+    for paper, frame in of_claims:
+        counts = {answer: int((frame["agrees"] == answer).sum()) for answer in answers}
+        answers = {answer: number + counts[answer] for answer, number in answers.items()}
+        words = f"{counts['yes']} agree, {counts['no']} do not, {counts['unknown']} unknown"
+        lines += [f"Claims of {paper}, each at each local seed: {words}."]
+    apart = (of_files[list(COMPARED)] == OTHER).all(axis=1).sum()
+    if answers["no"]:
+        lines += [f"Verdict: this machine disagrees in {answers['no']} of {sum(answers.values())}."]
+    elif not answers["yes"]:
+        lines += ["Verdict: none; no claim has its number both here and in what is committed."]
+    else:
+        lines += ["Verdict: this machine agrees."]
+    return "\n".join([*lines, f"Next: {_next_step(answers, same == len(of_files), int(apart), profile, local, every)}"])
+
+
+def _next_step(answers: Mapping[str, int], identical: bool, apart: int, profile: str, local: Path, every: bool) -> str:
+    where = ("" if profile == "tiny" else f" --profile {profile}") + (
+        "" if local == paths.LOCAL else f" --results {local}"
+    )
+    if apart:
+        return f"`opd status --runs{where}` names what differs in the parameters of {apart} runs."
+    if answers["no"]:
+        return f"`opd status --runs --verify{where}` says whether the records are whole, and of which versions."
+    if not answers["yes"]:
+        return f"`opd reproduce{where}` trains what the claims need."
+    if identical or every:
+        return (
+            f"`opd claims --results {local}" + ("" if profile == "tiny" else f" --profile {profile}") + "` judges them."
+        )
+    return f"`opd compare --all{where}` shows every number beside the committed one."

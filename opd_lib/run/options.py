@@ -45,6 +45,7 @@ PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Write RESULTS/.plan
 OutputsOnly = Annotated[
     bool, typer.Option("--outputs-only", help="Train nothing: execute all notebooks on the committed records.")
 ]
+Every = Annotated[bool, typer.Option("--all", help="Show every run and claim, not only what disagrees.")]
 Cluster = Annotated[str | None, typer.Option(help="slurm: submit the jobs instead of running them here.")]
 Partition = Annotated[str | None, typer.Option(help="The cluster's partition. Default: its own.")]
 Account = Annotated[str | None, typer.Option(help="The cluster's account. Default: yours.")]

@@ -16,8 +16,8 @@ import psutil
 from opd_lib import paths
 from opd_lib.params import RunSpec
 from opd_lib.records import record
-from opd_lib.run import guard, plan, progress, room, status
-from opd_lib.run.progress import DONE, FAILED, RUNNING, SKIPPED, WAITING
+from opd_lib.run import guard, meter, plan, progress, room, status
+from opd_lib.run.meter import DONE, FAILED, RUNNING, SKIPPED, WAITING
 from opd_lib.run.runs import FinishedRuns
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def complete(specs: tuple[RunSpec, ...], jobs: int | None) -> FinishedRuns:
     """These runs finished, under the names they were asked for by; what is missing is computed first."""
     todo = plan.missing(plan.swept(specs))
     if todo:
-        compute(todo, jobs or cores())
+        compute(todo, jobs or cores(), before=len({spec.name for spec in specs} - {spec.name for spec in todo}))
     found = [(spec, plan.finished(spec)) for spec in specs]
     return FinishedRuns(
         records=tuple(present.renamed(*spec.shown_as) for spec, present in found if present is not None)
@@ -60,18 +60,21 @@ def cores() -> int:
     return max(1, min(physical, allowed))
 
 
-def compute(specs: Sequence[RunSpec], jobs: int) -> None:
-    """Train these runs (parents first, as `plan.missing` orders them) in child processes, showing progress."""
+def compute(specs: Sequence[RunSpec], jobs: int, before: int = 0) -> None:
+    """Train these runs (parents first, as `plan.missing` orders them) in child processes, showing progress.
+
+    `before`: how many others are finished and count in what is shown.
+    """
     if jobs < 1:
         raise ValueError(f"jobs: {jobs} is too few; use at least 1")
     pool = Pool(specs)
-    meter, display = progress.meter_of(specs, jobs), progress.display()
+    gauge, display = meter.meter_of(specs, jobs, before), progress.display()
     try:
         with guard.termination_as_interrupt():
             while pool.is_busy():
                 pool.advance(jobs)
-                lines = meter.lines(pool.states)
-                display.update(lines, meter.remaining(lines))
+                lines = gauge.lines(pool.states)
+                display.update(lines, gauge.whole(lines))
                 time.sleep(POLL)
     finally:
         pool.stop()

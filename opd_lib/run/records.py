@@ -11,6 +11,7 @@ from opd_lib import names, paths
 from opd_lib.run import options
 
 Verify = Annotated[bool, typer.Option("--verify", help="Read every table of finished runs and compare its digest.")]
+Runs = Annotated[bool, typer.Option("--runs", help="One line per run, of all notebooks.")]
 Committed = Annotated[Path, typer.Option(help="Folder of the records: the committed ones by default.")]
 Notebooks = Annotated[str | None, typer.Option("--only", help="Notebooks, separated by commas. Default: all there.")]
 OfSeeds = Annotated[str | None, typer.Option("--seeds", help="How many seeds (from 0), or which: 0,3,4. Default: all.")]
@@ -24,21 +25,33 @@ def status(
     jobs: options.Jobs = None,
     results: options.Results = paths.LOCAL,
     verify: Verify = False,
+    runs: Runs = False,
     params: options.Params = paths.PARAMS,
     notebooks: options.Notebooks = paths.NOTEBOOKS,
 ) -> None:
-    """What is done, corrupt, stale, failed, running, interrupted or missing, and how long the rest takes."""
+    """What is done, corrupt, stale, failed, running, interrupted or missing, by notebook, and how long the rest takes.
+
+    One line per run with --runs, and of the notebooks that --only names.
+    """
     from opd_lib.report import tables
-    from opd_lib.run import plan, processes, progress, tries
+    from opd_lib.run import overview, plan, processes, progress, timeleft, tries
     from opd_lib.run.status import status as table
 
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
-    frame = table(plan.with_parents(plan.all_runs(chosen)), verify)
-    typer.echo(tables.show(frame, digits=0))
+    specs = plan.with_parents(plan.all_runs(chosen))
+    frame = table(specs, verify)
+    if runs or only is not None:
+        shown = frame.rename(columns={"seconds": "spent (s)", "remaining": "to go (s)"})
+        typer.echo(tables.show(shown, digits=0))
+    else:
+        typer.echo(tables.show(overview.by_notebook(frame), digits=2))
     counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
-    left = float(frame["remaining"].sum(skipna=False)) / (jobs or processes.cores()) if len(frame) else 0.0
-    rest = "unknown until a first run is finished" if left != left else progress.duration(left)
-    typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {rest}")
+    unknown = bool(frame["remaining"].isna().any())
+    left = 0.0 if unknown else timeleft.makespan(overview.left(specs, frame), jobs or processes.cores())
+    words = "unknown until a first run is finished" if unknown else progress.duration(left)
+    bad = 0 if runs or only is not None else int(frame["state"].isin(overview.BAD).sum())
+    why = f"; --runs says what is the matter with {bad}" if bad else ""
+    typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {words}{why}")
     if results.resolve() == paths.LOCAL and (found := tries.folders()):
         typer.echo(f"tries of your own, made with overrides: {len(found)} in {paths.VARIANTS} (`opd tries`)")
 

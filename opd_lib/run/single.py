@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,8 +16,15 @@ from opd_lib.run import plan, processes, ranks, room, tries
 from opd_lib.run.status import TURN, is_locked
 
 
-def train(spec: RunSpec) -> Path | None:
+def quietly(spec: RunSpec) -> AbstractContextManager[None]:
+    """A block in which nothing is said of the run that it trains."""
+    return nullcontext()
+
+
+def train(spec: RunSpec, reporting: Callable[[RunSpec], AbstractContextManager[None]] = quietly) -> Path | None:
     """Train a run to its end unless that is done; the folder of its record, None if it did not come to its end.
+
+    `reporting`: what it is trained in, a block that may say how far it is.
 
     What another process is training is waited for, and trained here only if that one did not come to the end. Raises
     ValueError naming a parent whose weights are not there, or a folder that cannot be written.
@@ -35,7 +42,8 @@ def train(spec: RunSpec) -> Path | None:
         with turn(spec):
             if not plan.trained(spec):
                 tries.remember(spec)
-                _train(spec)
+                with reporting(spec):
+                    _train(spec)
     plan.swept([spec])
     if weights := spec.weights:
         return weights.parent

@@ -20,7 +20,7 @@ from opd_lib import paths
 from opd_lib.params import RunSpec
 from opd_lib.records import files, record, sealing
 from opd_lib.records.record import RunRecord
-from opd_lib.run import plan
+from opd_lib.run import plan, timeleft
 
 LOCK = ".lock"
 TURN = ".turn.lock"
@@ -60,12 +60,16 @@ def snapshot(folder: Path) -> Snapshot | None:
 def status(specs: Iterable[RunSpec], verify: bool = False) -> pd.DataFrame:
     """One row per run: state, step, steps, seconds spent, estimated seconds to go (nan if unknown), and a note.
 
+    What is to go is what such runs take by their records, times what the runs here took of that.
+
     States: done, stale (its folder holds other parameters), failed, running, interrupted (will resume), missing, and
     corrupt: a record that cannot be read, or a finished one whose tables have not the sizes that their run left (with
     `verify`: not the content). The note names what differs: parameters, error, or commit and versions.
     """
     chosen = tuple(specs)
     expected = pace(chosen)
+    slow = slowness(chosen, expected)
+    expected = {name: slow * seconds for name, seconds in expected.items()}
     rows = [_row(spec, expected, verify) for spec in chosen]
     return pd.DataFrame(rows, columns=["run", "state", "step", "steps", "seconds", "remaining", "note"])
 
@@ -185,11 +189,19 @@ def _of_arm(arm: Path) -> tuple[Path, ...]:
 def _seconds_of_arm(spec: RunSpec) -> float | None:
     """Seconds of an arm's finished record that took least, whatever its seed: others had less of their machine.
 
-    Committed records of these parameters count, too, wherever this run's own folder is.
+    Committed records of these parameters come first, wherever this run's own folder is: what runs take here is measured
+    by them (`slowness`).
     """
-    found, wanted = [], spec.params.said()
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
-    for folder in (place for own in {*spec.folders, committed} for place in _of_arm(own.parent)):
+    own = [folder for folder in spec.folders if folder != committed]
+    return next(
+        (seconds for place in (committed, *own) if (seconds := _seconds_in(place.parent, spec)) is not None), None
+    )
+
+
+def _seconds_in(arm: Path, spec: RunSpec) -> float | None:
+    found, wanted = [], spec.params.said()
+    for folder in _of_arm(arm):
         try:
             present = record.read(folder)
         except ValueError:
@@ -199,3 +211,32 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
         if not record.differences(present, wanted, present.parents):
             found.append(plan.total_seconds(present.seconds))
     return min(found, default=None)
+
+
+def slowness(specs: Iterable[RunSpec], expected: Mapping[str, float]) -> float:
+    """Seconds here per expected second: of runs that are finished where they write, others by the share of their steps.
+
+    What was committed was made elsewhere and says nothing of here.
+    """
+    took = known = 0.0
+    for spec in specs:
+        committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
+        if spec.name in expected and spec.folder != committed:
+            share, seconds = _share_done(spec)
+            took, known = took + seconds, known + share * expected[spec.name]
+    return timeleft.stretch(took, known)
+
+
+def _share_done(spec: RunSpec) -> tuple[float, float]:
+    """(share of its steps, seconds) of what a run has done where it writes; nothing where that cannot be read."""
+    try:
+        present = record.read(spec.folder)
+        if present is None or present.identity != spec.identity:
+            return 0.0, 0.0
+        if present.status == plan.FINISHED:
+            seconds = plan.total_seconds(present.seconds)
+            return (1.0, seconds) if seconds else (0.0, 0.0)
+        seen = snapshot(spec.folder)
+    except ValueError:
+        return 0.0, 0.0
+    return (0.0, 0.0) if seen is None or not seen.step else (seen.step / max(seen.steps, 1), seen.seconds)

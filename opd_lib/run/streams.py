@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,9 @@ import typer
 
 READER_GONE = 141
 """The exit code where nobody reads any more (`opd status | head`): what a shell says of a program that SIGPIPE ends."""
+
+INTERRUPTED = 130
+"""The exit code after an interrupt: what a shell says of a program that SIGINT ends."""
 
 
 def settle() -> None:
@@ -45,6 +49,17 @@ def errors_as_messages() -> Iterator[None]:
             typer.echo(f"error: {error}", err=True)
         discard()
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Let an interrupt say which command goes on: the one that was given; the exit code is INTERRUPTED."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        words = shlex.join(["opd", *sys.argv[1:]])
+        typer.echo(f"stopped: finished runs are kept, the others resume from their last checkpoints: {words}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def reader_is_gone() -> bool:
