@@ -76,6 +76,7 @@ class Meter:
     _begun: dict[str, float] = field(default_factory=dict)  # when first seen running
     _first: dict[str, float] = field(default_factory=dict)  # at which share of its steps
     _took: dict[str, float] = field(default_factory=dict)  # seconds since then, of what is done
+    _moved: dict[str, tuple[int, float]] = field(default_factory=dict)  # step and seconds when first seen to go on
 
     def watch(self, states: Mapping[str, str]) -> None:
         """Note what has begun and what is done; whoever sees the states more often than they are shown calls it."""
@@ -130,6 +131,9 @@ class Meter:
         step = self._seen(task)
         if step / task.steps < self._first[task.name]:  # a resumed run has gone back to its checkpoint
             self._first[task.name], self._begun[task.name] = step / task.steps, self.clock()
+            self._moved.pop(task.name, None)
+        if step / task.steps > self._first[task.name]:
+            self._moved.setdefault(task.name, (step, self._elapsed(task, state)))
         return step
 
     def _elapsed(self, task: Task, state: str) -> float:
@@ -156,9 +160,19 @@ class Meter:
         of_notebooks = timeleft.stretch(
             sum(took for _, _, took in notebooks), NOTEBOOK_SECONDS * len(notebooks), of_runs
         )
-        n_steps = sum(share * task.steps for task, share, _ in runs)
-        per_step = sum(took for _, _, took in runs) / n_steps if n_steps else None
+        per_step = self._per_step(runs, states, steps)
         return _Paces(runs=of_runs, notebooks=of_notebooks, per_step=per_step)
+
+    def _per_step(
+        self, runs: Sequence[tuple[Task, float, float]], states: Mapping[str, str], steps: Mapping[str, int]
+    ) -> float | None:
+        """Seconds of a step of these runs, without what comes before the first one; None if no run has made any."""
+        done = seconds = 0.0
+        for task, share, took in runs:
+            step, before = self._moved.get(task.name, (steps[task.name] - share * task.steps, 0.0))
+            if task.name in self._moved or states[task.name] == DONE:
+                done, seconds = done + steps[task.name] - step, seconds + took - before
+        return seconds / done if done else None
 
     def _line(self, task: Task, state: str, step: int, paces: _Paces) -> Line:
         took = self._elapsed(task, state)
