@@ -45,7 +45,7 @@ class Explorer:
 
     @property
     def html(self) -> str:
-        """A fragment of a page: what is read without scripts, then the module with the content. Equal bytes each time."""
+        """A fragment of a page, always the same bytes: what is read without scripts, the module, the content."""
         if not self.content["runs"]:
             return f"<p><em>{NONE_KEPT}</em></p>"
         name = hashlib.blake2b(self._json().encode(), digest_size=6).hexdigest()
@@ -64,7 +64,7 @@ class Explorer:
         return Path(path)
 
     def widget(self) -> Any:
-        """The explorer as an anywidget: `.selected` says which token is selected. Raises ValueError without anywidget."""
+        """The explorer as an anywidget; `.selected` is the selected token. Raises ValueError without anywidget."""
         try:
             import anywidget
             import traitlets
