@@ -14,7 +14,7 @@ from opd_lib.judge.register import Register
 from opd_lib.params import Experiment
 from opd_lib.report import Outputs
 from opd_lib.report.verdicts import Verdicts
-from opd_lib.run import evidence, launch
+from opd_lib.run import evidence, launch, refusal
 from opd_lib.run.compare import registers
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ def begin(
     """The experiment of a notebook and where its figures, tables and verdicts go; nothing is run yet.
 
     Says what the notebook's claims presuppose and the records lack. The arguments are those of the cell `parameters`;
-    see `params.load`, which raises ValueError for wrong ones.
+    see `params.load`, which raises ValueError for wrong ones; a notebook shows its message alone (`refusal`).
     """
-    experiment = params.load(name, profile, overrides, seeds, results)
-    register = register_of(experiment)
-    presupposed = states(experiment)
+    with refusal.boxed():
+        experiment = params.load(name, profile, overrides, seeds, results)
+        register = register_of(experiment)
+        presupposed = states(experiment)
     if register is not None and presupposed is not None and (lacks := preconditions.warning(presupposed)):
         print(lacks)
     return experiment, Outputs(
