@@ -51,7 +51,7 @@ def interval(found: pd.Series, claim: Claim, profile: str) -> str:
     dashed = (f'<line class="bound" x1="{at(x)}" x2="{at(x)}" y1="2" y2="{HEIGHT - 2}"/>' for x in bounds)
     text = f"[{tables.number(low, digits)}, {tables.number(high, digits)}]"
     return (
-        f'<span class="bounds">{text}</span><svg class="opd-interval" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<div class="bounds">{text}</div><svg class="opd-interval" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" role="img" '
         f'aria-label="interval {text}, claimed {escape(found["threshold"])}">'
         f'<rect class="claimed" x="{from_:.1f}" y="2" width="{to - from_:.1f}" height="{HEIGHT - 4}"/>'

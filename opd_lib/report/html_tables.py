@@ -24,6 +24,8 @@ PALETTE: Mapping[str, tuple[Colours, Colours]] = {
 }
 """class of a verdict's colour → the word and what is behind it, light and dark"""
 NAME = "opd-table"
+OURS = f".{NAME}.{NAME}"  # twice: stronger than what JupyterLab says of tables
+LEFT = ' style="text-align: left"'  # said of each cell: JupyterLab keeps that, without the style sheet too
 BORDER = "var(--jp-border-color2, light-dark(#c9ccd3, #4a4f5a))"
 TEXT = "var(--jp-content-font-color1, inherit)"
 
@@ -38,18 +40,18 @@ _COLOURS = "\n".join(
     for kind in PALETTE
 )
 STYLE = f"""<style>
-.{NAME} {{ color-scheme: light; color: {TEXT}; max-width: 100%; overflow-x: auto; }}
+.{NAME} {{ color-scheme: light; color: {TEXT}; container-type: inline-size; overflow-x: auto; }}
 @media (prefers-color-scheme: dark) {{ .{NAME} {{ color-scheme: dark; }} }}
 [data-jp-theme-light="true"] .{NAME}, [data-theme="light"] .{NAME}, .vscode-light .{NAME} {{ color-scheme: light; }}
 [data-jp-theme-light="false"] .{NAME}, [data-theme="dark"] .{NAME}, .vscode-dark .{NAME} {{ color-scheme: dark; }}
-.{NAME} table {{ border-collapse: collapse; margin: 0; font-size: .9em; line-height: 1.4; table-layout: auto; }}
-.{NAME} table tr, .{NAME} table tbody tr:nth-child(n) {{ background: none; border-bottom: 1px solid {BORDER}; }}
-.{NAME} table th, .{NAME} table td {{ padding: .45em .6em; vertical-align: top; text-align: left; white-space: normal;
+{OURS} table {{ border-collapse: collapse; margin: 0; font-size: .9em; line-height: 1.4; table-layout: auto; }}
+{OURS} table tr, {OURS} table tbody tr:nth-child(n) {{ background: none; border-bottom: 1px solid {BORDER}; }}
+{OURS} table th, {OURS} table td {{ padding: .45em .6em; vertical-align: top; text-align: left; white-space: normal;
   overflow-wrap: break-word; border: 0; }}
-.{NAME} table .right {{ text-align: right; font-variant-numeric: tabular-nums; }}
+{OURS} table .right {{ text-align: right; font-variant-numeric: tabular-nums; }}
 .{NAME} .verdict {{ display: inline-block; padding: .05em .6em; border-radius: 1em; font-weight: 600; }}
 {_COLOURS}
-.{NAME} .mark, .{NAME} .bounds, .{NAME} small {{ display: block; font-size: .88em; }}
+.{NAME} .mark, .{NAME} .bounds, .{NAME} .note {{ display: block; font-size: .88em; }}
 .{NAME} .ours {{ min-width: 158px; font-variant-numeric: tabular-nums; }}
 .{NAME} summary {{ cursor: pointer; padding: .4em 0; }}
 .opd-interval {{ display: block; max-width: 100%; }}
@@ -57,12 +59,12 @@ STYLE = f"""<style>
 .{NAME} .opd-interval .bound {{ stroke: {_both("holds", 0)}; stroke-dasharray: 3 2; }}
 .{NAME} .opd-interval .range {{ stroke: currentColor; stroke-width: 2; }}
 .{NAME} .opd-interval circle {{ fill: currentColor; }}
-@media (max-width: 600px) {{
-  .{NAME} table, .{NAME} tbody, .{NAME} table tr, .{NAME} table td {{ display: block; }}
-  .{NAME} thead {{ display: none; }}
-  .{NAME} table tr {{ padding: .5em 0; }}
-  .{NAME} table td, .{NAME} table .right {{ padding: .1em 0; text-align: left; }}
-  .{NAME} td[data-label]::before {{ content: attr(data-label) ": "; font-weight: 600; }}
+@container (max-width: 600px) {{
+  {OURS} table, {OURS} tbody, {OURS} table tr, {OURS} table td {{ display: block; }}
+  {OURS} thead {{ display: none; }}
+  {OURS} table tr {{ padding: .5em 0; }}
+  {OURS} table td, {OURS} table .right {{ padding: .1em 0; text-align: left; }}
+  {OURS} td[data-label]::before {{ content: attr(data-label) ": "; font-weight: 600; }}
 }}
 </style>"""
 """An element may show a page's dark side on a light screen: JupyterLab, the site and VS Code say what theirs is."""
@@ -93,8 +95,9 @@ def verdicts(found: Verdicts) -> str:
     body = []
     for _, row in found.judged.iterrows():
         drawn = badges.interval(row, claims[row["id"]], found.profile)
-        about = f"<small>{escape(_about(row))}</small>"
-        statement = f"<b>{escape(row['id'])}</b> {escape(row['statement'])}<small>{escape(_figure(row))}</small>"
+        about = f'<div class="note">{escape(_about(row))}</div>'
+        figure = f'<div class="note">{escape(_figure(row))}</div>'
+        statement = f"<b>{escape(row['id'])}</b> {escape(row['statement'])}{figure}"
         body.append(
             _cell(_verdict(row))
             + _cell(statement)
@@ -114,7 +117,7 @@ def _verdict(row: pd.Series) -> str:
     word, _, reason = str(row["verdict"]).partition(": ")
     (colour, behind), _ = PALETTE[badges.kind(word)]
     mark = "" if pd.isna(row["precondition"]) else str(row["precondition"])
-    below = "".join(f'<span class="mark">{escape(text)}</span>' for text in (reason, mark) if text)
+    below = "".join(f'<div class="mark">{escape(text)}</div>' for text in (reason, mark) if text)
     return badges.badge(word, f"color: {colour}; background: {behind}") + below
 
 
@@ -134,8 +137,9 @@ def _number(value: float) -> str:
 
 
 def _cell(content: str, label: str = "", name: str = "") -> str:
-    of_phone = f' data-label="{escape(label)}"' if label else ""
-    return f"<td{_class(name)}{of_phone}>{content}</td>"
+    when_narrow = f' data-label="{escape(label)}"' if label else ""
+    side = "" if name == "right" else LEFT
+    return f"<td{_class(name)}{when_narrow}{side}>{content}</td>"
 
 
 def _class(name: str) -> str:
@@ -143,6 +147,6 @@ def _class(name: str) -> str:
 
 
 def _table(head: Sequence[tuple[str, str]], body: Iterable[str]) -> str:
-    names = "".join(f'<th scope="col"{_class(side)}>{escape(name)}</th>' for name, side in head)
+    names = "".join(f'<th scope="col"{_class(side) or LEFT}>{escape(name)}</th>' for name, side in head)
     lines = "\n".join(f"<tr>{line}</tr>" for line in body)
     return f"<table><thead><tr>{names}</tr></thead><tbody>\n{lines}\n</tbody></table>"
