@@ -13,7 +13,7 @@ import pandas as pd
 
 from opd_lib.judge import preconditions
 from opd_lib.records.record import write_atomically
-from opd_lib.report import tables
+from opd_lib.report import html_tables, tables
 from opd_lib.report.verdicts import JudgedInterval, Verdicts
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LINE = 118
 """Characters in a line of text under a figure or a table."""
+WIDE = 100
+"""A table with longer lines of text is shown as HTML in a notebook: JupyterLab wraps them on small screens."""
 
 
 def _no_claims() -> None:
@@ -43,11 +45,10 @@ class Outputs:
     shown: list[str] = field(default_factory=list)
 
     def table(self, name: str, frame: pd.DataFrame, digits: int = 3) -> None:
-        """Write tables/NAME.csv and print the table with fixed digits."""
-        folder = self.folder / "tables"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-        print(tables.show(frame, digits))
+        """Write tables/NAME.csv and show the table with fixed digits: as text, in a notebook as HTML if it is wide."""
+        self._write(name, frame)
+        text = tables.show(frame, digits)
+        tell(text, html_tables.plain(frame, digits) if width(text) > WIDE else None)
 
     def figure(self, name: str, chart: figures.Chart, claims: Sequence[str] | None = None) -> None:
         """Write figures/NAME.svg and its numbers, figures/NAME.json; show the figure and, below it, what it says.
@@ -90,7 +91,9 @@ class Outputs:
         verdicts = self.judge()
         if verdicts is None:
             raise ValueError("no claims file has claims of this notebook; leave its verdicts out")
-        self.table("verdicts", tables.verdict_table(verdicts.judged))
+        table = tables.verdict_table(verdicts.judged)
+        self._write("verdicts", table)
+        tell(tables.show(table), html_tables.verdicts(verdicts))
         print(f"\n{wrapped(verdicts.method())}")
 
     def preconditions(self) -> None:
@@ -104,13 +107,38 @@ class Outputs:
         self.table("preconditions", tables.precondition_table(states))
         print(f"\n{wrapped(preconditions.summary(states))}")
 
+    def _write(self, name: str, frame: pd.DataFrame) -> None:
+        folder = self.folder / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+
 
 def show(chart: figures.Chart) -> None:
     """Show a figure in a notebook, in its place among what a cell prints; elsewhere nothing is shown."""
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+    if in_notebook():
         from IPython.display import display
 
         display(chart)  # type: ignore[no-untyped-call]
+
+
+def tell(text: str, html: str | None = None) -> None:
+    """Print text; in a notebook show it in one bundle with its HTML, if there is any."""
+    if html is None or not in_notebook():
+        print(text)
+        return
+    from IPython.display import publish_display_data
+
+    publish_display_data({"text/plain": text, "text/html": html})  # type: ignore[no-untyped-call]
+
+
+def in_notebook() -> bool:
+    """Whether IPython runs this code."""
+    return "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None
+
+
+def width(text: str) -> int:
+    """The characters of the longest line."""
+    return max(map(len, text.splitlines()), default=0)
 
 
 def wrapped(text: str) -> str:

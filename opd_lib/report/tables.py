@@ -29,6 +29,13 @@ def markdown(frame: pd.DataFrame, digits: int = 3) -> str:
     return _render(flat, digits, layout="github")
 
 
+def cell(value: object, digits: int) -> str:
+    """A value as text: nothing is a dash."""
+    if value is None:
+        return MISSING
+    return number(value, digits) if isinstance(value, float) else str(value)
+
+
 def number(value: float, digits: int = 3) -> str:
     """Fixed digits; nan is a dash; what rounds to zero has no sign."""
     if math.isnan(value):
@@ -229,13 +236,7 @@ def _bounds(estimate: float, low: float, high: float, digits: int) -> str:
 def _render(frame: pd.DataFrame, digits: int, layout: str) -> str:
     if frame.empty:
         return "(no rows)"
-    texts = {name: [_cell(value, digits) for value in column] for name, column in frame.items()}
+    texts = {name: [cell(value, digits) for value in column] for name, column in frame.items()}
     sides = ["right" if pd.api.types.is_numeric_dtype(column) else "left" for _, column in frame.items()]
     table = tabulate(texts, headers="keys", tablefmt=layout, colalign=sides, disable_numparse=True)
     return "\n".join(line.rstrip() for line in table.splitlines())
-
-
-def _cell(value: object, digits: int) -> str:
-    if value is None:
-        return MISSING
-    return number(value, digits) if isinstance(value, float) else str(value)

@@ -12,9 +12,10 @@ from opd_lib.judge import claims, preconditions
 from opd_lib.judge.quantities import MODELS
 from opd_lib.judge.register import Register
 from opd_lib.params import Experiment
-from opd_lib.report import Outputs
+from opd_lib.report import Outputs, outputs
+from opd_lib.report import parameters as parameter_tables
 from opd_lib.report.verdicts import Verdicts
-from opd_lib.run import evidence, launch
+from opd_lib.run import evidence, launch, refusal
 from opd_lib.run.compare import registers
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ def begin(
     """The experiment of a notebook and where its figures, tables and verdicts go; nothing is run yet.
 
     Says what the notebook's claims presuppose and the records lack. The arguments are those of the cell `parameters`;
-    see `params.load`, which raises ValueError for wrong ones.
+    see `params.load`, which raises ValueError for wrong ones; a notebook shows its message alone (`refusal`).
     """
-    experiment = params.load(name, profile, overrides, seeds, results)
-    register = register_of(experiment)
-    presupposed = states(experiment)
+    with refusal.boxed():
+        experiment = params.load(name, profile, overrides, seeds, results)
+        register = register_of(experiment)
+        presupposed = states(experiment)
     if register is not None and presupposed is not None and (lacks := preconditions.warning(presupposed)):
         print(lacks)
     return experiment, Outputs(
@@ -43,6 +45,18 @@ def begin(
         judge=cache(partial(verdicts, experiment, register)),
         presupposed=cache(partial(states, experiment)),
     )
+
+
+def parameters(experiment: Experiment, leave_out: Sequence[str] = ()) -> None:
+    """Show the parameters that determine the runs: first those in which arms differ, then the rest, in a page folded.
+
+    `leave_out`: parameters that are not shown. Raises ValueError for one that no run has.
+    """
+    table = experiment.table()
+    if unknown := sorted(set(leave_out) - set(table.index)):
+        raise ValueError(f"{experiment.name}: no run has a parameter {', '.join(unknown)} to leave out")
+    shown = table.drop(list(leave_out))
+    outputs.tell(parameter_tables.text(shown), parameter_tables.html(shown))
 
 
 def verdicts(experiment: Experiment, register: Register | None) -> Verdicts | None:

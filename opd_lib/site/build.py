@@ -17,6 +17,7 @@ from opd_lib import paths
 from opd_lib.judge import register
 from opd_lib.judge.register import Register
 from opd_lib.records import files as records
+from opd_lib.report import badges
 from opd_lib.site import claims, files, glossary, notebooks, pages, rendering
 from opd_lib.site.notebooks import PROFILE, Notebook
 
@@ -78,8 +79,8 @@ def write_sources(source: Path, judged_by: Register, found: Sequence[Notebook]) 
 def head(notebook: Notebook, judged_by: Register) -> str:
     """What stands below a notebook's title on its page: its claims with their verdicts, params, records."""
     judged = claims.read().set_index("id")["verdict"]
-    badges = " ".join(
-        f'<a class="verdict {claims.VERDICTS.get(judged[claim.id], "none")}" href="../claims.html#{claim.id}" '
+    words = " ".join(
+        f'<a class="verdict {badges.kind(judged[claim.id])}" href="../claims.html#{claim.id}" '
         f'title="{judged[claim.id]}">{claim.id}</a>'
         for claim in judged_by.of(notebook.name)
     )
@@ -89,7 +90,7 @@ def head(notebook: Notebook, judged_by: Register) -> str:
     if files.arms(notebook.name):
         links.append(f'<a href="../records/{notebook.name}.html">records</a>')
     links.append(f'<a href="{notebook.path.name}">notebook (.ipynb)</a>')
-    return claims.raw(f'<p class="notebook-head">{badges}<span class="links">{" · ".join(links)}</span></p>')
+    return claims.raw(f'<p class="notebook-head">{words}<span class="links">{" · ".join(links)}</span></p>')
 
 
 def render(source: Path, made: Path, judged_by: Register, found: Sequence[Notebook]) -> None:

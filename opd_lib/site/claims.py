@@ -11,24 +11,20 @@ import pandas as pd
 
 from opd_lib import params, paths
 from opd_lib.judge import vocabulary
-from opd_lib.judge.claims import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, NOT_RUN
 from opd_lib.judge.quantities import MODELS
 from opd_lib.judge.register import Claim, Register
 from opd_lib.params import Experiment
 from opd_lib.records import reading
-from opd_lib.report import tables
+from opd_lib.report import badges, tables
 from opd_lib.report.verdicts import draws
 from opd_lib.site.notebooks import PROFILE, Figure, Notebook
 
-VERDICTS = {HOLDS: "holds", DOES_NOT_HOLD: "fails", INCONCLUSIVE: "open", NOT_RUN: "none"}
-"""verdict → class of its colour"""
 WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n"
 """Before a page whose table needs the room."""
 FUNCTION = re.compile(r"\b([a-z_]+)(?=\()")
 NUMBERS = ("estimate", "low", "high", "detectable")
 COLUMNS = ("id", *NUMBERS, "threshold", "verdict", "precondition")
 REMEDY = "`opd claims` writes it again from the records"
-WIDTH, HEIGHT, MARGIN = 150, 26, 8  # of an interval's drawing
 
 
 def read() -> pd.DataFrame:
@@ -100,21 +96,16 @@ def raw(text: str) -> str:
     return f"`````{{raw}} html\n{text}\n`````\n"
 
 
-def badge(verdict: str) -> str:
-    """A verdict as a coloured word."""
-    return f'<span class="verdict {VERDICTS.get(verdict, "none")}">{escape(verdict)}</span>'
-
-
 def tally(verdicts: pd.Series) -> Mapping[str, int]:
     """How many there are of each verdict, the best first."""
     counts = verdicts.value_counts()
-    return {name: int(counts[name]) for name in VERDICTS if name in counts}
+    return {name: int(counts[name]) for name in badges.KINDS if name in counts}
 
 
 def bar(verdicts: pd.Series) -> str:
     """The share of each verdict as one coloured bar."""
     parts = "".join(
-        f'<span class="{VERDICTS[name]}" style="flex:{count}" title="{count} {name}"><b>{count}</b> {name}</span>'
+        f'<span class="{badges.kind(name)}" style="flex:{count}" title="{count} {name}"><b>{count}</b> {name}</span>'
         for name, count in tally(verdicts).items()
     )
     return f'<div class="verdict-bar" role="img" aria-label="{_spoken(verdicts)}">{parts}</div>'
@@ -126,7 +117,7 @@ def _spoken(verdicts: pd.Series) -> str:
 
 def _filters(verdicts: pd.Series) -> str:
     buttons = "".join(
-        f'<button type="button" data-verdict="{VERDICTS[name]}" aria-pressed="false">{name} ({count})</button>'
+        f'<button type="button" data-verdict="{badges.kind(name)}" aria-pressed="false">{name} ({count})</button>'
         for name, count in tally(verdicts).items()
     )
     return f'<p class="filters" hidden>Show only: {buttons}</p>'
@@ -138,10 +129,10 @@ def _row(claim: Claim, found: pd.Series, experiment: Experiment, figures: Sequen
         f'<th scope="row"><a href="#{claim.id}">{claim.id}</a></th>'
         f"<td>{escape(claim.statement)}{_evidence(claim, found, experiment, figures)}</td>"
         f'<td data-label="paper">{escape(claim.paper.text)}</td>'
-        f'<td data-label="ours">{ours}{interval(found, claim)}</td>'
-        f"<td>{badge(found['verdict'])}{_mark(found)}</td>"
+        f'<td data-label="ours">{ours}{badges.interval(found, claim, PROFILE)}</td>'
+        f"<td>{badges.badge(found['verdict'])}{_mark(found)}</td>"
     )
-    return f'<tr id="{claim.id}" class="claim" data-verdict="{VERDICTS.get(found["verdict"], "none")}">{cells}</tr>'
+    return f'<tr id="{claim.id}" class="claim" data-verdict="{badges.kind(found["verdict"])}">{cells}</tr>'
 
 
 def _mark(found: pd.Series) -> str:
@@ -194,34 +185,3 @@ def _explained(function: re.Match[str]) -> str:
 def slug(text: str) -> str:
     """A text as an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def interval(found: pd.Series, claim: Claim) -> str:
-    """The interval as text and drawing: bar and dot, the bound dashed, the claimed side shaded.
-
-    A claim of two equal runs has a bound on either side of zero, and what lies between them is shaded.
-    """
-    numbers = [float(found[name]) for name in ("estimate", "low", "high")]
-    if any(math.isnan(number) for number in numbers):
-        return ""
-    estimate, low, high = numbers
-    bounds, digits = claim.bounds(PROFILE), tables.places(estimate)
-    left, right = min(low, *bounds), max(high, *bounds)
-    scale = (WIDTH - 2 * MARGIN) / ((right - left) or 1.0)
-
-    def at(value: float) -> str:
-        return f"{MARGIN + (value - left) * scale:.1f}"
-
-    ends = {">": (at(bounds[0]), f"{WIDTH}"), "<": ("0", at(bounds[0])), "within": (at(bounds[0]), at(bounds[-1]))}
-    from_, to = map(float, ends[claim.comparison])
-    dashed = (f'<line class="bound" x1="{at(x)}" x2="{at(x)}" y1="2" y2="{HEIGHT - 2}"/>' for x in bounds)
-    text = f"[{tables.number(low, digits)}, {tables.number(high, digits)}]"
-    return (
-        f'<span class="bounds">{text}</span><svg class="interval" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="interval {text}, claimed {escape(found["threshold"])}">'
-        f'<rect class="claimed" x="{from_:.1f}" y="2" width="{to - from_:.1f}" height="{HEIGHT - 4}"/>'
-        f"{''.join(dashed)}"
-        f'<line class="range" x1="{at(low)}" x2="{at(high)}" y1="{HEIGHT / 2}" y2="{HEIGHT / 2}"/>'
-        f'<circle cx="{at(estimate)}" cy="{HEIGHT / 2}" r="4"/></svg>'
-    )

@@ -12,6 +12,7 @@ import pandas as pd
 from opd_lib import methods, paths
 from opd_lib.judge import claims as verdicts
 from opd_lib.judge.register import Register
+from opd_lib.report import badges
 from opd_lib.site import claims
 from opd_lib.site.claims import raw
 from opd_lib.site.files import COMMITTED, relinked
@@ -55,7 +56,7 @@ def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str,
 def _card(notebook: Notebook, judged: pd.DataFrame, register: Register) -> str:
     ids = [claim.id for claim in register.of(notebook.name)]
     counts = claims.tally(judged.set_index("id").loc[ids, "verdict"])
-    chips = " ".join(f'<span class="verdict {claims.VERDICTS[v]}">{n} {v}</span>' for v, n in counts.items())
+    chips = " ".join(f'<span class="verdict {badges.kind(v)}">{n} {v}</span>' for v, n in counts.items())
     picture = f'<img src="figures/{notebook.name}/{notebook.figures[0].name}.svg" alt="">' if notebook.figures else ""
     name, _, rest = notebook.title.partition(":")
     return (
