@@ -178,7 +178,7 @@ def test_there_are_enough_of_them() -> None:
 
 def one_corrupt(world: Path, *options: str) -> str:
     """What `opd status` says of the one corrupt run; the others are done."""
-    result = opd(world, "status", "--notebooks", str(world / "notebooks"), "--seeds", "2", *options)
+    result = opd(world, "status", "--runs", "--notebooks", str(world / "notebooks"), "--seeds", "2", *options)
     assert result.exit_code == 0 and "1 corrupt" in result.stdout and "5 done" in result.stdout, result.output
     lines = [line for line in result.stdout.splitlines() if " corrupt " in line]
     assert len(lines) == 1 and "student/seed0" in lines[0]
@@ -243,9 +243,9 @@ def test_a_damaged_progress_file_stops_nobody(world: Path, specs: tuple[RunSpec,
     with pytest.raises(ValueError, match=r"\.progress\.json: corrupt .*; delete it"):
         status.snapshot(specs[0].folder)
     assert str(path) in one_corrupt(world)
-    from opd_lib.run import progress
+    from opd_lib.run import meter
 
-    line = progress.meter_of(specs[:1], 1).lines({specs[0].name: progress.RUNNING})[0]
+    line = meter.meter_of(specs[:1], 1).lines({specs[0].name: meter.RUNNING})[0]
     assert line.step == 0
 
 

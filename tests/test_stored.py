@@ -141,7 +141,7 @@ def run_of(folder: Path, replies: list[list[str]], asked: list[int]) -> Any:
         teacher=(None, TOKENIZER),
         sample=sample,
         authors=sources.Authors(student=(None, TOKENIZER), teacher=(None, TOKENIZER), sample=sample),
-        which=lambda step: sources.BatchKey(seed=0, step=step, ranks=Ranks(rank=0, world=1)),
+        batch_key=lambda step: sources.BatchKey(seed=0, step=step, ranks=Ranks(rank=0, world=1)),
         seconds={},
         timed=lambda _: __import__("contextlib").nullcontext(),
         writer=SimpleNamespace(

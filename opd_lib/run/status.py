@@ -7,7 +7,7 @@ import functools
 import json
 import reprlib
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,8 @@ from opd_lib.records import files, record, sealing
 from opd_lib.records.record import RunRecord
 from opd_lib.run import plan, timeleft
 
+Read = Callable[[Path], RunRecord | None]
+"""How a record is read: as it is, or once for several who ask."""
 LOCK = ".lock"
 TURN = ".turn.lock"
 """The lock, in a run's folder, of the process that trains it or starts those that do; others wait, and then read."""
@@ -67,21 +69,22 @@ def status(specs: Iterable[RunSpec], verify: bool = False) -> pd.DataFrame:
     `verify`: not the content). The note names what differs: parameters, error, or commit and versions.
     """
     chosen = tuple(specs)
-    expected = pace(chosen)
-    slow = slowness(chosen, expected)
+    read = functools.cache(lambda folder: record.read(folder))
+    expected = pace(chosen, read)
+    slow = slowness(chosen, expected, read)
     expected = {name: slow * seconds for name, seconds in expected.items()}
     rows = [_row(spec, expected, verify) for spec in chosen]
     return pd.DataFrame(rows, columns=["run", "state", "step", "steps", "seconds", "remaining", "note"])
 
 
-def pace(specs: Iterable[RunSpec]) -> dict[str, float]:
+def pace(specs: Iterable[RunSpec], read: Read = record.read) -> dict[str, float]:
     """Expected seconds of a whole run: of the same arm at other seeds, else from the mean pace of all that is known.
 
     An evaluation alone counts as one step, whose pace says nothing of runs that train, nor theirs of it.
     """
     chosen = tuple(specs)
     by_arm = {_arm(spec): spec for spec in chosen}
-    known = {name: seconds for name, spec in by_arm.items() if (seconds := _seconds_of_arm(spec)) is not None}
+    known = {name: seconds for name, spec in by_arm.items() if (seconds := _seconds_of_arm(spec, read)) is not None}
     paces: dict[bool, list[float]] = {True: [], False: []}
     for name, seconds in known.items():
         paces[by_arm[name].params.only_evaluates].append(seconds / plan.steps(by_arm[name]))
@@ -186,7 +189,7 @@ def _of_arm(arm: Path) -> tuple[Path, ...]:
         return ()
 
 
-def _seconds_of_arm(spec: RunSpec) -> float | None:
+def _seconds_of_arm(spec: RunSpec, read: Read) -> float | None:
     """Seconds of an arm's finished record that took least, whatever its seed: others had less of their machine.
 
     Committed records of these parameters come first, wherever this run's own folder is: what runs take here is measured
@@ -195,15 +198,15 @@ def _seconds_of_arm(spec: RunSpec) -> float | None:
     committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
     own = [folder for folder in spec.folders if folder != committed]
     return next(
-        (seconds for place in (committed, *own) if (seconds := _seconds_in(place.parent, spec)) is not None), None
+        (seconds for place in (committed, *own) if (seconds := _seconds_in(place.parent, spec, read)) is not None), None
     )
 
 
-def _seconds_in(arm: Path, spec: RunSpec) -> float | None:
+def _seconds_in(arm: Path, spec: RunSpec, read: Read) -> float | None:
     found, wanted = [], spec.params.said()
     for folder in _of_arm(arm):
         try:
-            present = record.read(folder)
+            present = read(folder)
         except ValueError:
             continue
         if present is None or present.status != plan.FINISHED or not present.seconds:
@@ -213,7 +216,7 @@ def _seconds_in(arm: Path, spec: RunSpec) -> float | None:
     return min(found, default=None)
 
 
-def slowness(specs: Iterable[RunSpec], expected: Mapping[str, float]) -> float:
+def slowness(specs: Iterable[RunSpec], expected: Mapping[str, float], read: Read = record.read) -> float:
     """Seconds here per expected second: of runs that are finished where they write, others by the share of their steps.
 
     What was committed was made elsewhere and says nothing of here.
@@ -222,15 +225,15 @@ def slowness(specs: Iterable[RunSpec], expected: Mapping[str, float]) -> float:
     for spec in specs:
         committed = paths.run_folder(spec.profile, spec.experiment, spec.arm, spec.seed)
         if spec.name in expected and spec.folder != committed:
-            share, seconds = _share_done(spec)
+            share, seconds = _share_done(spec, read)
             took, known = took + seconds, known + share * expected[spec.name]
     return timeleft.stretch(took, known)
 
 
-def _share_done(spec: RunSpec) -> tuple[float, float]:
+def _share_done(spec: RunSpec, read: Read) -> tuple[float, float]:
     """(share of its steps, seconds) of what a run has done where it writes; nothing where that cannot be read."""
     try:
-        present = record.read(spec.folder)
+        present = read(spec.folder)
         if present is None or present.identity != spec.identity:
             return 0.0, 0.0
         if present.status == plan.FINISHED:
