@@ -93,7 +93,8 @@ class View:
             self._say(", ".join([f"step {line.step} of {line.steps}", *accuracy, *left]))
         for step in sorted(step for step in self._accuracies if step > self._last and not self._in_place):
             accuracy = [f"accuracy {self._accuracies[step]:.3f}"]
-            self._say(", ".join([f"step {step} of {line.steps}", *accuracy, *(left if step == newest else [])]))
+            is_now = step == newest and step < line.steps  # nothing is left at the last one, though it is still written
+            self._say(", ".join([f"step {step} of {line.steps}", *accuracy, *(left if is_now else [])]))
         self._last = newest
 
     def close(self) -> None:
