@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from opd_lib import tasks
 from opd_lib.engine import gates, memory, pair_features, sources, tokens
-from opd_lib.engine.model import intake, models
+from opd_lib.engine.model import models
 from opd_lib.engine.sampling import rollout
 from opd_lib.maths import sampling
 from opd_lib.types import Prompt
@@ -39,10 +39,7 @@ class Manner:
 
 def prepare(student: sources.Model, teacher: sources.Model) -> None:
     """Make a pair ready to be asked. Raises ValueError for tokenizers that differ or cannot put a question."""
-    for role, model in (("student", student), ("teacher", teacher)):
-        intake.require_prompting(model[1], role)
-        model[0].requires_grad_(False).eval()
-    gates.same_vocabulary(student, teacher)
+    pair_features.prepare(student, teacher)
     gates.same_end(student, teacher)
 
 

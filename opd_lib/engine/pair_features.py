@@ -33,10 +33,7 @@ def features(
     nan for checkpoints of another vocabulary than the tiny world's, which never learned to answer its questions.
     Raises ValueError for two vocabularies, a tokenizer without a chat template or padding, and what the gates refuse.
     """
-    for role, model in (("student", student), ("teacher", teacher)):
-        intake.require_prompting(model[1], role)
-        model[0].requires_grad_(False).eval()
-    gates.same_vocabulary(student, teacher)
+    prepare(student, teacher)
     gates.same_prompt(params, student, teacher)
     gates.same_end(student, teacher)
     assert params.source.kind == "student"  # on-policy distillation: the notebook's own settings
@@ -49,6 +46,15 @@ def features(
     for name, model in (("start", student), ("teacher", teacher)):
         found[name] = accuracy(params, model, seed) if is_of_the_world(model, params.task.name) else math.nan
     return found | {prognosis.GAP: found["teacher"] - found["start"]}
+
+
+def prepare(student: sources.Model, teacher: sources.Model) -> None:
+    """Make a pair ready to be asked and scored. Raises ValueError for two vocabularies, and for a tokenizer without a
+    chat template or padding."""
+    for role, model in (("student", student), ("teacher", teacher)):
+        intake.require_prompting(model[1], role)
+        model[0].requires_grad_(False).eval()
+    gates.same_vocabulary(student, teacher)
 
 
 @torch.no_grad()

@@ -200,7 +200,6 @@ class Precondition(Statement):
     KIND: ClassVar[str] = "precondition"
 
     seeds: Annotated[int, Field(ge=2, le=100)]
-
     mean: Ranges
     each_seed: Range | None = None
     sd: Annotated[float, Field(gt=0)] | None = None

@@ -7,6 +7,9 @@ from typing import Any
 
 from opd_lib.names import RUN_PREFIX
 
+NOT_DETERMINING = ("machine.", "task.data")
+"""What keys begin with that do not determine a run: its machine, and where a task's data lies on it."""
+
 
 def made_by_run(reference: str | Mapping[str, str] | None) -> str:
     """The name of the checkpoint that a `run:NOTEBOOK/ARM` reference means; empty for any other checkpoint, or none.

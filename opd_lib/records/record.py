@@ -32,7 +32,7 @@ from opd_lib.records.durable import write_atomically as write_atomically
 from opd_lib.records.durable import write_json as write_json
 from opd_lib.records.leftovers import PROGRESS as PROGRESS
 from opd_lib.records.packed import RUN
-from opd_lib.records.parameters import flatten, made_by_run
+from opd_lib.records.parameters import NOT_DETERMINING, flatten, made_by_run
 from opd_lib.records.sealing import LINES as LINES
 from opd_lib.records.sealing import TABLES as TABLES
 from opd_lib.records.sealing import Seal
@@ -213,7 +213,7 @@ def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[s
         return []  # the quick way, which most go
     recorded = flatten(record.params) | {f"parent {role}": digest for role, digest in record.parents.items()}
     wanted = flatten(params) | {f"parent {role}": digest for role, digest in parents.items()}
-    keys = [key for key in sorted({*recorded, *wanted}) if not key.startswith(("machine.", "task.data"))]
+    keys = [key for key in sorted({*recorded, *wanted}) if not key.startswith(NOT_DETERMINING)]
     return [f"{k}: {recorded.get(k)!r} → {wanted.get(k)!r}" for k in keys if recorded.get(k) != wanted.get(k)]
 
 

@@ -7,9 +7,10 @@ first step and their outcome compare with what is measured here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from opd_lib import params, paths
 from opd_lib.judge import prognosis
 from opd_lib.judge.prognosis import Prognosis
 from opd_lib.names import RUN_PREFIX, run_reference
-from opd_lib.params import Experiment, RunSpec
+from opd_lib.params import Experiment
 from opd_lib.params.mistakes import read, validate
 from opd_lib.params.schema import FILE_KEYS, RunParams
 from opd_lib.params.schema.base import checkpoint
@@ -25,6 +26,9 @@ from opd_lib.records import record
 from opd_lib.records.record import RunRecord
 from opd_lib.report import tables
 from opd_lib.run import plan
+
+if TYPE_CHECKING:
+    from opd_lib.engine.sources import Model
 
 NOTEBOOK = "11_what_predicts_success"
 SAME = ("task", "source", "method")
@@ -90,9 +94,17 @@ def locate(name: str, pair: Pair) -> str:
 
 def features(settings: RunParams, places: Sequence[str], n_prompts: int, seed: int) -> dict[str, float]:
     """The measurements of the checkpoints in two places, student first. Raises ValueError without their device."""
+    from opd_lib.engine import pair_features
+
+    student, teacher = loaded(settings, places)
+    return pair_features.features(settings, student, teacher, n_prompts, seed)
+
+
+def loaded(settings: RunParams, places: Iterable[str]) -> list[Model]:
+    """The checkpoints in these places on the settings' device. Raises ValueError without it."""
     from transformers.utils import logging
 
-    from opd_lib.engine import memory, pair_features
+    from opd_lib.engine import memory
     from opd_lib.engine.model import models
 
     try:
@@ -100,8 +112,7 @@ def features(settings: RunParams, places: Sequence[str], n_prompts: int, seed: i
     except ValueError as error:
         raise ValueError(f"{error}; or check with the parameters of another --profile, such as tiny") from error
     logging.disable_progress_bar()
-    student, teacher = (models.load(place, settings.machine.device) for place in places)
-    return pair_features.features(settings, student, teacher, n_prompts, seed)
+    return [models.load(place, settings.machine.device) for place in places]
 
 
 def runs_seen(experiment: Experiment, settings: RunParams) -> pd.DataFrame:
@@ -113,7 +124,8 @@ def runs_seen(experiment: Experiment, settings: RunParams) -> pd.DataFrame:
     runs: list[RunRecord] = []
     teachers: dict[str, RunRecord] = {}
     for spec in specs:
-        run, teacher = finished(spec), finished(spec.parents["teacher"]) if "teacher" in spec.parents else None
+        run = plan.exact(spec)
+        teacher = plan.exact(spec.parents["teacher"]) if "teacher" in spec.parents else None
         if run is not None and teacher is not None:
             runs.append(run.renamed(*spec.shown_as))
             teachers[teacher.name] = teacher
@@ -123,12 +135,6 @@ def runs_seen(experiment: Experiment, settings: RunParams) -> pd.DataFrame:
     names = {arm: name for arm, name in experiment.teachers.items() if arm in present}
     evals = record.frame(teachers.values(), "evals")
     return prognosis.features(record.frame(runs, "steps"), record.frame(runs, "evals"), evals, names)
-
-
-def finished(spec: RunSpec) -> RunRecord | None:
-    """The finished record of exactly this run, None if there is none."""
-    found = [present for folder in spec.folders if (present := record.read(folder)) is not None]
-    return next((run for run in found if (run.status, run.identity) == (plan.FINISHED, spec.identity)), None)
 
 
 def text(pair: Pair, n_prompts: int, settings: RunParams, measured: Mapping[str, float], seen: pd.DataFrame) -> str:

@@ -50,13 +50,8 @@ def around(experiment: Experiment, others: Iterable[str]) -> Evidence:
     more = [params.load(name, experiment.profile, seeds=seeds, results=results, root=root) for name in others]
     specs = [*own, *(spec for each in more if each.name != experiment.name for spec in each.runs())]
     first = {(*spec.shown_as, spec.seed): spec for spec in reversed(specs)}
-    return of(filter(None, map(_record, first.values())), experiment.profile)
-
-
-def _record(spec: RunSpec) -> RunRecord | None:
-    """The finished record of a run as it is shown, None where there is none, or one of other parameters."""
-    present = next((each for each in plan.standing(spec) if each.status == FINISHED), None)
-    return present.renamed(*spec.shown_as) if present is not None and present.identity == spec.identity else None
+    found = ((spec, plan.exact(spec)) for spec in first.values())
+    return of((present.renamed(*spec.shown_as) for spec, present in found if present), experiment.profile)
 
 
 def _is_in(found: dict[str, RunRecord], spec: RunSpec) -> bool:

@@ -37,13 +37,13 @@ def begin(
     with refusal.boxed():
         experiment = params.load(name, profile, overrides, seeds, results)
         register = register_of(experiment)
-        presupposed = states(experiment)
-    if register is not None and presupposed is not None and (lacks := preconditions.warning(presupposed)):
+        presupposed = None if register is None else states(experiment, register)
+    if presupposed is not None and (lacks := preconditions.warning(presupposed)):
         print(lacks)
     return experiment, Outputs(
         experiment.output,
         judge=cache(partial(verdicts, experiment, register)),
-        presupposed=cache(partial(states, experiment)),
+        presupposed=cache(partial(states, experiment, register)),
     )
 
 
@@ -68,17 +68,19 @@ def verdicts(experiment: Experiment, register: Register | None) -> Verdicts | No
         return None
     runs, models = launch.with_models(experiment)
     seen = evidence.of((*runs.records, *models.records), experiment.profile)
-    judged = claims.judge(register, seen, notebook=experiment.name, states=states(experiment))
+    judged = claims.judge(register, seen, notebook=experiment.name, states=states(experiment, register))
     return Verdicts(register=register, judged=judged, profile=experiment.profile)
 
 
-def states(experiment: Experiment) -> pd.DataFrame | None:
+def states(experiment: Experiment, register: Register | None = None) -> pd.DataFrame | None:
     """The preconditions that a notebook's claims rest on, judged on its runs and on those of the notebooks they name.
 
-    For the notebook of the models: all of them. None if its claims file names none.
+    For the notebook of the models: all of them. None if its claims file names none. `register`: its claims file, where
+    that has been read.
     """
-    of_models = (each for each in registers(experiment.profile) if each.preconditions)
-    register = next(of_models, None) if experiment.name == MODELS else register_of(experiment)
+    if register is None and experiment.name == MODELS:
+        register = next((each for each in registers(experiment.profile) if each.preconditions), None)
+    register = register or register_of(experiment)
     if register is None or not register.preconditions:
         return None
     notebook = None if experiment.name == MODELS else experiment.name

@@ -41,6 +41,14 @@ def finished(spec: RunSpec) -> RunRecord | None:
     return present if present.status == FINISHED else None
 
 
+def exact(spec: RunSpec) -> RunRecord | None:
+    """The finished record of a run, None if there is none; those of other parameters are passed over.
+
+    Raises ValueError for a corrupt one.
+    """
+    return next((one for one in standing(spec) if (one.status, one.identity) == (FINISHED, spec.identity)), None)
+
+
 def trained(spec: RunSpec) -> bool:
     """True if a finished record has what it makes beside it, ready to be loaded: weights, or stored responses.
 

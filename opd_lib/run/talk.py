@@ -68,10 +68,7 @@ def meet(
 
     Raises ValueError for a checkpoint that is not there, tokenizers that differ, and settings out of range.
     """
-    from transformers.utils import logging
-
     from opd_lib.engine import conversation
-    from opd_lib.engine.model import models
 
     if not (temperature > 0 and 0 < top_p <= 1):
         raise ValueError(f"temperature {temperature:g}, top_p {top_p:g}: above 0, and at most 1 for top_p")
@@ -80,8 +77,7 @@ def meet(
     )
     settings = check.common(params.load(check.NOTEBOOK, profile, results=results, root=root).source)
     places = dict.fromkeys(check.locate(name, pair) for name in (pair.student, pair.teacher))
-    logging.disable_progress_bar()
-    loaded = [models.load(place, settings.machine.device) for place in places]
+    loaded = check.loaded(settings, places)
     conversation.prepare(loaded[0], loaded[-1])
     limit = settings.evaluate.max_new_tokens if max_new_tokens is None else max_new_tokens
     manner = conversation.Manner(max_new_tokens=limit, temperature=temperature, top_p=top_p, seed=seed)

@@ -27,8 +27,6 @@ from opd_lib.run.tries import Try, training
 SHOWN = 48
 """Characters of a value in a table."""
 DAY = 24 * 3600
-NOT_COMPARED = ("machine.", "task.data")
-"""What keys begin with that do not determine a run."""
 Group = tuple[str, str, str]
 """Profile, notebook, arm."""
 
@@ -184,7 +182,7 @@ def _listed(found: Iterable[Group]) -> str:
 
 def _parameters(content: Mapping[str, Any]) -> dict[str, Any]:
     flat = parameters.flatten(content)
-    return {key: value for key, value in flat.items() if not key.startswith(NOT_COMPARED)}
+    return {key: value for key, value in flat.items() if not key.startswith(parameters.NOT_DETERMINING)}
 
 
 def _parents(present: RunRecord) -> dict[str, str]:
