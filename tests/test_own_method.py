@@ -12,11 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import micro
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from scipy.stats import t as student
 from test_methods_exact import close, draw, score
 from test_params import edit
 
@@ -24,7 +21,6 @@ from opd_lib import methods, params, paths
 from opd_lib.batch import redraw, refresh
 from opd_lib.engine import train
 from opd_lib.engine.model import models
-from opd_lib.judge import versus
 from opd_lib.methods import _own_guards, own
 from opd_lib.params.spec import MODEL, ROLLOUTS, RunSpec
 from opd_lib.records import files, parameters, record
@@ -415,77 +411,6 @@ def test_a_pair_of_shipped_checkpoints_can_be_checked_without_training() -> None
     pair = check.Pair(student="run:00_models/distill-small", teacher="run:00_models/justrl-small")
     found = [Path(check.locate(name, pair)) for name in (pair.student, pair.teacher)]
     assert found == [SHIPPED["distill-small"] / MODEL, SHIPPED["justrl-small"] / MODEL]
-
-
-# --- the verdict -----------------------------------------------------------------------------------------------------
-
-
-def answers(lead: float, noise: float = 0.0, seeds: int = 5) -> pd.DataFrame:
-    """Tables of two arms: at each of 40 problems `mine` is better by about `lead` after the start."""
-    draws, rows = np.random.default_rng(1), []
-    for arm in ("mine", "theirs"):
-        for seed in range(seeds):
-            shift = (lead if arm == "mine" else 0.0) + noise * draws.standard_normal()
-            for step in (0, 10, 20, 30, 40):
-                for problem in range(40):
-                    share = 0.5 if step == 0 else 0.5 + shift + 0.01 * math.sin(problem + (arm == "mine"))
-                    rows.append((arm, seed, step, "chain-3", problem, 1000 * share, 1000))
-    return pd.DataFrame(rows, columns=["arm", "seed", "step", "test_set", "problem", "n_correct", "n_samples"])
-
-
-def test_a_lead_is_found_with_its_size_and_speaks_for_what_was_drawn() -> None:
-    found = versus.versus(answers(0.1, noise=0.01), "mine", "theirs")
-    assert list(found["interval over"]) == ["seeds", "problems"] * 2 and list(found["n"]) == [5, 40] * 2
-    assert (
-        np.allclose(found["difference"], found["difference"].iloc[0]) and abs(found["difference"].iloc[0] - 0.1) < 0.02
-    )
-    assert set(found["verdict"]) == {versus.BETTER}
-    turned = versus.versus(answers(0.1, noise=0.01), "theirs", "mine")
-    assert set(turned["verdict"]) == {versus.WORSE}
-    assert np.allclose(turned["low"], -found["high"], atol=1e-3)
-
-
-def test_noise_between_seeds_leaves_it_open_and_problems_do_not_know_of_it() -> None:
-    found = versus.versus(answers(0.02, noise=0.05), "mine", "theirs").set_index("interval over")
-    assert set(found.loc["seeds", "verdict"]) == {versus.OPEN}
-    width = found["high"] - found["low"]
-    assert width["seeds"].min() > 10 * width["problems"].max() > 0
-
-
-def test_one_seed_decides_nothing_over_seeds_and_more_tries_widen_every_interval() -> None:
-    alone = versus.versus(answers(0.3, seeds=1), "mine", "theirs").set_index("interval over")
-    assert set(alone.loc["seeds", "verdict"]) == {versus.OPEN} and alone.loc["seeds", "low"].isna().all()
-    once, often = (versus.versus(answers(0.1, noise=0.02), "mine", "theirs", tries=tries) for tries in (1, 20))
-    by_seed = once["interval over"] == "seeds"
-    assert (often["high"] - often["low"] > once["high"] - once["low"])[by_seed].all()
-    with pytest.raises(ValueError, match="nobody and theirs have no seed in common"):
-        versus.versus(answers(0.1), "nobody", "theirs")
-
-
-@pytest.mark.parametrize("tries", [1, 5])
-def test_all_four_intervals_of_all_tries_hold_together_with_95_percent(tries: int) -> None:
-    """Each has the level 1 − 0.05 / (4 · tries): Student's t by its formula, and quantiles of draws made here."""
-    problems = answers(0.02, noise=0.05)
-    found = versus.versus(problems, "mine", "theirs", tries=tries).set_index(["quantity", "interval over"])
-    tail = 0.05 / (4 * tries) / 2
-    accuracy = problems.assign(accuracy=problems["n_correct"] / 1000).query("step > 0")
-    pairs = accuracy.pivot_table(index="problem", columns=["arm", "seed"], values="accuracy")
-    difference = pairs["mine"] - pairs["theirs"]
-    by_seed = difference.mean()
-    half = student.ppf(1 - tail, df=4) * by_seed.std(ddof=1) / math.sqrt(5)
-    row = found.loc[("on the way", "seeds")]
-    assert np.allclose([row["low"], row["high"]], [by_seed.mean() - half, by_seed.mean() + half], rtol=1e-9)
-    by_problem = difference.mean(axis=1).to_numpy()
-    drawn = by_problem[np.random.default_rng(7).integers(0, 40, (200_000, 40))].mean(axis=1)
-    expected, row = np.quantile(drawn, [tail, 1 - tail]), found.loc[("on the way", "problems")]
-    assert np.allclose([row["low"], row["high"]], expected, rtol=0, atol=0.03 * (expected[1] - expected[0]))
-
-
-@pytest.mark.parametrize("spoil", ["arm == 'mine' and step == 40", "arm == 'mine' and seed == 3 and step == 10"])
-def test_arms_that_were_not_evaluated_at_the_same_steps_are_not_compared(spoil: str) -> None:
-    problems = answers(0.1)
-    with pytest.raises(ValueError, match=r"mine/seed\d was evaluated at .*theirs/seed0|mine/seed0.* mine/seed3 at"):
-        versus.versus(problems.drop(problems.query(spoil).index), "mine", "theirs")
 
 
 # --- drawn again without a kernel ------------------------------------------------------------------------------------

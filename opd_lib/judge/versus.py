@@ -53,6 +53,23 @@ def versus(problems: pd.DataFrame, first: str, second: str, tries: int = 1, marg
     return pd.DataFrame(rows)
 
 
+def against(problems: pd.DataFrame, reference: str, tries: int | None = None, margin: float = 0.0) -> pd.DataFrame:
+    """Every other arm − `reference`, as `versus` says it, four rows for each, the arm in front.
+
+    All intervals of all arms hold together with 95 %: `tries` is how many were tried, those that are here unless it is
+    said. Raises ValueError if the reference is not there or alone, or for fewer tries than arms, and as `versus`.
+    """
+    arms = [str(arm) for arm in problems["arm"].unique() if arm != reference]
+    if reference not in set(problems["arm"]) or not arms:
+        there = ", ".join(map(str, problems["arm"].unique())) or "none"
+        raise ValueError(f"{reference!r} and at least one other arm are compared; there are {there}")
+    if tries is not None and tries < len(arms):
+        raise ValueError(f"tries: {tries}: {len(arms)} arms are compared here; count every objective that was tried")
+    found = [versus(problems, arm, reference, tries or len(arms), margin).assign(arm=arm) for arm in arms]
+    whole = pd.concat(found, ignore_index=True)
+    return whole[["arm", *(column for column in whole if column != "arm")]]
+
+
 def verdict(found: Interval, margin: float = 0.0) -> str:
     """better, worse or inconclusive: where the whole interval lies. Bounds that are not known decide nothing."""
     if found.low > margin:

@@ -59,6 +59,19 @@ class Experiment:
         """Every arm at every seed, arms first."""
         return tuple(self.spec(arm, seed) for arm in self.arms for seed in self.seeds)
 
+    def only(self, arms: Sequence[str]) -> Experiment:
+        """This experiment with these of its arms alone, in this order. Raises ValueError for one that it lacks."""
+        if unknown := [arm for arm in arms if arm not in self.arms]:
+            known = ", ".join(self.arms)
+            raise ValueError(f"{self.source}: no arm {inputs.shown(unknown[0])}; its arms are {known}")
+        chosen = dict.fromkeys(arms)
+        return replace(
+            self,
+            arms={arm: self.arms[arm] for arm in chosen},
+            shared={arm: owner for arm, owner in self.shared.items() if arm in chosen},
+            varied=self.varied & frozenset(chosen),
+        )
+
     def spec(self, arm: str, seed: int, ancestors: tuple[str, ...] = ()) -> RunSpec:
         """The run of one arm at one seed, with the runs that make its models."""
         if arm not in self.arms:
