@@ -10,7 +10,8 @@ import torch
 from test_methods_exact import EXACT, TRUNCATED, close, draw, options, outcome
 from torch import Tensor
 
-from opd_lib.maths import descent, self_distillation, truncation
+from opd_lib.maths import descent, one_context, self_distillation, truncation
+from opd_lib.run import sliders
 
 K = 3
 TRAINED: dict[str, dict[str, Any]] = {
@@ -190,3 +191,37 @@ def test_teachers_that_each_know_an_answer_make_a_student_that_hedges(n: int, sp
     best, _ = self_distillation.geometric(logq, weight)
     assert float(best[-1].exp()) == pytest.approx(share, abs=6e-4)
     assert float(self_distillation.arithmetic(logq, weight)[0][-1].exp()) == pytest.approx(0.01)
+
+
+# --- what notebook 21 shows ------------------------------------------------------------------------------------------
+
+
+def test_coefficients_cross_zero_where_the_objectives_say() -> None:
+    found = one_context.coefficients([-1.0, 0.0, 1.0]).set_index(["series", "ratio"])["coefficient"]
+    assert found["plain", 1.0] == pytest.approx(0.0) and found["plain", 0.0] == pytest.approx(1.0)
+    assert found["held", 0.0] == pytest.approx(0.0) == found["jsd", 0.0]
+    assert 0 < found["skew", 1.0] < found["skew", 0.0] < 1 and (found["forward"] < 0).all()
+
+
+def test_the_stop_gradient_form_leaks_what_the_residual_demands_and_sooner_at_a_higher_rate() -> None:
+    apart = one_context.disagreement(["plain", "held", "bucket"], [0.05, 0.4, 0.8]).set_index("series")
+    assert (apart.loc["held", "residual"].diff().dropna() > 0).all()
+    assert (apart.loc["held", "mass"].diff().dropna() < -0.1).all() and (apart.loc["bucket", "mass"] > 0.99).all()
+    torch.testing.assert_close(
+        torch.tensor(apart.loc["plain", "mass"].to_numpy()),
+        torch.tensor(apart.loc["held", "mass"].to_numpy()) / math.e,
+    )
+    leaks = one_context.leaks("held", [0.05, 0.8], [0.02, 0.05], steps=250)
+    assert leaks.iloc[0, 1:].isna().all() and leaks.iloc[1, 2] < leaks.iloc[1, 1] < 250
+
+
+def test_a_k_that_is_most_of_the_vocabulary_leaks_less() -> None:
+    found = one_context.by_support([2, 4, 12], 16, tail=0.05, lr=0.05, steps=150).set_index("K")["outside"]
+    assert found[2] == pytest.approx(found[4], abs=1e-6) and found[12] < 0.7 * found[4]
+
+
+def test_sliders_are_a_line_where_nobody_watches_and_draw_what_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    sliders.descents()
+    assert capsys.readouterr().out.strip() == sliders.ELSEWHERE
+    chart = sliders.chart(["plain", "held"], tail=0.05, rate=0.05, steps=60, optimiser="sgd")
+    assert {text.get_text() for text in chart.axes[0].texts} >= {"plain", "held"}
