@@ -280,12 +280,12 @@ def test_check_measures_what_the_first_step_of_a_run_records(eleven: Path) -> No
 
 
 def other_vocabulary(world: Path) -> None:
-    """Checkpoints beside the world's: two of one more word, and one whose tokenizer has no chat template."""
+    """Checkpoints beside the world's: two of one more word, and one whose tokenizer has no end token."""
     tokenizer = models.chain_tokenizer()
     models.save(*peaked(1), world / "peaked")
-    tokenizer.chat_template, template = None, tokenizer.chat_template
-    models.save(peaked(0)[0], tokenizer, world / "mute")
-    tokenizer.chat_template = template
+    tokenizer.eos_token, end = None, tokenizer.eos_token
+    models.save(peaked(0)[0], tokenizer, world / "endless")
+    tokenizer.eos_token = end
     tokenizer.add_tokens(["hello"])
     for name, seed in (("other", 0), ("others", 1)):
         model = peaked(seed)[0]
@@ -328,7 +328,7 @@ BAD = [
     ((STUDENT, TEACHER), ["run:00_models/student", "no weights", "`opd run 00_models student 0 --profile tiny"]),
     (("run:00_models/nobody", TEACHER), ["no arm 'nobody'", "student, teacher"]),
     (("run:07_nothing/x", TEACHER), ["07_nothing.yaml", "00_models"]),
-    (("mute", "peaked"), ["student: its tokenizer has no chat_template"]),
+    (("endless", "peaked"), ["student: its tokenizer has no eos_token"]),
     (("other", "peaked"), ["teacher: its vocabulary is not the student's", "needs one tokenizer"]),
     (("peaked", "nowhere/at/all"), ["cannot load a checkpoint from", "nowhere/at/all"]),
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from opd_lib import names, paths
+from opd_lib import inputs, names, paths
 from opd_lib.records import reading
 
 FOLDER, STEPS, STAGES, WHOLE, SHAPES = "90_speed", "steps.csv", "stages.csv", "whole.csv", "shapes.csv"
@@ -34,9 +34,9 @@ TINY, WIDER = (128, 4096), (128, 16_384)
 
 
 def place(profile: str, results: str | Path | None) -> Path:
-    """The folder of the measurements: the one named, else the committed one. A profile is a name (ValueError)."""
+    """The folder of the measurements: the one named, else the committed one. Raises ValueError for what is no name."""
     names.require(profile, "profile", "profile")
-    return paths.RESULTS / profile / FOLDER if results is None else Path(results)
+    return inputs.results(results) or paths.RESULTS / profile / FOLDER
 
 
 def read(folder: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -199,7 +200,7 @@ def check(
     from opd_lib.run import check as checking
 
     pair = checking.Pair(student=student, teacher=teacher, profile=profile, seed=seed, results=results, root=params)
-    typer.echo(checking.check(pair, prompts))
+    typer.echo(checking.check(pair, prompts, say=partial(typer.echo, err=True)))
 
 
 @app.command()

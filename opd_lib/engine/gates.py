@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,10 +66,18 @@ def same_prompt(params: RunParams, student: sources.Model, teacher: sources.Mode
     mine, other = (
         sources.make_prompts(model[1], task, question, [task.template], "gate")[0] for model in (student, teacher)
     )
-    if (mine.rendered, mine.token_ids) != (other.rendered, other.token_ids):
+    if mine.rendered != other.rendered:
         raise ValueError(
             f"teacher: renders the prompt as {other.rendered!r}, the student as {mine.rendered!r}; "
             "give both the same chat template"
+        )
+    if mine.token_ids != other.token_ids:
+        pairs = ((student, mine), (teacher, other))
+        words = [model[1].convert_ids_to_tokens(list(prompt.token_ids)) for model, prompt in pairs]
+        ours, theirs = next((one, two) for one, two in zip_longest(*words) if one != two)
+        raise ValueError(
+            f"teacher: its tokenizer splits the prompt {mine.rendered!r} into other tokens than the student's, first "
+            f"{theirs!r} where the student has {ours!r}; one vocabulary is not enough: give both one tokenizer"
         )
     return {"prompt": mine.rendered, "prompt_sha256": hashlib.sha256(mine.rendered.encode()).hexdigest()}
 

@@ -33,8 +33,10 @@ def versus(problems: pd.DataFrame, first: str, second: str, tries: int = 1, marg
     `problems` is the table of that name of both arms' runs. `first` is better if the whole interval lies above
     `margin`, worse if it lies below −margin. All four intervals of all `tries` objectives that were tried hold together
     with 95 % (Bonferroni over tries, quantities and what an interval is over): who tries twenty and shows the best must
-    say so. Raises ValueError for arms without a seed in common, or not evaluated at the same steps.
+    say so. Raises ValueError for arms without a seed in common, or not evaluated at the same steps, and for no tries.
     """
+    if not isinstance(tries, int) or tries < 1:
+        raise ValueError(f"tries: {tries!r}: write how many objectives were tried, this one included, such as 1")
     curves = {arm: _curves(problems[problems["arm"] == arm]) for arm in (first, second)}
     seeds = sorted(set(curves[first].index.unique("seed")) & set(curves[second].index.unique("seed")))
     if not seeds:

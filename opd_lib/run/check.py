@@ -1,5 +1,6 @@
 """`opd check`: two checkpoints measured before training, beside the runs seen here, and what to expect of training.
 
+Any two of one tokenizer are measured, whatever their size or architecture, if the memory holds them (`beforehand`).
 Seen are the runs of notebook 11 that were trained as its parameters say (same task, source and method): only their
 first step and their outcome compare with what is measured here.
 """
@@ -7,7 +8,7 @@ first step and their outcome compare with what is measured here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from opd_lib.params.schema.base import checkpoint
 from opd_lib.records import record
 from opd_lib.records.record import RunRecord
 from opd_lib.report import tables
-from opd_lib.run import plan
+from opd_lib.run import beforehand, plan
 
 if TYPE_CHECKING:
     from opd_lib.engine.sources import Model
@@ -57,15 +58,21 @@ class Pair:
     root: Path = paths.PARAMS
 
 
-def check(pair: Pair, n_prompts: int) -> str:
+def check(pair: Pair, n_prompts: int, say: Callable[[str], object] | None = None) -> str:
     """What the command prints: measurements beside the runs seen, the runs most like them, a prognosis.
 
-    Raises ValueError for a checkpoint that is not there, two vocabularies, or what the gates of a run refuse.
+    Before anything is loaded `say` is given what will be read, asked and needed, a line each. Raises ValueError for a
+    checkpoint that is not there, two vocabularies, too little memory, or what the gates of a run refuse.
     """
     experiment = params.load(NOTEBOOK, pair.profile, results=pair.results, root=pair.root)
-    settings = common(experiment.source)
-    places = [locate(name, pair) for name in (pair.student, pair.teacher)]
-    measured = features(settings, places, n_prompts, pair.seed)
+    settings = beforehand.here(common(experiment.source))
+    names = (pair.student, pair.teacher)
+    places = {name: locate(name, pair) for name in names}
+    planned = beforehand.of_check(settings, places, names, n_prompts, pair.seed)
+    for line in planned.lines() if say else ():
+        say(line)
+    planned.require()
+    measured = features(settings, [places[name] for name in names], n_prompts, pair.seed)
     return text(pair, n_prompts, settings, measured, runs_seen(experiment, settings))
 
 
@@ -93,25 +100,21 @@ def locate(name: str, pair: Pair) -> str:
 
 
 def features(settings: RunParams, places: Sequence[str], n_prompts: int, seed: int) -> dict[str, float]:
-    """The measurements of the checkpoints in two places, student first. Raises ValueError without their device."""
+    """The measurements of the checkpoints in two places, student first; one that is both is loaded once."""
     from opd_lib.engine import pair_features
 
-    student, teacher = loaded(settings, places)
-    return pair_features.features(settings, student, teacher, n_prompts, seed)
+    found = loaded(settings, dict.fromkeys(places))
+    return pair_features.features(settings, found[0], found[-1], n_prompts, seed)
 
 
 def loaded(settings: RunParams, places: Iterable[str]) -> list[Model]:
-    """The checkpoints in these places on the settings' device. Raises ValueError without it."""
+    """The checkpoints in these places, in float32, on the settings' device, which must be there."""
     from transformers.utils import logging
 
-    from opd_lib.engine import memory
     from opd_lib.engine.model import models
 
-    try:
-        memory.free(settings.machine)
-    except ValueError as error:
-        raise ValueError(f"{error}; or check with the parameters of another --profile, such as tiny") from error
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     return [models.load(place, settings.machine.device) for place in places]
 
 

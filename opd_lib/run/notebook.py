@@ -15,7 +15,7 @@ from opd_lib.params import Experiment
 from opd_lib.report import Outputs, outputs
 from opd_lib.report import parameters as parameter_tables
 from opd_lib.report.verdicts import Verdicts
-from opd_lib.run import evidence, launch, refusal
+from opd_lib.run import evidence, launch
 from opd_lib.run.compare import registers
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ def begin(
     """The experiment of a notebook and where its figures, tables and verdicts go; nothing is run yet.
 
     Says what the notebook's claims presuppose and the records lack. The arguments are those of the cell `parameters`;
-    see `params.load`, which raises ValueError for wrong ones; a notebook shows its message alone (`refusal`).
+    see `params.load`, which raises ValueError for wrong ones; a notebook shows its message alone (`report/refusal`).
     """
-    with refusal.boxed():
-        experiment = params.load(name, profile, overrides, seeds, results)
-        register = register_of(experiment)
-        presupposed = None if register is None else states(experiment, register)
+    experiment = params.load(name, profile, overrides, seeds, results)
+    register = register_of(experiment)
+    presupposed = None if register is None else states(experiment, register)
     if presupposed is not None and (lacks := preconditions.warning(presupposed)):
         print(lacks)
     return experiment, Outputs(

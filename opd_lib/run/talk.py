@@ -17,7 +17,7 @@ import pandas as pd
 from opd_lib import params, paths
 from opd_lib.report import explore, tables
 from opd_lib.report.explore import Explorer
-from opd_lib.run import check
+from opd_lib.run import beforehand, check
 
 if TYPE_CHECKING:
     from opd_lib.engine.conversation import Manner
@@ -66,7 +66,8 @@ def meet(
 ) -> Meeting:
     """Load two checkpoints: folders, hub names or run:NOTEBOOK/ARM. The limit is that of the profile's evaluation.
 
-    Raises ValueError for a checkpoint that is not there, tokenizers that differ, and settings out of range.
+    Raises ValueError for a checkpoint that is not there, tokenizers that differ, too little memory, and settings out of
+    range.
     """
     from opd_lib.engine import conversation
 
@@ -75,11 +76,13 @@ def meet(
     pair = check.Pair(
         student=student, teacher=teacher or student, profile=profile, seed=seed, results=results, root=root
     )
-    settings = check.common(params.load(check.NOTEBOOK, profile, results=results, root=root).source)
-    places = dict.fromkeys(check.locate(name, pair) for name in (pair.student, pair.teacher))
-    loaded = check.loaded(settings, places)
-    conversation.prepare(loaded[0], loaded[-1])
+    settings = beforehand.here(check.common(params.load(check.NOTEBOOK, profile, results=results, root=root).source))
     limit = settings.evaluate.max_new_tokens if max_new_tokens is None else max_new_tokens
+    names = (pair.student, pair.teacher)
+    places = {name: check.locate(name, pair) for name in names}
+    beforehand.of_talk(settings, places, names, limit).require()
+    loaded = check.loaded(settings, dict.fromkeys(places.values()))
+    conversation.prepare(loaded[0], loaded[-1])
     manner = conversation.Manner(max_new_tokens=limit, temperature=temperature, top_p=top_p, seed=seed)
     return Meeting(student=loaded[0], teacher=loaded[-1], settings=settings, manner=manner, name=student)
 

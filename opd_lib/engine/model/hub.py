@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 WEIGHTS = "*.safetensors"
@@ -15,15 +17,46 @@ def fetch(reference: str | Path, weights: bool = True) -> Path:
     `weights` false leaves those out. A revision should be a commit: a branch may change. Raises ValueError, with what
     to do about it, for a folder or model that is not there, a gated one, a wrong revision, and without network.
     """
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
     if Path(reference).is_dir():
         return Path(reference)
-    files = [pattern for pattern in FILES if weights or pattern != WEIGHTS]
     name, _, revision = str(reference).partition("@")
+    with missing_said(reference, name):
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns(weights)))
+
+
+def outstanding(reference: str | Path) -> int | None:
+    """Bytes that `fetch` would download: 0 for a folder and for what the hub's cache holds; None: it cannot be asked.
+
+    Raises ValueError as `fetch` does.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    if Path(reference).is_dir():
+        return 0
+    name, _, revision = str(reference).partition("@")
+    with missing_said(reference, name):
+        try:
+            asked = snapshot_download(name, revision=revision or None, allow_patterns=patterns(True), dry_run=True)
+        except errors.DryRunError:
+            return None  # no network: `fetch` finds it in the cache, or says what is wrong
+    return sum(file.file_size for file in asked if file.will_download)
+
+
+def patterns(weights: bool) -> list[str]:
+    """Which files of a model on the hub are fetched."""
+    return [pattern for pattern in FILES if weights or pattern != WEIGHTS]
+
+
+@contextmanager
+def missing_said(reference: str | Path, name: str) -> Iterator[None]:
+    """Let what goes wrong with a model on the hub be one ValueError that says what to do."""
+    from huggingface_hub import errors
+
     page, wrong = f"https://huggingface.co/{name}", f"cannot load a checkpoint from {reference}:"
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+        yield
     except errors.HFValidationError as error:
         raise ValueError(
             f"{wrong} no such folder, and no name of a model on the hub; give a folder written by save_pretrained, "

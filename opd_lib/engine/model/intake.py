@@ -29,6 +29,8 @@ FAILURES = (
 )  # fmt: skip
 """What libraries raise for files that are not what they should be."""
 TEMPLATE = "give its tokenizer the chat template of its family"
+PLAIN = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+"""What puts a question to models that know no chat: its text on a line."""
 LONGEST = 400  # characters of what a library says
 AGAIN = "copy its files again, or write model and tokenizer with save_pretrained"
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -131,6 +133,28 @@ def require_prompting(tokenizer: PreTrainedTokenizerFast, role: str) -> None:
     with Reading(f"{role}{place}: its tokenizer cannot read {rendered[:80]!r}"):
         if not tokenizer([rendered], add_special_tokens=False).input_ids[0]:
             raise ValueError("it makes no tokens of it")
+
+
+def lend(student: PreTrainedTokenizerFast, teacher: PreTrainedTokenizerFast) -> list[str]:
+    """Give a pair what it lacks to be asked, in memory alone; returns what that was, a sentence each.
+
+    A missing padding token is the end token: nobody reads padding. A missing chat template is the other's, or none.
+    """
+    notes = []
+    pair = {"student": student, "teacher": teacher} if student is not teacher else {"student": student}
+    for role, tokenizer in pair.items():
+        if not tokenizer.pad_token and tokenizer.eos_token:
+            tokenizer.pad_token = tokenizer.eos_token
+            notes.append(f"{role}: its tokenizer has no pad_token; the end token stands for it")
+    for role, tokenizer in pair.items():
+        others = [other for name, other in pair.items() if name != role and other.chat_template]
+        if not tokenizer.chat_template and others:
+            tokenizer.chat_template = others[0].chat_template
+            notes.append(f"{role}: its tokenizer has no chat_template; the other one's is taken")
+    if not student.chat_template:
+        student.chat_template = teacher.chat_template = PLAIN
+        notes.append("neither tokenizer has a chat_template; questions are put as plain text")
+    return notes
 
 
 def ends(folder: Path, path: str | Path) -> tuple[int, ...]:

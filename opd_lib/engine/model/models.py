@@ -174,12 +174,13 @@ def stated_stop_ids(path: str | Path, tokenizer: PreTrainedTokenizerFast) -> tup
     return tuple(sorted({tokenizer.eos_token_id, *intake.ends(hub.fetch(path, weights=False), path)}))
 
 
-def require_room(model: PreTrainedModel, n_tokens: int) -> None:
-    """Raise ValueError if a model is to read more tokens than its context has."""
+def require_room(model: PreTrainedModel, n_tokens: int, path: str = "") -> None:
+    """Raise ValueError if a model is to read more tokens than its context has; `path`: what it was loaded from."""
     room = intake.context(model.config)
     if room is not None and n_tokens > room:
+        name = path or model.name_or_path or "the model"
         raise ValueError(
-            f"{model.name_or_path or 'the model'}: its context (max_position_embeddings) has {room} tokens, and prompt "
+            f"{name}: its context (max_position_embeddings) has {room} tokens, and prompt "
             f"and response may have {n_tokens} together; lower the limit of responses (max_new_tokens)"
         )
 
