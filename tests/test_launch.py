@@ -151,12 +151,18 @@ def test_a_log_gets_one_line_for_each_run_that_has_ended() -> None:
     for _ in range(2):
         display.update([line("a", progress.DONE, 100, 100), line("b", progress.FAILED, 0, 9)], whole(1, 75.0))
     display.update([line("c.ipynb", progress.DONE, 1, 1)], whole(2, 0.0))
-    shown = stream.getvalue().splitlines()
+    todo, *shown = stream.getvalue().splitlines()
+    assert todo == "to do: a, b; about 1m 30s"
     assert [text.split("] ")[1] for text in shown] == [
         "a: done in 1.4 minutes, 1 of 66 runs, 1m 15s left",
         "b: failed, 1 of 66 runs, 1m 15s left",
         "c.ipynb: done in 1.4 minutes, 2 of 66 runs",
     ]
+
+
+def test_what_is_to_be_done_is_named_and_many_are_counted() -> None:
+    lines = [line(f"r{number}", progress.WAITING, 0, 9) for number in range(progress.NAMED + 3)]
+    assert progress.to_do(lines, whole(0, None)).endswith("r11, 3 more; how long is told once one is done")
 
 
 def test_picture_counts_and_hides_the_quiet_ones() -> None:

@@ -70,6 +70,15 @@ def test_rows_are_given_in_order_and_evaluations_wait_for_their_step(world: Path
     assert [row[:2] for row in follower.rows(finished, given)] == [("evals", 2), ("evals", 4)]
 
 
+def test_accuracy_is_the_first_group_that_a_tracker_shows(world: Path) -> None:
+    """Groups are shown in the order of the alphabet, in trackio and wandb after what has no group."""
+    follower = pytest.importorskip("opd_lib.run.follower")
+    present = record.read(recorded(world, "finished").folder)
+    names = {name for _, _, values in follower.rows(present, {}) for name in values}
+    assert "training/loss" in names and all(name.count("/") == 1 for name in names)
+    assert min(name.partition("/")[0] for name in names) == "accuracy"
+
+
 def test_what_was_given_is_noted_before_the_next_wait(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     follower = pytest.importorskip("opd_lib.run.follower")
     steps: list[int] = []
@@ -167,7 +176,7 @@ def expected(spec: RunSpec) -> dict[int, dict[str, float]]:
     for line in (spec.folder / "steps.csv").read_text().splitlines(keepends=True)[1:]:
         if line.endswith("\n"):
             step, loss = line.strip().split(",")
-            found.append((int(step), {"loss": float(loss)}))
+            found.append((int(step), {"training/loss": float(loss)}))
     evals = spec.folder / "evals.csv"
     for line in evals.read_text().splitlines()[1:] if evals.exists() else []:
         step, test_set, accuracy, length = line.split(",")

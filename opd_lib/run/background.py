@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GOING, STOPPED, FAILED, DONE = "training", "stopped", "failed", "done"
+GO_ON = {
+    GOING: "runs() waits for them, stop() ends the processes",
+    STOPPED: "resume() goes on from the last checkpoints",
+    FAILED: "runs() says why, resume() tries again",
+    DONE: "runs() gives them",
+}
+"""What can be done with a training, by its state."""
 
 
 class Training:
@@ -38,6 +45,11 @@ class Training:
         self._experiment = experiment
         self._pool, self._thread, self._stop = processes.Pool(()), threading.Thread(), threading.Event()
         self._meter = meter.Meter(tasks=(), jobs=jobs)
+
+    def __repr__(self) -> str:
+        runs = f"{len(self.specs)} run{'s' * (len(self.specs) != 1)}"
+        further = "a later cell trains them" if self.replaced else GO_ON[self.state]
+        return f"training of {self._experiment.name} at {self._experiment.profile}: {runs}, {self.state}; {further}"
 
     @property
     def state(self) -> str:

@@ -18,6 +18,9 @@ from opd_lib.records import parameters, reading, record
 from opd_lib.records.record import RunRecord
 from opd_lib.run import growing, plan
 
+OF_STEPS = "training/"
+"""Before the names of what is measured at every step. Trackers show groups in the order of the alphabet, trackio and
+wandb what has no group before all others: so accuracy comes first."""
 GIVEN = "given.json"
 """How far each run has been given, in the tracker's folder: step by table."""
 
@@ -113,11 +116,12 @@ def rows(present: RunRecord, given: dict[str, int]) -> Iterator[Row]:
     evals = by_test_set(growing.rows(present, growing.EVALS))
     last = max([given.get(growing.STEPS, 0), *steps.get("step", [])])
     found: list[Row] = []
-    for table, frame in ((growing.STEPS, steps), (growing.EVALS, evals)):
+    for table, group, frame in ((growing.STEPS, OF_STEPS, steps), (growing.EVALS, "", evals)):
         for row in frame.to_dict("records"):
             step = int(row.pop("step"))
             if step > given.get(table, -1) and (finished or step <= last):
-                found.append((table, step, {key: float(value) for key, value in row.items() if pd.notna(value)}))
+                values = {f"{group}{key}": float(value) for key, value in row.items() if pd.notna(value)}
+                found.append((table, step, values))
     return iter(sorted(found, key=lambda row: row[1]))
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol, TextIO
 
+from opd_lib.run import refusal
 from opd_lib.run.meter import DONE, FAILED, RUNNING, SKIPPED, WAITING, Line, Whole
 
 BAR = 20
 MANY = 12
 """With more lines than this, those that wait or are done are only counted."""
+
+NAMED = 12
+"""Of more tasks than this, those beyond are only counted before they begin."""
 
 
 class Display(Protocol):
@@ -25,10 +30,21 @@ class Display(Protocol):
 
 
 def display() -> Display:
-    """The display that fits where this process runs: Jupyter, terminal, or log file (standard error)."""
+    """The display that fits where this process runs: Jupyter, terminal, or log file (standard error).
+
+    Where a program executes the notebook and nobody sees its cells, it is the terminal in which that was started.
+    """
     if in_jupyter():
-        return JupyterDisplay()
+        stream = None if refusal.is_watched() else terminal_of_kernel()
+        return JupyterDisplay() if stream is None else LogDisplay(stream, first="\n")  # papermill's bar ends no line
     return TerminalDisplay() if sys.stderr.isatty() else LogDisplay(sys.stderr)
+
+
+def terminal_of_kernel() -> TextIO | None:
+    """Where the kernel itself writes its log, which is no output of a cell; None if it has none."""
+    kernel = sys.modules["IPython"].get_ipython().kernel
+    streams = [handler.stream for handler in kernel.log.handlers if isinstance(handler, logging.StreamHandler)]
+    return streams[0] if streams else None
 
 
 def in_jupyter() -> bool:
@@ -83,14 +99,21 @@ class JupyterDisplay:
 
 
 class LogDisplay:
-    """A line for each task that has ended: how long it took, how many of all are done, how long the rest takes."""
+    """A line that says what is to be done, and one for each task that has ended.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._begin = stream, time.monotonic()
+    That has how long it took, how many of all are done, and how long the rest takes.
+    """
+
+    def __init__(self, stream: TextIO, first: str = "") -> None:
+        self._stream, self._begin, self._first = stream, time.monotonic(), first
         self._ended: set[str] = set()
+        self._announced = False
 
     def update(self, lines: Sequence[Line], whole: Whole) -> None:
-        """Write what has ended since the last time."""
+        """Write what has ended since the last time; at first what is to be done."""
+        if not self._announced:
+            self._announced = True
+            print(f"{self._first}{to_do(lines, whole)}", file=self._stream, flush=True)
         for line in lines:
             if line.state in (DONE, FAILED, SKIPPED) and line.name not in self._ended:
                 self._ended.add(line.name)
@@ -105,6 +128,14 @@ class LogDisplay:
         took = f" in {line.took / 60:.1f} minutes" if line.state == DONE else ""
         said = [f"{line.name}: {line.state}{took}", whole.counts, *left(whole)]
         print(f"[{clock:>7}] {', '.join(said)}", file=self._stream, flush=True)
+
+
+def to_do(lines: Sequence[Line], whole: Whole) -> str:
+    """Which tasks are to be done, those of a notebook by name, and how long they take if that is known."""
+    names = [line.name for line in lines]
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    takes = f"about {duration(whole.remaining)}" if whole.remaining else "how long is told once one is done"
+    return f"to do: {', '.join([*names[:NAMED], *more])}; {takes}"
 
 
 def left(whole: Whole) -> list[str]:

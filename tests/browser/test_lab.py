@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def lab(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
     places = {f"JUPYTER_{name.upper()}_DIR": str(root / name) for name in names}
     places |= {f"JUPYTERLAB_{name.upper()}_DIR": str(root / name) for name in ("settings", "workspaces")}
     command = [sys.executable, "-m", "jupyterlab", str(folder), "--no-browser", f"--port={port}", "--allow-root"]
-    command += [f"--IdentityProvider.token={token}"]
+    command += [f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
     with (root / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             command, env=os.environ | places | {"IPYTHONDIR": str(root / "ipython")}, stdout=log, stderr=log
@@ -252,22 +253,67 @@ training = launch.run(experiment, jobs=2, live=True)"""
 PICTURE = "[...document.querySelectorAll('img.widget-image')].map(image => image.naturalWidth + ' ' + image.src).join()"
 
 
-def test_a_training_is_watched_stopped_and_resumed(lab: Lab, browser: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def live(lab: Lab, browser: Any, tmp_path: Path) -> Ran:
+    """A notebook whose first cell trains in the background; its page."""
     world = conftest.make_world(tmp_path)
     cells = [LIVE.format(tests=str(paths.ROOT / "tests"), root=str(paths.ROOT), world=str(world)), "print(6 * 7)"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in [*cells, "training"]])
     notebook.metadata["kernelspec"] = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     nbformat.write(notebook, lab.folder / "live.ipynb")
     ran = run_all(lab, browser, "live")
-    assert ran.cells[1].outputs[0]["text"] == "42\n"
     ran.page.set_default_timeout(RUN_SECONDS * 1000)
     ran.page.wait_for_function(f"() => !/^(0 |$)/.test({PICTURE})")
-    first = ran.page.evaluate(PICTURE)
-    ran.page.wait_for_function(f"before => {PICTURE} !== before", arg=first)
-    ran.page.get_by_role("button", name="Stop").last.click()
-    ran.page.get_by_text("stopped: 3 runs to go").wait_for()
-    ran.page.get_by_role("button", name="Resume").last.click()
-    ran.page.get_by_text("2 running").wait_for()
-    ran.page.get_by_role("button", name="Stop").last.click()
-    ran.page.get_by_text("stopped: 3 runs to go").wait_for()
-    assert ran.errors == [] and ran.outside == []
+    return ran
+
+
+def test_a_training_is_watched_stopped_and_resumed(live: Ran) -> None:
+    assert live.cells[1].outputs[0]["text"] == "42\n"
+    assert "3 runs, training; runs() waits" in live.cells[2].outputs[0]["data"]["text/plain"]
+    first = live.page.evaluate(PICTURE)
+    live.page.wait_for_function(f"before => {PICTURE} !== before", arg=first)
+    live.page.get_by_role("button", name="Stop").last.click()
+    live.page.get_by_text("stopped: 3 runs to go").wait_for()
+    live.page.get_by_role("button", name="Resume").last.click()
+    live.page.get_by_text("2 running").wait_for()
+    live.page.get_by_role("button", name="Stop").last.click()
+    live.page.get_by_text("stopped: 3 runs to go").wait_for()
+    assert live.errors == [] and live.outside == []
+
+
+THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${theme}`})"
+RESTART = "() => {jupyterapp.commands.execute('kernelmenu:restart')}"
+PARTS = ".opd-live-text pre, .opd-live-picture, .opd-live-control"
+FITS = f"""() => [...document.querySelectorAll('{PARTS}')].every(part => {{
+    const cell = part.closest('.jp-OutputArea-output').getBoundingClientRect()
+    return part.getBoundingClientRect().right <= cell.right + 1
+}})"""
+COLUMN_OF_PICTURES = (
+    "[...document.querySelectorAll('.opd-live-picture')].map(image => image.getBoundingClientRect().left)"
+)
+FILTER = "getComputedStyle(document.querySelector('.opd-live-picture')).filter"
+
+
+def test_a_live_panel_fits_its_page_and_says_when_its_kernel_has_ended(live: Ran, tmp_path: Path) -> None:
+    page = live.page
+    for column, tag in (("loss", "loss"), ("grad_norm", "gradient norm")):  # by name or as in the tables
+        page.get_by_placeholder("choose a curve").fill(column)
+        page.keyboard.press("Enter")
+        page.locator(".jupyter-widget-tag", has_text=tag).wait_for()
+    page.wait_for_function(f"() => {COLUMN_OF_PICTURES}.length === 2")
+    for width, columns in ((1366, 2), (800, 1)):
+        page.set_viewport_size({"width": width, "height": 1000})
+        for theme in ("Light", "Dark"):
+            page.evaluate(THEME, theme)
+            page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
+            page.wait_for_function(f"() => new Set({COLUMN_OF_PICTURES}).size === {columns}")
+            assert page.evaluate(FITS) and (page.evaluate(FILTER) == "none") == (theme == "Light")
+            page.screenshot(path=tmp_path / f"live_{width}_{theme}.png")
+    stop, ended = page.get_by_role("button", name="Stop").last, page.get_by_text("The kernel of this panel has ended")
+    assert stop.is_visible() and not ended.is_visible()
+    page.evaluate(RESTART)
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    ended.wait_for()
+    assert not stop.is_visible() and page.get_by_text(re.compile(r"as of \d\d:\d\d:\d\d")).is_visible()
+    page.screenshot(path=tmp_path / "restarted.png")
+    assert live.errors == [] and live.outside == []

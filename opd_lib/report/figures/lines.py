@@ -54,11 +54,13 @@ def panels(
     reference_lines: Mapping[str, Reference] | None = None,
     log: Collection[str] = (),
     share_y: bool = False,
+    band_from: int = 2,
 ) -> Chart:
     """One axis per column, in rows of at most three (four as two by two), each with its title and its unit.
 
     `reference_lines` maps a column to (name, value) pairs, drawn as dashed lines. Columns in `log` are drawn on a
-    logarithmic axis, with their geometric mean; with `share_y` all axes have one scale.
+    logarithmic axis, with their geometric mean; with `share_y` all axes have one scale. An arm of fewer seeds than
+    `band_from` has no band.
     Raises ValueError when columns, titles and units differ in number.
     """
     require_equally_many(columns, titles, units)
@@ -67,7 +69,8 @@ def panels(
     chart, places = rows_of_axes(len(columns), names_in(frame, longest), share_y)
     drawn = []
     for axes, column, title, unit in zip(places, columns, titles, units, strict=True):
-        drawn.append(draw_curves(axes, frame, column, references.get(column, ()), log=column in log))
+        reference = references.get(column, ())
+        drawn.append(draw_curves(axes, frame, column, reference, log=column in log, band_from=band_from))
         axes.set(xlabel=STEP_LABEL, ylabel=(unit + GEOMETRIC if column in log else unit).strip(), title=title)
     for axes, labels in zip(places, drawn, strict=True):  # only now is a common scale known
         label_ends(axes, labels)

@@ -20,6 +20,7 @@ from opd_lib.report.figures.colours import GREY, SOLID, colours_of, dashes_of
 STEP = "step"
 STEP_LABEL = "training step"
 MEAN_WIDTH, LONE_WIDTH = 1.8, 1.3  # points: a mean of seeds, a single seed
+FAINT_SEED, CLEAR_SEED = (0.6, 0.35), (0.9, 0.6)  # points and opacity of a seed's line: in its band, without one
 CLEAR_ARMS = 4  # with more arms on an axis, seeds and bands become fainter
 THOUSANDS = 10_000  # from here on 20k instead of 20000
 GEOMETRIC = " (geometric mean)"
@@ -45,13 +46,15 @@ def draw_curves(
     dots: bool = False,
     log: bool = False,
     colours: Mapping[str, str] | None = None,
+    band_from: int = 2,
 ) -> list[Label]:
     """Seeds, mean and band of every arm, and where to write its name; the mean line's gid is `mean:ARM`.
 
     With `dots` the seeds are dots and each interval also a whisker, for settings are few and need no curve between.
     With `log` the axis is logarithmic, mean and interval are those of the logarithms, and where a seed's value is not
-    above 0 there is a gap. `colours`: arm → colour, where a figure has more arms than this axis. An empty frame leaves
-    the axes to the reference lines, and they say so.
+    above 0 there is a gap. `colours`: arm → colour, where a figure has more arms than this axis. With fewer seeds than
+    `band_from` there is no band, and seeds are drawn more clearly. An empty frame leaves the axes to the reference
+    lines, and they say so.
     """
     if frame.empty:
         say_empty(axes)
@@ -70,8 +73,10 @@ def draw_curves(
         (line,) = axes.plot(place, mean, color=colours[arm], linestyle=dashes[arm], linewidth=width, gid=f"mean:{arm}")
         line.set(marker="o" if dots else marker, markersize=2.5)
         if ys.shape[1] > 1:
-            _draw_seeds(axes, xs, ys, colours[arm], faint, dots)
-            _draw_band(axes, place, found, colours[arm], faint, dots)
+            has_band = ys.shape[1] >= band_from
+            _draw_seeds(axes, xs, ys, colours[arm], faint, dots, clear=not has_band)
+            if has_band:
+                _draw_band(axes, place, found, colours[arm], faint, dots)
         labels.append(_end_of(place, mean, shown(arm), colours[arm])._replace(dash=dashes[arm] if keyed else None))
     for name, value in reference:
         axes.axhline(value, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), gid=f"reference:{name}")
@@ -106,11 +111,14 @@ def ends(frame: pd.DataFrame, parts: dict[str, str], log: Sequence[str] = (), x:
     return Caption(parts=numbers, n=frozenset(n), point=captions.END)
 
 
-def _draw_seeds(axes: Axes, xs: pd.DataFrame, ys: pd.DataFrame, colour: str, faint: float, dots: bool) -> None:
+def _draw_seeds(
+    axes: Axes, xs: pd.DataFrame, ys: pd.DataFrame, colour: str, faint: float, dots: bool, clear: bool
+) -> None:
     if dots:
         axes.plot(xs, ys, "o", color=colour, markersize=2.6, alpha=0.5, markeredgewidth=0)
     else:
-        axes.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.35 * faint, zorder=1.9)
+        width, alpha = CLEAR_SEED if clear else FAINT_SEED
+        axes.plot(xs, ys, color=colour, linewidth=width, alpha=alpha * faint, zorder=1.9)
 
 
 def _draw_band(
