@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from opd_lib.maths import one_context, truncation
-from opd_lib.report import figures, outputs
+from opd_lib.report import figures, outputs, refusal
 from opd_lib.report.figures import Chart
-from opd_lib.run import refusal
 
 ELSEWHERE = "Here are sliders, where a kernel runs (JupyterLab with ipywidgets)."
 SHOWN_FIRST = ("plain", "held", "renormalised", "bucket")
