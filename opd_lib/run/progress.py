@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol, TextIO
 
-from opd_lib.run import refusal
+from opd_lib.report import refusal
 from opd_lib.run.meter import DONE, FAILED, RUNNING, SKIPPED, WAITING, Line, Whole
 
 BAR = 20
