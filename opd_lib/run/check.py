@@ -69,8 +69,9 @@ def check(pair: Pair, n_prompts: int, say: Callable[[str], object] | None = None
     names = (pair.student, pair.teacher)
     places = {name: locate(name, pair) for name in names}
     planned = beforehand.of_check(settings, places, names, n_prompts, pair.seed)
-    for line in planned.lines() if say else ():
-        say(line)
+    if say is not None:
+        for line in planned.lines():
+            say(line)
     planned.require()
     measured = features(settings, [places[name] for name in names], n_prompts, pair.seed)
     return text(pair, n_prompts, settings, measured, runs_seen(experiment, settings))

@@ -41,7 +41,7 @@ def outstanding(reference: str | Path) -> int | None:
             asked = snapshot_download(name, revision=revision or None, allow_patterns=patterns(True), dry_run=True)
         except errors.DryRunError:
             return None  # no network: `fetch` finds it in the cache, or says what is wrong
-    return sum(file.file_size for file in asked if file.will_download)
+    return sum(file.file_size or 0 for file in asked if file.will_download)
 
 
 def patterns(weights: bool) -> list[str]:
