@@ -41,6 +41,8 @@ QUEUED = f"() => {PROMPTS}.some(text => text.includes('*'))"
 ERROR = ".jp-OutputArea-output[data-mime-type*=error]"
 RAN = f"() => document.querySelector('{ERROR}') !== null || {PROMPTS}.every(text => /\\[\\d+\\]/.test(text))"
 
+THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${theme}`})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
@@ -242,6 +244,25 @@ def colours_of(explorer: Any) -> list[str]:
     return found
 
 
+def paint(page: Any, theme: str) -> None:
+    """Give JupyterLab one of its themes, Light or Dark."""
+    page.evaluate(THEME, theme)
+    page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
+
+
+EXPLORERS = "[...document.querySelectorAll('.jp-OutputArea *')].filter(part => part.shadowRoot)"
+PAINTED = f"() => {EXPLORERS}.map(part => part.hasAttribute('data-dark') && getComputedStyle(part).colorScheme)"
+
+
+def test_explorers_are_dark_on_a_dark_page(explored: Ran, tmp_path: Path) -> None:
+    for theme, scheme in (("Dark", "dark"), ("Light", False)):
+        paint(explored.page, theme)
+        explored.page.wait_for_function(
+            f"scheme => (found => found.length && found.every(each => each === scheme))(({PAINTED})())", arg=scheme
+        )
+        explored.page.screenshot(path=tmp_path / f"explorer_{theme}.png")
+
+
 # A training is watched: the picture grows, buttons stop it and let it go on, other cells run meanwhile.
 
 LIVE = """import sys; sys.path[:0] = [{tests!r}, {root!r}]
@@ -281,7 +302,6 @@ def test_a_training_is_watched_stopped_and_resumed(live: Ran) -> None:
     assert live.errors == [] and live.outside == []
 
 
-THEME = "theme => jupyterapp.commands.execute('apputils:change-theme', {theme: `JupyterLab ${theme}`})"
 RESTART = "() => {jupyterapp.commands.execute('kernelmenu:restart')}"
 PARTS = ".opd-live-text pre, .opd-live-picture, .opd-live-control"
 FITS = f"""() => [...document.querySelectorAll('{PARTS}')].every(part => {{
@@ -304,8 +324,7 @@ def test_a_live_panel_fits_its_page_and_says_when_its_kernel_has_ended(live: Ran
     for width, columns in ((1366, 2), (800, 1)):
         page.set_viewport_size({"width": width, "height": 1000})
         for theme in ("Light", "Dark"):
-            page.evaluate(THEME, theme)
-            page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']").wait_for(state="attached")
+            paint(page, theme)
             page.wait_for_function(f"() => new Set({COLUMN_OF_PICTURES}).size === {columns}")
             assert page.evaluate(FITS) and (page.evaluate(FILTER) == "none") == (theme == "Light")
             page.screenshot(path=tmp_path / f"live_{width}_{theme}.png")
