@@ -12,11 +12,11 @@ from opd_lib.bench.command import bench
 from opd_lib.command.claims import claims
 from opd_lib.command.lab import lab
 from opd_lib.command.reproduce import reproduce
+from opd_lib.command.site import site
 from opd_lib.command.talk import talk
 from opd_lib.command.tries import tries
 from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
-from opd_lib.site.command import site
 
 
 class Commands(TyperGroup):
