@@ -135,7 +135,7 @@ def test_notebooks_of_which_nothing_is_changed_are_left_out(world: Path, place: 
         ("{", (), ["--overrides {: not valid JSON"]),
         ({"train.steps": 4}, ("--name", "a b"), ["'a b' is no name of a try"]),
         ({"train.steps": 4}, ("--name", "taken"), ["'taken' is the name of another try"]),
-        ({"train.steps": 4}, ("--name", "x", "--results", "/tmp/x"), ["--name x: is that of a try"]),
+        ({"train.steps": 4}, ("--name", "x", "--results", "elsewhere"), ["--name x: is that of a try"]),
         ({}, ("--name", "x"), ["--name x: is that of a try", "--overrides"]),
     ],
 )
