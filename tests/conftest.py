@@ -185,7 +185,8 @@ ORDER = (
     "test_stored", "test_own_method", "test_records", "test_packing", "test_probes", "test_training",
     "test_rollout_vllm", "test_distribution", "test_prognosis", "test_launch", "test_ranks", "test_room", "test_live",
     "test_track", "test_redraw", "test_reexecute", "test_outputs", "test_by_hand", "test_notebooks_at_paper",
-    "test_cli", "test_copies", "test_tries", "test_console", "test_batch", "test_smoke", "test_site", "test_lab",
+    "test_cli", "test_copies", "test_tries", "test_overrides", "test_console", "test_batch", "test_smoke", "test_site",
+    "test_own_site", "test_lab",
 )  # fmt: skip
 """Cheap truths first: pure maths, then one step of training, then whole runs and processes, then notebooks."""
 

@@ -171,14 +171,14 @@ def test_a_job_is_as_urgent_as_the_chain_behind_it_is_long() -> None:
 def test_a_job_asks_a_cluster_for_what_its_params_say() -> None:
     machines = params.load("04_success_and_failure", "paper").arms
     one = {"nodes": 1, "mem_mb": 570 * 1024, "runtime": 27 * 60}
-    assert jobs.resources(machines["large_failure"].machine) == one | {"gpu": 8, "cpus_per_task": 32}
+    assert cluster.resources(machines["large_failure"].machine) == one | {"gpu": 8, "cpus_per_task": 32}
     probe = params.load("09_reward_geometry", "paper").arms["reward-success"].machine
-    assert [jobs.resources(probe)[name] for name in ("gpu", "cpus_per_task")] == [1, 4]
+    assert [cluster.resources(probe)[name] for name in ("gpu", "cpus_per_task")] == [1, 4]
     tiny = params.load("04_success_and_failure", "tiny", {"machine.processes": 2, "machine.hours": 0.51}).arms[
         "failure"
     ]
-    assert [jobs.resources(tiny.machine)[name] for name in ("gpu", "cpus_per_task", "runtime")] == [0, 2, 31]
-    assert jobs.resources(None) == {"nodes": 1, "gpu": 0, "cpus_per_task": 1, "mem_mb": 4096, "runtime": 60}
+    assert [cluster.resources(tiny.machine)[name] for name in ("gpu", "cpus_per_task", "runtime")] == [0, 2, 31]
+    assert cluster.resources(None) == {"nodes": 1, "gpu": 0, "cpus_per_task": 1, "mem_mb": 4096, "runtime": 60}
 
 
 def test_slurm_is_told_what_was_asked_and_nothing_ends_with_its_submitter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_snakemake_would_submit_the_whole_of_paper_scale(tmp_path: Path) -> None
     asked = {names[rule]: dict(re.findall(r"(\w+)=([^,]+)", resources)) for rule, resources in found}
     assert set(asked) == {job.name for job in todo}
     for job in todo:
-        expected = {key: str(value) for key, value in jobs.resources(job.machine).items()}
+        expected = {key: str(value) for key, value in cluster.resources(job.machine).items()}
         assert asked[job.name].items() >= (expected | {"slurm_partition": "gpu"}).items(), job.name
 
 

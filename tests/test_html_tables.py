@@ -19,6 +19,7 @@ from opd_lib.judge.claims import HOLDS, NOT_RUN
 from opd_lib.report import badges, html_tables, tables
 from opd_lib.report.outputs import WIDE, Outputs
 from opd_lib.site import claims as site
+from opd_lib.site import source
 
 NOTEBOOK = "05_overlap_tokens"
 SITE_STYLE = paths.ROOT / "opd_lib" / "site" / "static" / "site.css"
@@ -95,9 +96,9 @@ def test_the_drawing_follows_the_text_and_shades_the_claimed_side() -> None:
 
 
 def test_the_site_has_the_same_drawing() -> None:
-    judged, text = site.read().set_index("id"), Path(site.__file__).read_text(encoding="utf-8")
+    judged, text = source.read().set_index("id"), Path(site.__file__).read_text(encoding="utf-8")
     claim = REGISTER.of(NOTEBOOK)[0]
-    row = site._row(claim, judged.loc[claim.id], params.load(NOTEBOOK), [])
+    row = site._row(claim, judged.loc[claim.id], params.load(NOTEBOOK), source.committed())
     assert badges.interval(judged.loc[claim.id], claim, "tiny") in row and "<svg" in row and "<svg" not in text
     for part in ("claimed", "bound", "range"):
         assert f".opd-interval .{part}" in SITE_STYLE.read_text(encoding="utf-8")

@@ -78,11 +78,8 @@ def write(path: Path, text: str) -> Path:
 
 def read_claims(path: Path) -> pd.DataFrame:
     """The site's verdicts from a results folder of its own."""
-    claims = pytest.importorskip("opd_lib.site.claims")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "RESULTS", path.parents[1])
-        found: pd.DataFrame = claims.read()
-        return found
+    found: pd.DataFrame = pytest.importorskip("opd_lib.site.source").read(path)
+    return found
 
 
 READERS: dict[str, tuple[str, str, Callable[[Path], Any], dict[str, Callable[[str], str]]]] = {
@@ -195,20 +192,20 @@ def test_the_table_in_a_page_keeps_its_characters(tmp_path: Path) -> None:
     assert page.read_bytes().decode() == "naïve – before\n<!-- x -->\n\nnew ± table\n\n<!-- /x -->\nafter ≤\n"
 
 
-def test_the_sites_claims_are_those_of_the_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claims = pytest.importorskip("opd_lib.site.claims")
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+def test_the_sites_claims_are_those_of_the_register(tmp_path: Path) -> None:
+    source = pytest.importorskip("opd_lib.site.source")
+    path = tmp_path / "tiny" / "claims.csv"
     asked = register.load(paths.claims_file("rethinking_opd"))
     rows = [f"{claim.id},0.5,0.25,0.75,0.3,> 0,holds,\n" for claim in asked.claims]
     header = CLAIMS.partition("\n")[0] + "\n"
     write(tmp_path / "tiny" / "claims.csv", header + "".join(rows))
-    claims.require(asked)
+    source.require(asked, path)
     write(tmp_path / "tiny" / "claims.csv", header + "".join(rows[1:]))
     with pytest.raises(ValueError, match=rf"claims\.csv: its rows.*\({asked.claims[0].id}\).*opd claims"):
-        claims.require(asked)
+        source.require(asked, path)
     write(tmp_path / "tiny" / "claims.csv", header + "".join([*rows, rows[0]]))
     with pytest.raises(ValueError, match="stands there twice"):
-        claims.require(asked)
+        source.require(asked, path)
 
 
 @pytest.mark.parametrize(
@@ -221,11 +218,10 @@ def test_the_sites_claims_are_those_of_the_register(tmp_path: Path, monkeypatch:
         ("figures/a.svg", "<svg>\n<<<<<<< HEAD\n</svg>"),
     ],
 )
-def test_what_the_site_shows_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+def test_what_the_site_shows_is_whole(tmp_path: Path, name: str, text: str) -> None:
     files = pytest.importorskip("opd_lib.site.files")
     notebooks = pytest.importorskip("opd_lib.site.notebooks")
-    monkeypatch.setattr(files, "COMMITTED", tmp_path)
-    shown = [notebooks.Notebook(tmp_path / "01_a.ipynb")]
+    shown = [notebooks.Notebook(tmp_path / "01_a.ipynb", tmp_path)]
     write(tmp_path / "01_a" / "figures" / "b.svg", "<svg></svg>\n")
     write(tmp_path / "01_a" / "figures" / "b.json", "[]\n")
     write(tmp_path / "01_a" / "tables" / "b.csv", "a,b\n1,2\n")

@@ -64,10 +64,45 @@ def test_a_try_is_listed_with_what_it_changes_and_what_the_committed_arm_came_to
     assert "train.lr: 0.0002" in shown and row["committed"] in shown
 
 
+def test_the_verdict_is_that_of_the_interval_of_the_difference_by_seed() -> None:
+    made = make({"train.lr": 2e-4}, seeds=(0, 1, 2))
+    plain = params.load(NOTEBOOK, seeds=(0, 1, 2))
+    committed = [tries.record.read(plain.spec(ARM, seed).folders[0]) for seed in (0, 1, 2)]
+    for shift, said in ((-0.3, "worse"), (0.0, "inconclusive"), (0.05, "better")):
+        for present, other in zip(made.records(), committed, strict=True):
+            table = other.frame("evals")
+            table.assign(accuracy=table["accuracy"] + shift).to_csv(present.folder / "evals.csv", index=False)
+        (row,) = rows()
+        assert row["verdict"] == said, row
+    assert "better" in opd().stdout
+    shutil.rmtree(made.folder / "tiny" / NOTEBOOK / ARM / "seed1")
+    shutil.rmtree(made.folder / "tiny" / NOTEBOOK / ARM / "seed2")
+    assert rows()[0]["verdict"] == "inconclusive", "one seed decides nothing"
+
+
+def test_an_objective_of_ones_own_is_held_to_the_papers_and_not_to_the_one_that_is_committed() -> None:
+    mine = {"method": {"name": "own", "k": 4, "options": {}, "source": "def loss(scores, params):\n    return 1\n"}}
+
+    def make_own(overrides: dict[str, Any], *arms: str) -> None:
+        experiment = params.load("92_your_own_method", overrides=overrides, seeds=(0, 1))
+        fabricated.write(experiment.spec(arm, seed) for arm in arms for seed in (0, 1))
+        tries.remember(experiment.spec(arms[0], 0))
+
+    make_own({"arms.yours": mine}, "yours")
+    (row,) = rows()
+    plain = params.load("92_your_own_method", seeds=(0, 1))
+    paper = tried.accuracies(tries.record.read(plain.spec("paper", seed).folders[0]) for seed in (0, 1))
+    assert row["committed"] == f"{tables.interval(list(paper.values()))} (paper)" and row["verdict"] != "–"
+    make_own({"arms.yours": mine, "train.lr": 2e-4}, "yours", "paper")
+    found = {row["arm"]: row for row in rows() if "train.lr" in row["changes"]}
+    assert found["yours"]["committed"] == f"{found['paper']['accuracy']} (paper)", "both are trained otherwise here"
+    assert found["paper"]["committed"] == tables.interval(list(paper.values()))
+
+
 def test_an_arm_that_the_paper_has_not_is_compared_with_none() -> None:
     make({"train.lr": 2e-4, "arms.mine": {"method.k": 4}}, arm="mine", seeds=(0,))
     (row,) = rows()
-    assert row["committed"] == "–" and row["changes"] == "method.k: 4, train.lr: 0.0002"
+    assert row["committed"] == row["verdict"] == "–" and row["changes"] == "method.k: 4, train.lr: 0.0002"
 
 
 @pytest.mark.parametrize(

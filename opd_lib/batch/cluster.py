@@ -8,15 +8,22 @@ Where a job has ended before its run, the next `opd reproduce` goes on from the 
 
 from __future__ import annotations
 
+import math
 import shutil
 import subprocess
 from dataclasses import dataclass
+
+from opd_lib.params.schema import Machine
 
 KINDS = ("slurm",)
 QUEUE = 100
 """Jobs in the cluster's queue at a time, unless said otherwise."""
 LATENCY = 60
 """Seconds until a file that another machine wrote must be seen here."""
+CPUS_PER_GPU = 4
+"""Processor cores beside each accelerator: for the process itself, its sampler's engine, and what feeds the two."""
+NOTEBOOK_GIB, NOTEBOOK_HOURS = 4.0, 1.0
+"""What a notebook asks of a cluster: all its runs are finished by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +68,19 @@ def keeps_accounts() -> bool:
     except FileNotFoundError:
         return False
     return answered.returncode == 0
+
+
+def resources(machine: Machine | None) -> dict[str, int]:
+    """What a job asks of a cluster, under Snakemake's names (MiB, minutes): one node; None stands for a notebook."""
+    if machine is None:
+        gpus, cpus, gib, hours = 0, 1, NOTEBOOK_GIB, NOTEBOOK_HOURS
+    else:
+        gpus = machine.processes if machine.device == "cuda" else 0
+        cpus, gib, hours = max(machine.processes, CPUS_PER_GPU * gpus), machine.memory_gib, machine.hours
+    return {
+        "nodes": 1,
+        "gpu": gpus,
+        "cpus_per_task": cpus,
+        "mem_mb": math.ceil(1024 * gib),
+        "runtime": math.ceil(60 * hours),
+    }

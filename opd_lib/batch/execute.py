@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opd_lib import names, params, paths
+from opd_lib import inputs, names, params, paths
 from opd_lib.params import Experiment
 from opd_lib.records.record import write_json
-from opd_lib.run import guard, room
+from opd_lib.run import guard, room, tries
 
 EXECUTED, FAILED, DONE = "notebook.ipynb", "notebook.failed.ipynb", "notebook.done.json"
 TIMING = ("papermill", "execution", "ExecuteTime")
@@ -29,11 +29,14 @@ CELL_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a notebook is executed with; `folder` holds the sources, `params_root` the params files."""
+    """What a notebook is executed with; `folder` holds the sources, `params_root` the params files.
+
+    `results` is None for a try: overrides without a folder of records, which have one of their own.
+    """
 
     name: str
     profile: str = "tiny"
-    results: Path = paths.LOCAL
+    results: Path | None = paths.LOCAL
     seeds: tuple[int, ...] | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     folder: Path = paths.NOTEBOOKS
@@ -48,17 +51,20 @@ class Request:
     @property
     def target(self) -> Path:
         """The folder of what comes out."""
-        return self.results.resolve() / self.profile / self.name
+        root = tries.place(self.overrides) if self.results is None else self.results.resolve()
+        return root / self.profile / self.name
 
     def experiment(self) -> Experiment:
-        """The experiment that the notebook will load. Raises ValueError if there is none such."""
+        """The experiment that the notebook will load. Raises ValueError if there is none such, or for no try."""
         names.require(self.name, "notebook", "notebook")
         if not self.source.exists():
             known = ", ".join(sorted(path.stem for path in self.folder.glob("*.ipynb"))) or "none"
             raise ValueError(f"{self.source}: no such notebook; choose from {known}")
-        return params.load(
-            self.name, self.profile, self.overrides, self.seeds, self.results.resolve(), root=self.params_root
-        )
+        results = None if self.results is None else self.results.resolve()
+        found = params.load(self.name, self.profile, self.overrides, self.seeds, results, root=self.params_root)
+        if results is None and not found.varied:
+            raise ValueError(f"overrides {inputs.shown(dict(self.overrides))}: change nothing of {self.name}")
+        return found
 
     def parameters(self) -> dict[str, Any]:
         """What papermill puts into the notebook."""
@@ -66,7 +72,7 @@ class Request:
             "profile": self.profile,
             "overrides": dict(self.overrides),
             "seeds": None if self.seeds is None else list(self.seeds),
-            "results": str(self.results.resolve()),
+            "results": None if self.results is None else str(self.results.resolve()),
         }
 
 

@@ -1,11 +1,10 @@
 """The plan of a batch: which runs and notebooks are missing, what each needs, and the command that does it.
 
-Here a job counts by its processes; on a cluster it asks for what `resources` says.
+Here a job counts by its processes; on a cluster it asks for what `cluster.resources` says.
 """
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from opd_lib import paths
-from opd_lib.batch import execute
+from opd_lib.batch import cluster, execute
 from opd_lib.params import Experiment, RunSpec
 from opd_lib.params.schema import Machine
 from opd_lib.records import record
@@ -22,11 +21,6 @@ from opd_lib.records.record import write_json
 from opd_lib.run import plan, processes, room, timeleft
 from opd_lib.run.meter import DONE, FAILED, RUNNING, WAITING, Meter, Task
 from opd_lib.run.status import is_locked, pace, slowness
-
-CPUS_PER_GPU = 4
-"""Processor cores beside each accelerator: for the process itself, its sampler's engine, and what feeds the two."""
-NOTEBOOK_GIB, NOTEBOOK_HOURS = 4.0, 1.0
-"""What a notebook asks of a cluster: all its runs are finished by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +63,22 @@ class Job:
 
 
 def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_root: Path) -> tuple[Job, ...]:
-    """The jobs that are missing under a results folder: runs, parents first, then notebooks.
+    """The jobs that are missing under a results folder, or that of a try: runs, parents first, then notebooks.
 
     Raises ValueError for a corrupt record, a run of other parameters, or a folder that cannot be written.
     """
     every = plan.with_parents(plan.all_runs(chosen))  # notebooks read the parents' records too
     specs = plan.missing(plan.swept(every))
-    expected = pace(specs)
-    done = {spec.name: root / ".done" / f"{spec.name}.run.json" for spec in specs}
-    jobs = [_run_job(spec, done, expected.get(spec.name)) for spec in specs]
+    expected = _expected(specs)
+    names = {spec.folder: _name(spec, root) for spec in specs}
+    done = {place: root / ".done" / f"{name}.run.json" for place, name in names.items()}
+    jobs = [_run_job(spec, names[spec.folder], done, expected.get(spec.folder)) for spec in specs]
     for experiment in chosen:
         request = execute.Request(
-            name=experiment.name, profile=experiment.profile, results=root, seeds=experiment.seeds,
-            folder=folder, params_root=params_root,
+            name=experiment.name, profile=experiment.profile, results=experiment.results, seeds=experiment.seeds,
+            overrides=experiment.overrides, folder=folder, params_root=params_root,
         )  # fmt: skip
-        needs = tuple(str(done[spec.name]) for spec in plan.with_parents(experiment.runs()) if spec.name in done)
+        needs = tuple(str(done[spec.folder]) for spec in plan.with_parents(experiment.runs()) if spec.folder in done)
         if needs or not execute.is_done(request, experiment):
             jobs.append(_notebook_job(request, needs, root))
     with room.writing(root):
@@ -93,12 +88,29 @@ def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_roo
     return tuple(jobs)
 
 
-def _run_job(spec: RunSpec, done: dict[str, Path], expected: float | None) -> Job:
+def _name(spec: RunSpec, root: Path) -> str:
+    """A run's name; of one that belongs elsewhere, which a try starts from, with the place before it."""
+    place = spec.folder.parents[3]
+    if place == root.resolve():
+        return spec.name
+    return f"{(place.relative_to(paths.LOCAL) if place.is_relative_to(paths.LOCAL) else place.name)}/{spec.name}"
+
+
+def _expected(specs: Sequence[RunSpec]) -> dict[Path, float]:
+    """Folder of a run → expected seconds; a changed run may have the name of one that is as its params file has it."""
+    found: dict[Path, float] = {}
+    for group in ([spec for spec in specs if bool(spec.origin.overrides) is changed] for changed in (True, False)):
+        known = pace(group)
+        found |= {spec.folder: known[spec.name] for spec in group if spec.name in known}
+    return found
+
+
+def _run_job(spec: RunSpec, name: str, done: dict[Path, Path], expected: float | None) -> Job:
     return Job(
-        name=spec.name,
+        name=name,
         is_run=True,
-        needs=tuple(str(done[parent.name]) for parent in spec.parents.values() if parent.name in done),
-        done=done[spec.name],
+        needs=tuple(str(done[parent.folder]) for parent in spec.parents.values() if parent.folder in done),
+        done=done[spec.folder],
         words=tuple(processes.command(spec)),
         folder=spec.folder,
         machine=spec.params.machine,
@@ -110,8 +122,9 @@ def _run_job(spec: RunSpec, done: dict[str, Path], expected: float | None) -> Jo
 
 def _notebook_job(request: execute.Request, needs: tuple[str, ...], root: Path) -> Job:
     seeds = ",".join(map(str, request.seeds or ())) + ","
-    words = [*processes.OPD, "execute", request.name, "--profile", request.profile, "--results", str(root)]
-    words += ["--seeds", seeds, *processes.params_option(request.params_root)]
+    words = [*processes.OPD, "execute", request.name, "--profile", request.profile]
+    words += ["--seeds", seeds, *processes.changes(request.results, request.overrides)]
+    words += processes.params_option(request.params_root)
     if request.folder != paths.NOTEBOOKS:
         words += ["--notebooks", str(request.folder.resolve())]
     return Job(
@@ -136,7 +149,8 @@ def standing(chosen: Sequence[Experiment], jobs: Sequence[Job]) -> Standing:
     """What there is of these experiments beside the jobs that are left of them."""
     every = plan.with_parents(plan.all_runs(chosen))
     left = sum(job.is_run for job in jobs)
-    return Standing(finished=len(every) - left, slowness=slowness(every, pace(every)))
+    plain = [spec for spec in every if not spec.origin.overrides]  # of changed ones only they themselves are known
+    return Standing(finished=len(every) - left, slowness=slowness(plain, pace(plain)))
 
 
 def summary(jobs: Sequence[Job], finished: int = 0) -> str:
@@ -175,7 +189,7 @@ def write_plan(jobs: Sequence[Job], root: Path, guardian: int | None, address: P
             "done": str(job.done.relative_to(root)),
             "cores": job.cores,
             "urgency": round(urgent[job.name]),
-            "resources": resources(job.machine),
+            "resources": cluster.resources(job.machine),
             "command": _command(words, job.log),
         }
     for entry in (*content["runs"].values(), *content["notebooks"].values()):
@@ -200,22 +214,6 @@ def urgency(jobs: Sequence[Job]) -> dict[str, float]:
     ]  # fmt: skip
     found = timeleft.urgency(pieces)
     return {job.name: found[str(job.done)] for job in jobs}
-
-
-def resources(machine: Machine | None) -> dict[str, int]:
-    """What a job asks of a cluster, under Snakemake's names (MiB, minutes): one node; None stands for a notebook."""
-    if machine is None:
-        gpus, cpus, gib, hours = 0, 1, NOTEBOOK_GIB, NOTEBOOK_HOURS
-    else:
-        gpus = machine.processes if machine.device == "cuda" else 0
-        cpus, gib, hours = max(machine.processes, CPUS_PER_GPU * gpus), machine.memory_gib, machine.hours
-    return {
-        "nodes": 1,
-        "gpu": gpus,
-        "cpus_per_task": cpus,
-        "mem_mb": math.ceil(1024 * gib),
-        "runtime": math.ceil(60 * hours),
-    }
 
 
 def _command(words: Sequence[str], log: Path) -> str:

@@ -26,9 +26,9 @@ from opd_lib.batch.cluster import Slurm
 from opd_lib.batch.jobs import Job, Standing, meter_of, suits, write_plan
 from opd_lib.run import guard, processes, progress, room
 from opd_lib.run.meter import FAILED, RUNNING, SKIPPED, WAITING
+from opd_lib.run.status import BATCH
 
 LOG = "reproduce.log"
-LOCK = ".reproduce.lock"
 SOURCES = Path(".snakemake") / "source-cache"
 """Where Snakemake keeps the Snakefile that its own jobs read, on other machines of a cluster too."""
 POLL = 0.5
@@ -84,7 +84,7 @@ def alone(root: Path) -> Iterator[None]:
 
     Raises ValueError if one does, or if the folder cannot be written; nothing is changed then.
     """
-    lock = FileLock(root / LOCK)
+    lock = FileLock(root / BATCH)
     with room.writing(root):
         try:
             lock.acquire(timeout=0)

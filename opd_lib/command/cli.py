@@ -12,11 +12,12 @@ from opd_lib import __version__, paths
 from opd_lib.bench.command import bench
 from opd_lib.command.claims import claims
 from opd_lib.command.lab import lab
+from opd_lib.command.reproduce import reproduce
+from opd_lib.command.site import site
 from opd_lib.command.talk import talk
 from opd_lib.command.tries import tries
 from opd_lib.run import data, options, records, streams, timing, track
 from opd_lib.run.options import Done, Guardian, Jobs, Notebooks, Only, Overrides, Params, Profile, Results, Seeds
-from opd_lib.site.command import site
 
 
 class Commands(TyperGroup):
@@ -57,48 +58,7 @@ def opd(
     """What all commands have in common."""
 
 
-@app.command()
-def reproduce(
-    profile: Profile = "tiny",
-    only: Only = None,
-    seeds: Seeds = None,
-    jobs: options.AtATime = None,
-    results: Results = paths.LOCAL,
-    dry_run: options.DryRun = False,
-    cluster: options.Cluster = None,
-    partition: options.Partition = None,
-    account: options.Account = None,
-    snakemake: options.Snakemake = None,
-    plan_only: options.PlanOnly = False,
-    params: Params = paths.PARAMS,
-    notebooks: Notebooks = paths.NOTEBOOKS,
-) -> None:
-    """Train what is missing and execute the notebooks, in parallel, through Snakemake. Can be stopped and resumed."""
-    from opd_lib.batch import cluster as clusters
-    from opd_lib.batch import jobs as planning
-    from opd_lib.batch import workflow
-    from opd_lib.run import estimate, processes
-    from opd_lib.run.streams import resumable
-
-    results = results.resolve()
-    chosen = options.experiments(profile, only, seeds, results, params, notebooks)
-    if dry_run:
-        typer.echo(estimate.plan_text(chosen))
-        return
-    slurm = clusters.named(cluster, partition, account)
-    program = None if plan_only else workflow.find_snakemake(snakemake)
-    with workflow.alone(results):
-        todo = planning.make_plan(chosen, results, notebooks, params)
-        before = planning.standing(chosen, todo)
-        typer.echo(f"{planning.summary(todo, before.finished)} in {results}", err=True)
-        if program is None:
-            typer.echo(planning.write_plan(todo, results, guardian=None))
-            return
-        at_a_time = jobs or (clusters.QUEUE if slurm else processes.cores())
-        with resumable():
-            workflow.carry_out(todo, results, at_a_time, program, slurm, before)
-    for experiment in chosen:
-        typer.echo(f"done: {results / profile / experiment.name / 'notebook.ipynb'}")
+app.command()(reproduce)
 
 
 @app.command()
@@ -136,7 +96,7 @@ def run(
 def execute_notebook(
     notebook: Annotated[str, typer.Argument(help="A notebook, such as 03_reverse_distillation.")],
     profile: Profile = "tiny",
-    results: Results = paths.LOCAL,
+    results: options.Reproduced = None,
     seeds: Seeds = None,
     overrides: Overrides = "{}",
     cell_seconds: Annotated[int, typer.Option(min=1, max=options.YEAR, help="Longest time for one cell.")] = 24 * 3600,
@@ -145,18 +105,22 @@ def execute_notebook(
     params: Params = paths.PARAMS,
     notebooks: Notebooks = paths.NOTEBOOKS,
 ) -> None:
-    """Execute one notebook into RESULTS/PROFILE/NOTEBOOK/notebook.ipynb; runs that are missing are trained."""
+    """Execute one notebook into RESULTS/PROFILE/NOTEBOOK/notebook.ipynb; runs that are missing are trained.
+
+    With --overrides and without --results into the folder of the try that they make.
+    """
     from opd_lib.batch import execute
     from opd_lib.run import guard
 
     if guardian is not None:
         guard.follow(guardian)
+    changes = options.mapping(overrides)
     request = execute.Request(
         name=notebook,
         profile=profile,
-        results=results,
+        results=options.records(results, changes),
         seeds=options.seed_list(seeds),
-        overrides=options.mapping(overrides),
+        overrides=changes,
         folder=notebooks,
         params_root=params,
         cell_seconds=cell_seconds,

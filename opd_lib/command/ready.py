@@ -29,10 +29,12 @@ UNSAID = b"\1"
 def request(address: str, command: list[str]) -> int | None:
     """Have a command carried out: its exit code, or None if nobody has begun with it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the fork ends when this process is gone
-    code = None
+    code, message = None, "\0".join((str(os.getpid()), *command)).encode()
+    if len(message) > MESSAGE:
+        return None
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
-        socket.send_fds(connection, ["\0".join((str(os.getpid()), *command)).encode()], [1, 2])
+        socket.send_fds(connection, [message], [1, 2])
         while received := connection.recv(1):  # to the very end of the fork, which is when the connection is closed
             code = received[0]
     return code

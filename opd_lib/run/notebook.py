@@ -71,6 +71,15 @@ def verdicts(experiment: Experiment, register: Register | None) -> Verdicts | No
     return Verdicts(register=register, judged=judged, profile=experiment.profile)
 
 
+def judged(experiment: Experiment) -> pd.DataFrame | None:
+    """The verdicts of an experiment's claims from the runs that are finished; None if no file has claims of it."""
+    register = register_of(experiment)
+    if register is None:
+        return None
+    seen = evidence.around(experiment, [])
+    return claims.judge(register, seen, notebook=experiment.name, states=states(experiment, register))
+
+
 def states(experiment: Experiment, register: Register | None = None) -> pd.DataFrame | None:
     """The preconditions that a notebook's claims rest on, judged on its runs and on those of the notebooks they name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,12 @@ Records = Annotated[
     Path | None,
     typer.Option(
         help="Folder of the records. Default: the committed ones, results/local, results/local/lab for new ones."
+    ),
+]
+Reproduced = Annotated[
+    Path | None,
+    typer.Option(
+        "--results", help="Folder of the records. Default: results/local; with --overrides that of the try they make."
     ),
 ]
 Only = Annotated[
@@ -50,6 +57,7 @@ Cluster = Annotated[str | None, typer.Option(help="slurm: submit the jobs instea
 Partition = Annotated[str | None, typer.Option(help="The cluster's partition. Default: its own.")]
 Account = Annotated[str | None, typer.Option(help="The cluster's account. Default: yours.")]
 Overrides = Annotated[str, typer.Option(help='Changes of params as JSON: {"train.steps": 20}.')]
+TryName = Annotated[str | None, typer.Option("--name", help="What the try is called that --overrides make.")]
 Snakemake = Annotated[Path | None, typer.Option(help="The snakemake program. Default: of .venv-batch, or on PATH.")]
 Output = Annotated[Path, typer.Option(help="Folder for PROFILE/NOTEBOOK/figures and tables.")]
 Params = Annotated[Path, typer.Option(help="Folder of params files.", hidden=True)]
@@ -62,7 +70,13 @@ REDRAWN = paths.LOCAL / "figures"
 
 
 def experiments(
-    profile: str, only: str | None, seeds: str | None, results: Path | None, params: Path, notebooks: Path
+    profile: str,
+    only: str | None,
+    seeds: str | None,
+    results: Path | None,
+    params: Path,
+    notebooks: Path,
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Experiment, ...]:
     """The experiments that these options choose. Raises ValueError naming what there is instead."""
     from opd_lib.run import plan
@@ -70,7 +84,14 @@ def experiments(
     chosen_seeds = seed_list(seeds)
     known = plan.notebooks(profile, params, notebooks)
     chosen = plan.choose(listed(only), known, profile, params)
-    return plan.experiments(chosen, profile, results, chosen_seeds, params)
+    return plan.experiments(chosen, profile, results, chosen_seeds, params, overrides)
+
+
+def records(results: Path | None, overrides: Mapping[str, Any]) -> Path | None:
+    """The folder of records of `Reproduced`; None for a try, which has its own."""
+    if results is None:
+        return None if overrides else paths.LOCAL
+    return results.resolve()
 
 
 def listed(only: str | None) -> tuple[str, ...] | None:

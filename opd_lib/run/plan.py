@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from opd_lib import names, paths
 from opd_lib.params import Experiment, RunSpec, load
@@ -117,13 +118,21 @@ def swept(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
 
 
 def with_parents(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
-    """The runs and all they start from, parents first, each once."""
+    """The runs and all they start from, parents first, each once.
+
+    Raises ValueError where one starts from a run of which another has changed parameters, and both have one folder.
+    """
     order: dict[Path, RunSpec] = {}
 
     def add(spec: RunSpec) -> None:
         for parent in spec.parents.values():
             add(parent)
-        order.setdefault(spec.folder, spec)
+        if order.setdefault(spec.folder, spec).identity != spec.identity:
+            raise ValueError(
+                f"{spec.folder}: is asked for as overrides change it and as its params file has it, which others start "
+                "from; leave the results folder out, for overrides have folders of their own, or choose the notebooks "
+                f"without {spec.experiment} (--only)"
+            )
 
     for spec in specs:
         add(spec)
@@ -178,11 +187,24 @@ def experiments(
     results: Path | None,
     seeds: tuple[int, ...] | None = None,
     params_root: Path = paths.PARAMS,
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Experiment, ...]:
-    """These experiments with the same seeds and results folder. Raises ValueError for results in a file."""
+    """These experiments with the same seeds, results folder and overrides.
+
+    Raises ValueError for results in a file, and for overrides that an arm of one of them cannot have.
+    """
     if results is not None and results.is_file():
         raise ValueError(f"--results {results}: is a file, so records cannot be written or read there; name a folder")
-    return tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in chosen)
+    plain = tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in chosen)
+    return tuple(_changed(each, overrides, params_root) for each in plain) if overrides else plain
+
+
+def _changed(plain: Experiment, overrides: Mapping[str, Any], params_root: Path) -> Experiment:
+    """An experiment with overrides, which are to blame for what is wrong now."""
+    try:
+        return load(plain.name, plain.profile, overrides, plain.seeds, plain.results, params_root)
+    except ValueError as error:
+        raise ValueError(f"{plain.name}: {error}; or name the notebooks that the overrides are for (--only)") from None
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:

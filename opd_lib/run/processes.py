@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -154,15 +154,17 @@ def command(spec: RunSpec) -> list[str]:
     """The command that trains one run: `opd run` with everything that leads to the same identity."""
     origin = spec.origin
     words = [*OPD, "run", spec.experiment, spec.arm, str(spec.seed), "--profile", spec.profile]
-    if origin.results is not None:
-        words += ["--results", str(origin.results.resolve())]
-    if origin.overrides:
-        words += ["--overrides", json.dumps(origin.overrides)]
-    return words + params_option(origin.source.parents[1])
+    return [*words, *changes(origin.results, origin.overrides), *params_option(origin.source.parents[1])]
 
 
 OPD = (sys.executable, "-m", "opd_lib.command.cli")
 """The `opd` command of this interpreter, whatever is on the path."""
+
+
+def changes(results: Path | None, overrides: Mapping[str, Any]) -> list[str]:
+    """The options that name a folder of records and what is changed of the params files, where there are such."""
+    words = [] if results is None else ["--results", str(results.resolve())]
+    return words + (["--overrides", json.dumps(dict(overrides))] if overrides else [])
 
 
 def params_option(root: Path) -> list[str]:

@@ -27,6 +27,8 @@ Read = Callable[[Path], RunRecord | None]
 LOCK = ".lock"
 TURN = ".turn.lock"
 """The lock, in a run's folder, of the process that trains it or starts those that do; others wait, and then read."""
+BATCH = ".reproduce.lock"
+"""The lock, in a results folder or that of a try, of the `opd reproduce` that works there."""
 DONE, STALE, FAILED, RUNNING, INTERRUPTED, MISSING = "done", "stale", "failed", "running", "interrupted", "missing"
 CORRUPT = "corrupt"
 UNSEALED = "no digests (a record from before there were any)"

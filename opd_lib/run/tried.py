@@ -16,7 +16,9 @@ from typing import Any
 import pandas as pd
 
 from opd_lib import params, paths
+from opd_lib.judge import versus
 from opd_lib.judge.quantities import EmptyTableError, Evidence, NoRecordError, SeedView
+from opd_lib.maths import stats
 from opd_lib.params.spec import FINISHED, determining
 from opd_lib.records import parameters, record
 from opd_lib.records.record import RunRecord
@@ -27,18 +29,21 @@ from opd_lib.run.tries import Try, training
 SHOWN = 48
 """Characters of a value in a table."""
 DAY = 24 * 3600
+PAPER = "paper"
+"""The arm that a notebook calls so is what its others are held to."""
 Group = tuple[str, str, str]
 """Profile, notebook, arm."""
 
 
 def table(every: Iterable[Try], root: Path = paths.PARAMS) -> pd.DataFrame:
-    """A row for each arm of each try: what it changes, its seeds, its accuracy and that of the committed arm.
+    """A row for each arm of each try: what it changes, its seeds, its accuracy beside the committed arm's, a verdict.
 
     Accuracies are those at the end (`quantities.accuracy_end`), means over seeds with their intervals; the committed
-    arm's are of the same seeds. Raises ValueError for a corrupt record.
+    arm's (`_beside`) are of the same seeds. The verdict is that of the 95 % interval over seeds of the difference.
+    Raises ValueError for a corrupt record.
     """
     rows = [row for each in every for row in _rows(each, root)]
-    columns = ["name", "notebook", "arm", "changes", "seeds", "accuracy", "committed", "age", "size"]
+    columns = ["name", "notebook", "arm", "changes", "seeds", "accuracy", "committed", "verdict", "age", "size"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -46,8 +51,8 @@ def _rows(each: Try, root: Path) -> list[dict[str, Any]]:
     going_on, (size, newest) = training(each.folder), _measured(each.folder)
     whole = {"name": each.name, "age": _age(time.time() - newest), "size": f"{size / 2**20:.1f} MiB"}
     rows: list[dict[str, Any]] = []
-    for (profile, notebook, arm), found in groups(each).items():
-        ends = accuracies(found)
+    for (profile, notebook, arm), found in (own := groups(each)).items():
+        ends, (other, theirs) = accuracies(found), _beside(found, own, root)
         busy = any(name.startswith(f"{notebook}/{arm}/") for name in going_on)
         done = sum(present.status == FINISHED for present in found)
         row = {
@@ -56,10 +61,11 @@ def _rows(each: Try, root: Path) -> list[dict[str, Any]]:
             "changes": said(changes(each, found[0], root)),
             "seeds": (str(done) if done == len(found) else f"{done} of {len(found)}") + (", training" if busy else ""),
             "accuracy": _mean(ends.values()),
-            "committed": _mean(accuracies(_committed(found[0], ends)).values()),
+            "committed": _mean(theirs.values()) + (f" ({other})" if theirs and other != arm else ""),
+            "verdict": _verdict(ends, theirs),
         }
         rows.append(row | (dict.fromkeys(whole, "") if rows else whole))
-    nothing = dict.fromkeys(("notebook", "arm", "accuracy", "committed"), tables.MISSING)
+    nothing = dict.fromkeys(("notebook", "arm", "accuracy", "committed", "verdict"), tables.MISSING)
     begun = ", training" if going_on else ""
     return rows or [{**whole, **nothing, "changes": said(each.overrides or {}), "seeds": f"0{begun}"}]
 
@@ -107,9 +113,35 @@ def accuracies(found: Iterable[RunRecord], start: bool = False) -> dict[int, flo
     return ends
 
 
-def _committed(like: RunRecord, seeds: Iterable[int]) -> list[RunRecord]:
-    places = (paths.run_folder(like.profile, like.experiment, like.arm, seed) for seed in seeds)
-    return [present for present in map(record.read, places) if present is not None]
+def _beside(
+    found: Sequence[RunRecord], own: Mapping[Group, Sequence[RunRecord]], root: Path
+) -> tuple[str, dict[int, float]]:
+    """The paper's arm to which a try's arm is held, and its accuracies at the end, of the same seeds.
+
+    It is the committed one of the same name; where the notebook has an arm `paper`, all others are held to that one, as
+    the try itself has it if it changes that, too. No accuracies where there is no such arm.
+    """
+    ends, like = accuracies(found), found[0]
+    arm = PAPER if like.arm != PAPER and _has_paper(like, root) else like.arm
+    if arm != like.arm and (mine := own.get((like.profile, like.experiment, arm))):
+        theirs = accuracies(mine)
+    else:
+        places = (paths.run_folder(like.profile, like.experiment, arm, seed) for seed in ends)
+        theirs = accuracies(present for present in map(record.read, places) if present is not None)
+    return arm, {seed: end for seed, end in theirs.items() if seed in ends}
+
+
+def _has_paper(like: RunRecord, root: Path) -> bool:
+    try:
+        return PAPER in params.load(like.experiment, like.profile, root=root).arms
+    except ValueError:
+        return False
+
+
+def _verdict(mine: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """Whether an arm is better than another of the same seeds; a dash where they have none in common."""
+    apart = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+    return versus.verdict(stats.t_interval(apart)) if apart else tables.MISSING
 
 
 def compare(first: Try, second: Try) -> str:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opd_lib import names, paths
+from opd_lib import inputs, names, paths
 from opd_lib.params import RunSpec
 from opd_lib.params.spec import overrides_digest
 from opd_lib.records import durable, files, reading, record
 from opd_lib.records.record import RunRecord
-from opd_lib.run.status import LOCK, TURN, is_locked
+from opd_lib.run import room
+from opd_lib.run.status import BATCH, LOCK, TURN, is_locked
 
 VARIANT, NAME = "variant.json", "name.json"
 GONE = ".gone"
@@ -38,11 +40,29 @@ class Try:
         return tuple(present for present in found if present is not None)
 
 
+def place(overrides: Mapping[str, Any]) -> Path:
+    """The folder of the try that these overrides make."""
+    return paths.VARIANTS / overrides_digest(inputs.overrides(overrides))
+
+
 def remember(spec: RunSpec) -> None:
-    """Write down the overrides of a run that is about to begin, if they have a folder of their own and it is new."""
+    """Write down the overrides of a run that is about to begin, if they have a folder of their own."""
     root = spec.folder.parents[3]
-    if spec.origin.results is None and root.parent == paths.VARIANTS and not (root / VARIANT).exists():
-        durable.write_json(root / VARIANT, {"overrides": dict(spec.origin.overrides)})
+    if spec.origin.results is None and root.parent == paths.VARIANTS:
+        begin(root, spec.origin.overrides)
+
+
+def begin(folder: Path, overrides: Mapping[str, Any], name: str | None = None) -> Try:
+    """The try of these overrides, written down if it is new, and under this name if one is given.
+
+    Raises ValueError for a name as `require_name` does, and for a folder that cannot be written.
+    """
+    if name is not None:
+        require_name(name, folder)
+    if not (folder / VARIANT).exists():
+        with room.writing(folder):
+            durable.write_json(folder / VARIANT, {"overrides": dict(overrides)})
+    return read(folder) if name is None else rename(folder.name, name)
 
 
 def folders() -> tuple[Path, ...]:
@@ -88,16 +108,21 @@ def rename(word: str, name: str) -> Try:
     Raises ValueError for what is no name, and for the name or hash of another try.
     """
     found = find(word)
-    if not names.NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a try; {names.RULE}")
-    for other in every():
-        if other.folder != found.folder and name.casefold() in (other.name.casefold(), other.folder.name):
-            raise ValueError(f"{name!r} is the name of another try, {other.folder.name}; choose another")
+    require_name(name, found.folder)
     if name == found.folder.name:
         (found.folder / NAME).unlink(missing_ok=True)
     else:
         durable.write_json(found.folder / NAME, {"name": name})
     return read(found.folder)
+
+
+def require_name(name: str, folder: Path) -> None:
+    """Raise ValueError for what is no name of a try, and for the name or hash of another one than that of `folder`."""
+    if not names.NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a try; {names.RULE}")
+    for other in every():
+        if other.folder != folder and name.casefold() in (other.name.casefold(), other.folder.name):
+            raise ValueError(f"{name!r} is the name of another try, {other.folder.name}; choose another")
 
 
 def training(folder: Path) -> tuple[str, ...]:
@@ -109,9 +134,11 @@ def training(folder: Path) -> tuple[str, ...]:
 def delete(word: str) -> Path:
     """Delete a try with its records, checkpoints, figures and tables; the folder that is gone.
 
-    Raises ValueError while one of its runs is going on.
+    Raises ValueError while one of its runs is going on, or `opd reproduce` at work there.
     """
     folder = locate(word)
+    if is_locked(folder, BATCH):
+        raise ValueError(f"{word}: `opd reproduce` is at work there; wait for it or stop it. Nothing was deleted")
     if runs := training(folder):
         raise ValueError(f"{word}: {', '.join(runs)} is training; wait for it or stop it. Nothing was deleted")
     gone = folder.with_name(f".{folder.name}.{os.getpid()}{GONE}")
@@ -127,4 +154,4 @@ def locate(word: str) -> Path:
 
 
 def _profiles(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.is_dir())
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))

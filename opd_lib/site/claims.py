@@ -9,41 +9,19 @@ from html import escape
 
 import pandas as pd
 
-from opd_lib import params, paths
+from opd_lib import params
 from opd_lib.judge import vocabulary
 from opd_lib.judge.quantities import MODELS
-from opd_lib.judge.register import Claim, Register
+from opd_lib.judge.register import Claim
 from opd_lib.params import Experiment
-from opd_lib.records import reading
 from opd_lib.report import badges, tables
 from opd_lib.report.verdicts import draws
-from opd_lib.site.notebooks import PROFILE, Figure, Notebook
+from opd_lib.site.notebooks import Figure
+from opd_lib.site.source import Source
 
 WIDE = "---\nhtml_theme.sidebar_secondary.remove: true\n---\n"
 """Before a page whose table needs the room."""
 FUNCTION = re.compile(r"\b([a-z_]+)(?=\()")
-NUMBERS = ("estimate", "low", "high", "detectable")
-COLUMNS = ("id", *NUMBERS, "threshold", "verdict", "precondition")
-REMEDY = "`opd claims` writes it again from the records"
-
-
-def read() -> pd.DataFrame:
-    """The committed verdicts. Raises ValueError if there are none, or half a table."""
-    path = paths.RESULTS / PROFILE / "claims.csv"
-    if not path.exists():
-        raise ValueError(f"{path}: not there; `opd claims` writes it from the records")
-    empty = {name: [""] for name in NUMBERS}
-    found = reading.frame(path, COLUMNS, REMEDY, keep_default_na=False, na_values=empty)
-    return reading.numbers(path, found, NUMBERS, REMEDY)
-
-
-def require(register: Register) -> None:
-    """Raise ValueError unless the committed verdicts are those of these claims, each once."""
-    judged, asked = list(read()["id"]), [claim.id for claim in register.claims]
-    if sorted(judged) != sorted(asked):
-        odd = sorted({*judged, *asked} - ({*judged} & {*asked})) or ["an id that stands there twice"]
-        path = paths.RESULTS / PROFILE / "claims.csv"
-        raise ValueError(f"{path}: its rows are not those of the claims file ({', '.join(odd)}); {REMEDY}")
 
 
 def figures_of(claim: Claim, figures: Sequence[Figure]) -> tuple[Figure, ...]:
@@ -57,21 +35,22 @@ def runs_of(claim: Claim, experiment: Experiment) -> tuple[str, ...]:
     """NOTEBOOK/ARM of the runs that a claim's quantity names; all of its notebook's if it names none."""
     words = {word for _, words in vocabulary.calls(claim.quantity) for word in words}
     mine = [arm for arm in experiment.arms if arm in words]
-    models = params.load(MODELS, PROFILE).arms
+    models = params.load(MODELS, experiment.profile).arms
     made = [f"{MODELS}/{model}" for model in models if model in words and model not in mine]
     found = [experiment.spec(arm, 0).name.rsplit("/", 1)[0] for arm in mine or ([] if made else experiment.arms)]
     return tuple(dict.fromkeys([*found, *made]))
 
 
-def page(register: Register, notebooks: Sequence[Notebook]) -> str:
+def page(source: Source) -> str:
     """The whole page as Markdown with HTML in it."""
-    judged = read().set_index("id")
-    experiments = {name: params.load(name, PROFILE) for name in {claim.notebook for claim in register.claims}}
-    figures = [figure for notebook in notebooks for figure in notebook.figures]
+    register, judged = source.register, source.verdicts
+    if not source.claims:
+        return "# The claims\n\nNone of the notebooks that are shown has claims.\n"
+    experiments = {name: params.load(name, source.profile) for name in {claim.notebook for claim in source.claims}}
     bodies = []
-    for notebook in notebooks:
+    for notebook in source.notebooks:
         of_it = register.of(notebook.name)
-        rows = "".join(_row(claim, judged.loc[claim.id], experiments[claim.notebook], figures) for claim in of_it)
+        rows = "".join(_row(claim, judged.loc[claim.id], experiments[claim.notebook], source) for claim in of_it)
         if rows:
             bodies.append(
                 f'<tbody><tr class="group"><th colspan="5" scope="rowgroup"><a href="notebooks/{notebook.name}.html">'
@@ -79,7 +58,7 @@ def page(register: Register, notebooks: Sequence[Notebook]) -> str:
             )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Statement", "Paper", "Ours", "Verdict"))
     return (
-        f"{WIDE}# The claims\n\n{len(register.claims)} statements of {register.paper} (C) and hypotheses that its "
+        f"{WIDE}# The claims\n\n{len(source.claims)} statements of {register.paper} (C) and hypotheses that its "
         "authors left open (H), each a predicate with a bound that was written before the runs. Intervals are at a "
         f"level that keeps all of them right together with {register.confidence:.0%} confidence. In the drawings the "
         "shaded side is the claimed one: a claim holds when its whole interval lies there.\n\n"
@@ -123,13 +102,13 @@ def _filters(verdicts: pd.Series) -> str:
     return f'<p class="filters" hidden>Show only: {buttons}</p>'
 
 
-def _row(claim: Claim, found: pd.Series, experiment: Experiment, figures: Sequence[Figure]) -> str:
+def _row(claim: Claim, found: pd.Series, experiment: Experiment, source: Source) -> str:
     ours = tables.number(found["estimate"], tables.places(found["estimate"]))
     cells = (
         f'<th scope="row"><a href="#{claim.id}">{claim.id}</a></th>'
-        f"<td>{escape(claim.statement)}{_evidence(claim, found, experiment, figures)}</td>"
+        f"<td>{escape(claim.statement)}{_evidence(claim, found, experiment, source)}</td>"
         f'<td data-label="paper">{escape(claim.paper.text)}</td>'
-        f'<td data-label="ours">{ours}{badges.interval(found, claim, PROFILE)}</td>'
+        f'<td data-label="ours">{ours}{badges.interval(found, claim, source.profile)}</td>'
         f"<td>{badges.badge(found['verdict'])}{_mark(found)}</td>"
     )
     return f'<tr id="{claim.id}" class="claim" data-verdict="{badges.kind(found["verdict"])}">{cells}</tr>'
@@ -148,20 +127,18 @@ def _decided(found: pd.Series) -> str:
     return f"<dt>Decided four times in five</dt><dd>from {least} beyond the bound</dd>"
 
 
-def _evidence(claim: Claim, found: pd.Series, experiment: Experiment, figures: Sequence[Figure]) -> str:
-    drawn = figures_of(claim, figures)
+def _evidence(claim: Claim, found: pd.Series, experiment: Experiment, source: Source) -> str:
+    drawn = figures_of(claim, [figure for notebook in source.notebooks for figure in notebook.figures])
     links = [
         f'<a href="notebooks/{claim.notebook}.html#verdicts">notebook</a>',
         *(f'<a class="zoom" href="figures/{f.notebook}/{f.name}.svg">{escape(f.name)}</a>' for f in drawn),
         f'<a href="params/{claim.notebook}.html">params</a>',
-        f'<a href="tables/{claim.notebook}/verdicts.csv">table</a>',
     ]
-    records = ", ".join(
-        f'<a href="records/{run.split("/")[0]}.html#{slug(f"run-{run}")}">{escape(run)}</a>'
-        for run in runs_of(claim, experiment)
-    )
+    if (source.root / claim.notebook / "tables" / "verdicts.csv").exists():
+        links.append(f'<a href="tables/{claim.notebook}/verdicts.csv">table</a>')
+    records = ", ".join(_record(run, source) for run in runs_of(claim, experiment))
     quantity = FUNCTION.sub(_explained, escape(claim.quantity, quote=False))
-    bound = claim.asked(PROFILE)
+    bound = claim.asked(source.profile)
     return (
         f'<span class="links">{" · ".join(links)}</span><details><summary>How it is judged</summary><dl>'
         f"<dt>Quantity of one seed</dt><dd><code>{quantity}</code> {escape(bound)}</dd>"
@@ -173,6 +150,13 @@ def _evidence(claim: Claim, found: pd.Series, experiment: Experiment, figures: S
         '<a href="code/judge/vocabulary.html">the quantity</a>, <a href="params/claims.html">the claims file</a></dd>'
         "</dl></details>"
     )
+
+
+def _record(run: str, source: Source) -> str:
+    """NOTEBOOK/ARM as a link to its records, where they are shown."""
+    if run not in source.arms:
+        return escape(run)
+    return f'<a href="records/{run.split("/")[0]}.html#{slug(f"run-{run}")}">{escape(run)}</a>'
 
 
 def _explained(function: re.Match[str]) -> str:

@@ -1,12 +1,14 @@
-"""The committed notebooks as the site reads them: titles, figures with their captions, differences from the paper."""
+"""Executed notebooks as the site reads them: titles, figures with their captions, differences from the paper."""
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -15,7 +17,12 @@ from opd_lib import paths
 from opd_lib.records import reading
 
 PROFILE = "tiny"
-"""Whose records the notebooks show."""
+"""Whose records the committed notebooks show."""
+COMMITTED = paths.RESULTS / PROFILE
+EXECUTED = "notebook.ipynb"
+"""What an executed notebook is called in RESULTS/PROFILE/NN_name; committed ones stand in notebooks/."""
+INJECTED = "injected-parameters"
+"""The tag of the cell in which papermill says what a notebook was executed with."""
 FIGURE = re.compile(r'outputs\.figure\(\s*"([^"]+)"')
 LOOK_FOR = re.compile(r"\*What\s+to\s+look\s+for:\*\s*(.+?)(?:\n\s*\n|\Z)", re.DOTALL)
 DIFFERENCES = "Differences from the paper"
@@ -31,11 +38,12 @@ class Figure:
     notebook: str
     heading: str
     caption: str
+    root: Path = COMMITTED
 
     @property
     def svg(self) -> Path:
-        """The committed drawing."""
-        return paths.RESULTS / PROFILE / self.notebook / "figures" / f"{self.name}.svg"
+        """The drawing."""
+        return self.root / self.notebook / "figures" / f"{self.name}.svg"
 
     def link(self, to_root: str) -> str:
         """The figure as HTML: a picture that is a link to itself at full size, seen from a page `to_root` away."""
@@ -46,13 +54,19 @@ class Figure:
 
 @dataclass(frozen=True)
 class Notebook:
-    """An executed notebook."""
+    """An executed notebook; `root` is the folder of its profile's results, in which NN_name has what it wrote."""
 
     path: Path
+    root: Path = COMMITTED
 
     @property
     def name(self) -> str:
-        return self.path.stem
+        return self.path.parent.name if self.path.name == EXECUTED else self.path.stem
+
+    @property
+    def results(self) -> Path:
+        """Its figures, tables and records."""
+        return self.root / self.name
 
     @cached_property
     def content(self) -> NotebookNode:
@@ -64,6 +78,13 @@ class Notebook:
         if not found.cells or not found.cells[0].source.startswith("# "):
             reading.refuse(self.path, "its first cell does not begin with a heading", "begin it with `# TITLE`")
         return found
+
+    def parameters(self) -> dict[str, Any]:
+        """What it was executed with: what its cell of parameters was told; empty if nothing."""
+        told = [cell.source for cell in self.content.cells if INJECTED in cell.metadata.get("tags", [])]
+        lines = (line for source in told for line in ast.parse(source).body)
+        sets = [line for line in lines if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)]
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in sets}  # type: ignore[attr-defined]
 
     @cached_property
     def title(self) -> str:
@@ -77,7 +98,7 @@ class Notebook:
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
-        """Its figures that are committed as SVG, in order."""
+        """Its figures that are there as SVG, in order."""
         found, heading, caption = [], self.title, ""
         for cell in self.content.cells:
             if cell.cell_type == "markdown":
@@ -86,7 +107,7 @@ class Notebook:
                 looked_for = LOOK_FOR.search(cell.source)
                 caption = " ".join(looked_for[1].split()) if looked_for else ""
                 continue
-            found += [Figure(name, self.name, heading, caption) for name in FIGURE.findall(cell.source)]
+            found += [Figure(name, self.name, heading, caption, self.root) for name in FIGURE.findall(cell.source)]
         return tuple(figure for figure in found if figure.svg.exists())
 
     def section(self, heading: str) -> str:
@@ -99,7 +120,7 @@ class Notebook:
         return ""
 
     def page(self, head: str) -> NotebookNode:
-        """The notebook as a page: `head` below the title, and each committed figure in the place of its pixels."""
+        """The notebook as a page: `head` below the title, and each figure in the place of its pixels."""
         page: NotebookNode = nbformat.from_dict(self.content)  # type: ignore[no-untyped-call]
         page.metadata.pop("widgets", None)
         by_name = {figure.name: figure for figure in self.figures}
@@ -125,3 +146,8 @@ def _make_static(output: NotebookNode, drawn: str) -> None:
 def read(folder: Path = paths.NOTEBOOKS) -> tuple[Notebook, ...]:
     """Every notebook of a folder, by name."""
     return tuple(Notebook(path) for path in sorted(folder.glob("[0-9]*.ipynb")))
+
+
+def executed(root: Path) -> tuple[Notebook, ...]:
+    """Every notebook that was executed into a folder RESULTS/PROFILE, by name."""
+    return tuple(Notebook(path, root) for path in sorted(root.glob(f"[0-9]*/{EXECUTED}")))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
-import pandas as pd
-
 from opd_lib import methods, paths
 from opd_lib.judge import claims as verdicts
-from opd_lib.judge.register import Register
 from opd_lib.report import badges
 from opd_lib.site import claims
 from opd_lib.site.claims import raw
-from opd_lib.site.files import COMMITTED, relinked
+from opd_lib.site.files import relinked
 from opd_lib.site.notebooks import DIFFERENCES, Figure, Notebook
+from opd_lib.site.source import Source
 
 SHOWN_FIRST = ("04_success_and_failure", "success_and_failure")
 """The figure of the first page: notebook and name."""
@@ -25,16 +24,30 @@ FINDINGS = "<!-- findings -->"
 DIFFERS = re.compile(r"(?:^|(?<=[.\s]))Differs\b(.*?)(?=\n\s*\n|\Z)", re.DOTALL)
 
 
-def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str, str]) -> str:
+def own_index(source: Source) -> str:
+    """The first page of results of one's own: verdicts, and a way into each notebook."""
+    judged = source.verdicts
+    counts = raw(claims.bar(judged["verdict"])) if len(judged) else ""
+    summary = verdicts.summary(judged) if len(judged) else "None of these notebooks has claims."
+    told = (notebook.parameters().get("overrides") for notebook in source.notebooks)
+    changed = dict.fromkeys(json.dumps(overrides, indent=1) for overrides in told if overrides)
+    with_these = "".join(f"With these overrides:\n\n`````{{code-block}} json\n{text}\n`````\n\n" for text in changed)
+    return (
+        f"# Results of your own\n\n{with_these}{counts}{summary} [The claims with their evidence](claims.md).\n\n"
+        f"## The notebooks\n\n{_cards(source)}\n{_contents(source)}"
+    )
+
+
+def index(source: Source, known: Mapping[str, str]) -> str:
     """The first page: what holds, one figure, a way into each notebook, how to compute it all again."""
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-    judged = claims.read()
-    figure = next((f for notebook in notebooks for f in notebook.figures if (f.notebook, f.name) == SHOWN_FIRST), None)
+    judged = source.verdicts
+    drawn = (figure for notebook in source.notebooks for figure in notebook.figures)
+    figure = next((figure for figure in drawn if (figure.notebook, figure.name) == SHOWN_FIRST), None)
     if figure is None:
         raise ValueError(
-            f"{COMMITTED / '/figures/'.join(SHOWN_FIRST)}.svg: not there; the first page shows this figure"
+            f"{source.root / '/figures/'.join(SHOWN_FIRST)}.svg: not there; the first page shows this figure"
         )
-    cards = raw('<ul class="cards">' + "".join(_card(notebook, judged, register) for notebook in notebooks) + "</ul>")
     slogan, _, rest = _between(readme, "\n\n**", "\n\n").partition("**: ")
     about = f"{rest[:1].upper()}{rest[1:]}\n\n{_between(readme, '## What it shows', FINDINGS).strip()}"
     found = _between(readme, FINDINGS, "<!--").strip()
@@ -46,16 +59,19 @@ def index(register: Register, notebooks: Sequence[Notebook], known: Mapping[str,
         + f"{verdicts.summary(judged)} [All claims with their evidence](claims.md).\n\n"
         + f"{relinked(found, known)}\n\n## One figure\n\n"
         + raw(f"<figure>{figure.link('')}<figcaption>{_caption(figure)}</figcaption></figure>")
-        + f"\n## The notebooks\n\n{cards}\n## Compute it again\n\n"
+        + f"\n## The notebooks\n\n{_cards(source)}\n## Compute it again\n\n"
         + relinked(commands, known)
         + "\n\n"
-        + _contents(notebooks)
+        + _contents(source)
     )
 
 
-def _card(notebook: Notebook, judged: pd.DataFrame, register: Register) -> str:
-    ids = [claim.id for claim in register.of(notebook.name)]
-    counts = claims.tally(judged.set_index("id").loc[ids, "verdict"])
+def _cards(source: Source) -> str:
+    return raw('<ul class="cards">' + "".join(_card(notebook, source) for notebook in source.notebooks) + "</ul>")
+
+
+def _card(notebook: Notebook, source: Source) -> str:
+    counts = claims.tally(source.verdicts.loc[[claim.id for claim in source.register.of(notebook.name)], "verdict"])
     chips = " ".join(f'<span class="verdict {badges.kind(v)}">{n} {v}</span>' for v, n in counts.items())
     picture = f'<img src="figures/{notebook.name}/{notebook.figures[0].name}.svg" alt="">' if notebook.figures else ""
     name, _, rest = notebook.title.partition(":")
@@ -65,20 +81,21 @@ def _card(notebook: Notebook, judged: pd.DataFrame, register: Register) -> str:
     )
 
 
-def _contents(notebooks: Sequence[Notebook]) -> str:
+def _contents(source: Source) -> str:
     parts = {
         "Results": ["claims", "figures", "differences"],
-        "Notebooks": [f"{notebook.short_title} <notebooks/{notebook.name}>" for notebook in notebooks],
+        "Notebooks": [f"{notebook.short_title} <notebooks/{notebook.name}>" for notebook in source.notebooks],
         "Reference": ["glossary", "add_a_method", "params/index", "records/index", "code/index"],
     }
     lists = (f":caption: {caption}\n:hidden:\n\n" + "\n".join(names) for caption, names in parts.items())
     return "\n\n".join(f"```{{toctree}}\n{names}\n```" for names in lists)
 
 
-def figures(notebooks: Sequence[Notebook]) -> str:
+def figures(source: Source) -> str:
     """All figures as a gallery, each with what to look for and its numbers."""
-    parts = ["# Figures\n\nChoose one to enlarge it. Each is drawn from the committed records.\n"]
-    for notebook in notebooks:
+    records = "the committed records" if source.is_committed else "these records"
+    parts = [f"# Figures\n\nChoose one to enlarge it. Each is drawn from {records}.\n"]
+    for notebook in source.notebooks:
         shown = "".join(
             f"<figure>{f.link('')}<figcaption>{_caption(f)}</figcaption></figure>" for f in notebook.figures
         )
@@ -94,7 +111,7 @@ def _caption(figure: Figure) -> str:
     numbers = "".join(
         f' · <a href="{path.partition("/")[0]}/{figure.notebook}/{path.partition("/")[2]}">{kind}</a>'
         for kind, path in kinds.items()
-        if (COMMITTED / figure.notebook / path).exists()
+        if (figure.root / figure.notebook / path).exists()
     )
     notebook = f'<a href="notebooks/{figure.notebook}.html">{figure.notebook}</a>'
     return f"<strong>{_html(figure.heading)}.</strong>{caption}<small>{notebook}{numbers}</small>"
@@ -134,7 +151,7 @@ def add_a_method(known: Mapping[str, str]) -> str:
     sections = re.findall(r"^## Adding .+?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     there = "\n".join(f"| `opd_lib/methods/{name}.py` | {_first_sentence(name)} |" for name in methods.names())
     contract = (methods.__doc__ or "").strip()
-    own = "" if not (paths.NOTEBOOKS / f"{OWN_METHOD}.ipynb").exists() else (
+    own = "" if f"notebooks/{OWN_METHOD}.ipynb" not in known else (
         f"The quickest way is to try it in a cell first: [](notebooks/{OWN_METHOD}.ipynb).\n\n"
     )  # fmt: skip
     return (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ SETTINGS: dict[str, Any] = {
     "highlight_language": "none",
     "exclude_patterns": ["jupyter_execute"],
 }
+
+
+def settings(notice: str) -> dict[str, Any]:
+    """What Sphinx is told, with this line at the top of every page if it says something."""
+    theme = {**SETTINGS["html_theme_options"], **({"announcement": escape(notice)} if notice else {})}
+    return SETTINGS | {"html_theme_options": theme}
 
 
 def visit_math(self: Any, node: nodes.Element) -> None:

@@ -20,7 +20,7 @@ from opd_lib.records import files as record_files
 from opd_lib.records import record
 
 pytest.importorskip("sphinx_book_theme", reason="the site's packages are not installed (extra site)")
-from opd_lib.site import build, claims, files, glossary, notebooks, pages
+from opd_lib.site import build, glossary, notebooks, pages, source
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)").expect
 REGISTER = register.load(paths.claims_file("rethinking_opd"))
@@ -67,7 +67,7 @@ def pages_of(site: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build.build(tmp_path_factory.mktemp("site") / "pages").parent
+    return build.build(tmp_path_factory.mktemp("site") / "pages", source.committed()).parent
 
 
 def test_every_link_and_anchor_within_the_site_leads_somewhere(site: Path) -> None:
@@ -92,7 +92,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 
 def test_every_claim_has_its_verdict_and_leads_to_all_it_rests_on(site: Path) -> None:
-    text, judged = (site / "claims.html").read_text(encoding="utf-8"), claims.read().set_index("id")
+    text, judged = (site / "claims.html").read_text(encoding="utf-8"), source.read().set_index("id")
     rows = dict(re.findall(r'<tr id="(\w+)" class="claim"[^>]*>(.*?)</tr>', text, re.DOTALL))
     assert list(rows) == [claim.id for claim in sorted(REGISTER.claims, key=lambda c: c.notebook)]
     for claim in REGISTER.claims:
@@ -111,7 +111,7 @@ def test_every_notebook_and_every_committed_figure_is_shown(site: Path) -> None:
     for path in paths.NOTEBOOKS.glob("[0-9]*.ipynb"):
         assert (site / "notebooks" / f"{path.stem}.html").is_file()
     gallery = (site / "figures.html").read_text(encoding="utf-8")
-    for svg in files.COMMITTED.glob("*/figures/*.svg"):
+    for svg in notebooks.COMMITTED.glob("*/figures/*.svg"):
         address = f"figures/{svg.parents[1].name}/{svg.name}"
         assert f'href="{address}"' in gallery and (site / address).read_bytes() == svg.read_bytes()
         assert address in (site / "notebooks" / f"{svg.parents[1].name}.html").read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def test_the_differences_are_those_of_notebooks_and_docstrings(site: Path) -> No
 @pytest.mark.parametrize("table", record.TABLES)
 def test_the_glossary_has_every_column_with_a_range_that_the_records_keep(table: str) -> None:
     found = 0
-    for run in (run for run in record_files.runs(files.COMMITTED) if run.name == "seed0"):
+    for run in (run for run in record_files.runs(notebooks.COMMITTED) if run.name == "seed0"):
         present = record.read(run)
         assert present is not None
         frame = present.frame(table)
@@ -147,14 +147,14 @@ def test_the_glossary_has_every_column_with_a_range_that_the_records_keep(table:
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(ValueError, match=r"holds files that are no site; name an empty folder with --output"):
-        build.build(tmp_path)
+        build.build(tmp_path, source.committed())
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
 def test_a_file_is_no_folder_for_a_site(tmp_path: Path) -> None:
     (tmp_path / "site").write_text("kept")
     with pytest.raises(ValueError, match=r"--output .*site: .*site is a file; name a folder"):
-        build.build(tmp_path / "site")
+        build.build(tmp_path / "site", source.committed())
 
 
 # What follows is seen by a browser.
@@ -238,7 +238,7 @@ def tab_to(page: Any, selector: str, presses: int = 150) -> None:
 @pytest.mark.browser
 def test_the_claims_are_read_by_keyboard(page: Any, address: str) -> None:
     page.goto(f"{address}/claims.html")
-    held = int(claims.read()["verdict"].value_counts()["does not hold"])
+    held = int(source.read()["verdict"].value_counts()["does not hold"])
     tab_to(page, ".filters button[data-verdict=fails]")
     page.keyboard.press("Enter")
     expect(page.locator("tr.claim:visible")).to_have_count(held)
@@ -259,7 +259,7 @@ def test_the_claims_are_read_by_keyboard(page: Any, address: str) -> None:
 def test_the_claims_are_sorted_and_put_back(page: Any, address: str) -> None:
     page.goto(f"{address}/claims.html")
     ids = "[...document.querySelectorAll('tr.claim')].filter(row => row.offsetHeight).map(row => row.id)"
-    before, judged = page.evaluate(ids), claims.read().set_index("id")
+    before, judged = page.evaluate(ids), source.read().set_index("id")
     order = ["holds", "does not hold", "inconclusive", "not run"]
     page.get_by_role("button", name="Verdict").click()
     ranks = [order.index(judged.loc[name, "verdict"]) for name in page.evaluate(ids)]
