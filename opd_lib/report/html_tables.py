@@ -68,6 +68,10 @@ STYLE = f"""<style>
 }}
 </style>"""
 """An element may show a page's dark side on a light screen: JupyterLab, the site and VS Code say what theirs is."""
+PICTURES = """<style>
+[data-jp-theme-light="false"] .jp-RenderedImage img { filter: invert(.93) hue-rotate(180deg); }
+</style>"""
+"""Dark pictures on JupyterLab's dark page: lightness is turned over, hues stay."""
 
 
 def plain(frame: pd.DataFrame, digits: int = 3) -> str:
@@ -87,6 +91,11 @@ def rows(frame: pd.DataFrame, digits: int = 3) -> str:
         for line in lines
     )
     return _table([(str(name), "right" if right[name] else "") for name in frame.columns], body)
+
+
+def legend(text: str) -> str:
+    """How the figures of a notebook are read, and on a dark page their colours."""
+    return f"{PICTURES}\n<p>{escape(text)}</p>"
 
 
 def verdicts(found: Verdicts) -> str:

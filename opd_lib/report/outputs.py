@@ -71,7 +71,8 @@ class Outputs:
         self.shown.append(name)
         if name == self.shown[0]:
             of_verdicts = "" if verdicts is None else verdicts.legend()
-            print(f"\n{wrapped(f'{captions.legend(self.repeats)} {of_verdicts}')}\n")
+            legend = wrapped(f"{captions.legend(self.repeats)} {of_verdicts}")
+            tell(f"\n{legend}\n", html_tables.legend(legend))
 
     def intervals(self, claims: Mapping[str, str]) -> dict[str, JudgedInterval]:
         """What is drawn (an arm or a label) → the interval of the claim about it, for `bars` and `forest`.
