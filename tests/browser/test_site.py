@@ -226,6 +226,67 @@ def test_a_page_renders_from_disk(name: str, page: Any, site: Path) -> None:
     check_renders(page, (site / f"{name}.html").as_uri())
 
 
+SIZES = {"desk": {"width": 1366, "height": 768}, "tablet": {"width": 800, "height": 1000}, "phone": PHONE}
+BADGES = """() => {
+    const channels = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
+    const light = (value) => (value /= 255) <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => .2126 * light(r) + .7152 * light(g) + .0722 * light(b);
+    const behind = (element) => {
+        const found = channels(getComputedStyle(element).backgroundColor);
+        return found.length === 3 || found[3] === 1 || !element.parentElement ? found : behind(element.parentElement);
+    };
+    return [...document.querySelectorAll("main .verdict")].filter((badge) => badge.offsetHeight).map((badge) => {
+        const [one, two] = [channels(getComputedStyle(badge).color), behind(badge)].map(luminance);
+        const box = badge.getBoundingClientRect();
+        const inView = box.left >= 0 && box.right <= innerWidth;
+        return [badge.textContent.trim(), (Math.max(one, two) + .05) / (Math.min(one, two) + .05), inView];
+    });
+}"""
+"""[word, contrast, whether it is on the screen without scrolling sideways] of every verdict on a page."""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["claims", "notebooks/04_success_and_failure"])
+def test_verdicts_are_on_the_screen_and_legible(
+    name: str, size: str, scheme: str, page: Any, address: str, tmp_path: Path
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(SIZES[size])
+    page.goto(f"{address}/{name}.html")
+    found = page.evaluate(BADGES)
+    page.screenshot(path=str(tmp_path / f"{size}-{scheme}.png"))
+    assert len(found) >= 20, "the page shows its verdicts"
+    assert [word for word, contrast, _ in found if contrast < 4.5] == []
+    assert [word for word, _, in_view in found if not in_view] == []
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+    assert (max(paper) < 80) == (scheme == "dark")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("from_disk", [False, True], ids=["served", "from disk"])
+def test_a_search_finds_the_glossary(from_disk: bool, page: Any, site: Path, address: str) -> None:
+    start = (site / "search.html").as_uri() if from_disk else f"{address}/search.html"
+    page.goto(f"{start}?q=overlap")
+    found = page.locator("#search-results li a")
+    found.first.wait_for()
+    page.wait_for_function("document.querySelectorAll('#search-results li a[href*=glossary]').length > 0")
+    assert page.locator("#search-results li a[href*=glossary]").first.inner_text().strip()
+
+
+@pytest.mark.browser
+def test_the_first_page_shows_its_figure_with_its_own_caption(page: Any, address: str) -> None:
+    page.goto(f"{address}/index.html")
+    shown, caption = page.locator("figure").first.locator("img"), page.locator("figure figcaption").first
+    folder, name = pages.SHOWN_FIRST
+    assert name in (shown.get_attribute("src") or "")
+    (figure,) = [
+        each for notebook in NOTEBOOKS for each in notebook.figures if (each.notebook, each.name) == (folder, name)
+    ]
+    assert caption.inner_text().startswith(figure.heading)
+
+
 def tab_to(page: Any, selector: str, presses: int = 150) -> None:
     """Press Tab until an element that the selector names has the focus."""
     for _ in range(presses):
