@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import chromium
 import conftest
 import drawing
 import kept
@@ -252,6 +253,24 @@ def paint(page: Any, theme: str) -> None:
 
 EXPLORERS = "[...document.querySelectorAll('.jp-OutputArea *')].filter(part => part.shadowRoot)"
 PAINTED = f"() => {EXPLORERS}.map(part => part.hasAttribute('data-dark') && getComputedStyle(part).colorScheme)"
+
+
+@pytest.mark.parametrize("width", [1366, 800])
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_verdicts_are_legible_and_pictures_suit_the_page(ran: Ran, theme: str, width: int, tmp_path: Path) -> None:
+    before = ran.page.viewport_size
+    ran.page.set_viewport_size({"width": width, "height": 1000})
+    paint(ran.page, theme)
+    found = ran.page.evaluate(chromium.BADGES, ".opd-table .verdict")
+    filters = ran.page.evaluate(
+        "[...document.querySelectorAll('.jp-RenderedImage img')].map(i => getComputedStyle(i).filter)"
+    )
+    ran.page.screenshot(path=tmp_path / f"verdicts_{width}_{theme}.png")
+    ran.page.set_viewport_size(before)
+    paint(ran.page, "Light")
+    assert len(found) >= 20 and [word for word, contrast, _ in found if contrast < 4.5] == []
+    assert [word for word, _, in_view in found if not in_view] == []
+    assert filters and {each == "none" for each in filters} == {theme == "Light"}
 
 
 def test_explorers_are_dark_on_a_dark_page(explored: Ran, tmp_path: Path) -> None:

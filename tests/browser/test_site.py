@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlparse
 
+import chromium
 import pytest
 
 from opd_lib import paths
@@ -227,22 +228,6 @@ def test_a_page_renders_from_disk(name: str, page: Any, site: Path) -> None:
 
 
 SIZES = {"desk": {"width": 1366, "height": 768}, "tablet": {"width": 800, "height": 1000}, "phone": PHONE}
-BADGES = """() => {
-    const channels = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
-    const light = (value) => (value /= 255) <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
-    const luminance = ([r, g, b]) => .2126 * light(r) + .7152 * light(g) + .0722 * light(b);
-    const behind = (element) => {
-        const found = channels(getComputedStyle(element).backgroundColor);
-        return found.length === 3 || found[3] === 1 || !element.parentElement ? found : behind(element.parentElement);
-    };
-    return [...document.querySelectorAll("main .verdict")].filter((badge) => badge.offsetHeight).map((badge) => {
-        const [one, two] = [channels(getComputedStyle(badge).color), behind(badge)].map(luminance);
-        const box = badge.getBoundingClientRect();
-        const inView = box.left >= 0 && box.right <= innerWidth;
-        return [badge.textContent.trim(), (Math.max(one, two) + .05) / (Math.min(one, two) + .05), inView];
-    });
-}"""
-"""[word, contrast, whether it is on the screen without scrolling sideways] of every verdict on a page."""
 
 
 @pytest.mark.browser
@@ -255,7 +240,7 @@ def test_verdicts_are_on_the_screen_and_legible(
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size(SIZES[size])
     page.goto(f"{address}/{name}.html")
-    found = page.evaluate(BADGES)
+    found = page.evaluate(chromium.BADGES, "main .verdict")
     page.screenshot(path=str(tmp_path / f"{size}-{scheme}.png"))
     assert len(found) >= 20, "the page shows its verdicts"
     assert [word for word, contrast, _ in found if contrast < 4.5] == []
