@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from opd_lib import paths
 from opd_lib.batch import execute, reexecute, refresh
 from opd_lib.command import cli
+from opd_lib.run import packs, processes
 
 NAME = micro.OPD
 
@@ -77,6 +78,23 @@ def test_the_command_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(cli.app, ["refresh", "--outputs-only", "--jobs", "2"])
     assert (result.exit_code, result.stdout) == (0, "90_speed: 1.0 s\n")
     assert asked == [("tiny", None, 2)]
+
+
+def test_records_alone_are_trained_and_committed_of_the_seeds_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(cli, "reproduce", lambda **_: asked.append("executed"))
+    monkeypatch.setattr(reexecute, "reexecute", lambda *words: asked.append("executed"))
+    monkeypatch.setattr(processes, "complete", lambda specs, jobs: asked.append(("trained", specs, jobs)))
+    monkeypatch.setattr(refresh, "commit_records", lambda specs: asked.append(("copied", specs)) or len(specs))
+    monkeypatch.setattr(packs, "pack", lambda profile: f"packed {profile.name}")
+    words = ["refresh", "--records-only", "--profile", "smoke", "--seeds", "7,"]
+    result = CliRunner().invoke(cli.app, [*words, "--jobs", "2"])
+    (trained, specs, jobs), copied = asked
+    assert (trained, jobs, copied) == ("trained", 2, ("copied", specs)) and {spec.seed for spec in specs} == {7}
+    assert {spec.experiment for spec in specs} >= {"00_models", "10_support_size"}
+    assert result.stdout == f"{len(specs)} records copied to {paths.RESULTS / 'smoke'}\npacked smoke\n"
+    refused = CliRunner().invoke(cli.app, [*words, "--outputs-only"])
+    assert isinstance(refused.exception, ValueError) and "choose one of them" in str(refused.exception)
 
 
 def test_every_committed_notebook_is_executed() -> None:

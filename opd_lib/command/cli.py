@@ -182,19 +182,29 @@ def refresh(
     jobs: Jobs = None,
     snakemake: options.Snakemake = None,
     outputs_only: options.OutputsOnly = False,
+    records_only: options.RecordsOnly = False,
 ) -> None:
-    """Rewrite the committed results: train into results/local, copy the records, execute the notebooks, judge."""
+    """Rewrite the committed results: train into results/local, copy the records, execute the notebooks, judge.
+
+    With --records-only a few seeds of a world whose notebooks cannot be written yet.
+    """
     from opd_lib.batch import reexecute
     from opd_lib.batch.refresh import commit_records
-    from opd_lib.run import packs, processes
+    from opd_lib.run import packs, plan, processes
 
+    if outputs_only and records_only:
+        raise ValueError("--outputs-only and --records-only: choose one of them, or neither for both")
     if not outputs_only:
-        reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
         chosen = options.experiments(profile, None, seeds, paths.LOCAL, paths.PARAMS, paths.NOTEBOOKS)
-        typer.echo(f"{commit_records(r for e in chosen for r in e.runs())} records copied to {paths.RESULTS / profile}")
+        if records_only:
+            processes.complete(plan.all_runs(chosen), jobs)
+        else:
+            reproduce(profile=profile, seeds=seeds, jobs=jobs, snakemake=snakemake)
+        typer.echo(f"{commit_records(plan.all_runs(chosen))} records copied to {paths.RESULTS / profile}")
         typer.echo(str(packs.pack(paths.RESULTS / profile)))
-    for line in reexecute.reexecute(profile, options.seed_list(seeds), jobs or processes.cores()):
-        typer.echo(line)
+    if not records_only:
+        for line in reexecute.reexecute(profile, options.seed_list(seeds), jobs or processes.cores()):
+            typer.echo(line)
 
 
 for command in (

@@ -52,6 +52,9 @@ PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Write RESULTS/.plan
 OutputsOnly = Annotated[
     bool, typer.Option("--outputs-only", help="Train nothing: execute all notebooks on the committed records.")
 ]
+RecordsOnly = Annotated[
+    bool, typer.Option("--records-only", help="Train and commit the records alone: execute and judge nothing.")
+]
 Every = Annotated[bool, typer.Option("--all", help="Show every run and claim, not only what disagrees.")]
 Cluster = Annotated[str | None, typer.Option(help="slurm: submit the jobs instead of running them here.")]
 Partition = Annotated[str | None, typer.Option(help="The cluster's partition. Default: its own.")]
