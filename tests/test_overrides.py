@@ -113,7 +113,7 @@ def test_in_a_folder_of_records_overrides_go_where_they_go_in_a_notebook_with_bo
 
 def test_notebooks_of_which_nothing_is_changed_are_left_out(world: Path, place: Path) -> None:
     done = reproduce(world, {"train.steps": 6}, "--plan-only")
-    assert done.exit_code == 0 and "left out: 01_opd: nothing of it is changed\n" in done.stderr
+    assert done.exit_code == 0 and "left out: 01_opd: the overrides say what its params say already\n" in done.stderr
     assert set(planned(place / overrides_digest({"train.steps": 6}))) == {
         "lab/00_models/student/seed0", "lab/00_models/teacher/seed0", "00_models/better/seed0", "00_models.ipynb",
     }, "two of the three models have six steps anyway"  # fmt: skip
@@ -129,14 +129,14 @@ def test_notebooks_of_which_nothing_is_changed_are_left_out(world: Path, place: 
 @pytest.mark.parametrize(
     ("overrides", "words", "said"),
     [
-        ({"method.k": 4}, (), ["00_models: overrides, arm student", "method.k: unknown key", "(--only)"]),
+        ({"method.k": 4}, (), ["00_models: overrides, arm student", "method.k: unknown key", "--only"]),
         ({"train.step": 4}, ("--only", micro.OPD), ["01_opd: overrides, arm plain", "train.steps"]),
-        ({"train.steps": 6}, ("--only", micro.OPD), ["01_opd: nothing of it is changed"]),
+        ({"train.steps": 6}, ("--only", micro.OPD), ["01_opd: the overrides say what its params say already"]),
         ("{", (), ["--overrides {: not valid JSON"]),
         ({"train.steps": 4}, ("--name", "a b"), ["'a b' is no name of a try"]),
         ({"train.steps": 4}, ("--name", "taken"), ["'taken' is the name of another try"]),
-        ({"train.steps": 4}, ("--name", "x", "--results", "elsewhere"), ["--name x: is that of a try"]),
-        ({}, ("--name", "x"), ["--name x: is that of a try", "--overrides"]),
+        ({"train.steps": 4}, ("--name", "x", "--results", "elsewhere"), ["--name x: names a try"]),
+        ({}, ("--name", "x"), ["--name x: names a try", "--overrides"]),
     ],
 )
 def test_what_is_no_try_is_one_error_before_anything_starts(

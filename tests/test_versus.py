@@ -154,12 +154,20 @@ def spent(world: Path, arm: str, columns: str, rows: list[str]) -> record.RunRec
 
 def test_a_budget_counts_what_each_author_writes_and_what_is_trained_on(tmp_path: Path) -> None:
     """The smoke profile has 4 prompts of 2 responses; `brts` has the teacher write 2 to each."""
-    plain = spent(tmp_path, "sampled", "step,response_length,n_tokens", ["1,10.0,80", "2,12.5,100"])
-    tries = spent(tmp_path, "eff_opd", "step,response_length,n_tokens,tried_tokens", ["1,10.0,80,0", "2,10.0,80,70"])
-    columns = "step,response_length,n_tokens,teacher.response_length,teacher.n_tokens"
-    both = spent(tmp_path, "brts", columns, ["1,10.0,80,5.0,20", "2,10.0,80,7.0,30"])
+    plain = spent(
+        tmp_path, "sampled", "step,truncated_share,response_length,n_tokens", ["1,0,10.0,80", "2,0.5,12.5,100"]
+    )
+    tries = spent(
+        tmp_path,
+        "eff_opd",
+        "step,truncated_share,response_length,n_tokens,tried_tokens",
+        ["1,0,10.0,80,0", "2,0,10.0,80,70"],
+    )
+    columns = "step,truncated_share,response_length,n_tokens,teacher.response_length,teacher.n_tokens"
+    both = spent(tmp_path, "brts", columns, ["1,0,10.0,80,5.0,20", "2,0,10.0,80,7.0,30"])
     found = budgets.table([plain, tries, both]).set_index("arm")
     assert list(found["steps"]) == [2, 2, 2] and list(found["n_seeds"]) == [1, 1, 1]
+    assert found[budgets.CUT].to_dict() == {"sampled": 0.25, "eff_opd": 0.0, "brts": 0.0}
     assert found[budgets.STUDENT].to_dict() == pytest.approx({"sampled": 0.18, "eff_opd": 0.23, "brts": 0.16})
     assert found[budgets.TEACHER].to_dict() == pytest.approx({"sampled": 0.0, "eff_opd": 0.0, "brts": 8 * 12 / 1000})
     assert found[budgets.TRAINED].to_dict() == pytest.approx({"sampled": 0.18, "eff_opd": 0.16, "brts": 0.21})

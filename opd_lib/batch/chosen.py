@@ -63,7 +63,7 @@ def chosen(
     results = experiments[0].results
     if results is not None or not overrides:
         if name is not None:
-            raise ValueError(f"--name {name}: is that of a try, which --overrides make where no --results is named")
+            raise ValueError(f"--name {name}: names a try; give --overrides, and no --results")
         root = paths.LOCAL if results is None else results
         return Chosen(experiments=experiments, root=root, left_out={}, overrides={}, name=None)
     left_out = dict(_left_out(experiments, notebooks))
@@ -81,6 +81,6 @@ def _left_out(experiments: Iterable[Experiment], notebooks: Path) -> Iterator[tu
     for each in experiments:
         source = notebooks / f"{each.name}.ipynb"
         if not each.varied:
-            yield each.name, "nothing of it is changed"
+            yield each.name, "the overrides say what its params say already"
         elif any(OWN in redraw.tags(cell) for cell in reading.mapping(source, ["cells"])["cells"]):
             yield each.name, "a cell of its own is an override, too; set yours in the notebook (`make lab`)"

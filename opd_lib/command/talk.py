@@ -33,6 +33,8 @@ def talk(
 
     limits = {"max_new_tokens": tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     pair = talking.meet(student, teacher, profile, results=results, root=params, **limits)  # type: ignore[arg-type]
+    listens = f"; {teacher} listens ({talking.OTHER}: it would rather have said another token)" if teacher else ""
+    typer.echo(f"{student} answers, drawn at temperature {temperature:g}, top_p {top_p:g}{listens}", err=True)
     for line in question or typed():
         try:
             typer.echo(talking.text(pair.answer(line), has_teacher=teacher is not None))

@@ -107,14 +107,10 @@ def layer(model: PreTrainedModel) -> int:
 
 
 def parts(needed: footprint.Memory) -> str:
-    """What a sum of memory is made of."""
-    sizes = {
-        "student": needed.weights,
-        "teacher": needed.frozen,
-        "scoring": needed.passes,
-        "sampling": needed.sampler + needed.cache,
-    }
-    return ", ".join(f"{name} {amount(size)}" for name, size in sizes.items())
+    """What a sum of memory is made of: weights, and the larger of what is needed at different times."""
+    weights = f"student {amount(needed.weights)}, teacher {amount(needed.frozen)}"
+    scoring, sampling = amount(needed.passes), amount(needed.sampler + needed.cache)
+    return f"{weights}; then the larger of scoring {scoring} and sampling {sampling}"
 
 
 def amount(size: float) -> str:

@@ -14,18 +14,20 @@ import pandas as pd
 
 from opd_lib.records.record import RunRecord
 
-STUDENT, TEACHER, TRAINED = "student writes", "teacher writes", "trained on"
+STUDENT, TEACHER, TRAINED, CUT = "student writes", "teacher writes", "trained on", "cut off"
 TRIED = "tried_tokens"  # column: so many since the first step
 PART = "teacher."  # how columns of the teacher's responses begin
 
 
 def table(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per arm: its steps and seeds, and thousands of tokens of a run, means over seeds."""
+    """One row per arm: its steps, thousands of tokens of a run, the share of responses cut off; means over seeds."""
     spent = pd.DataFrame([_of(record) for record in records])
     rows = []
     for arm, found in spent.groupby("arm", sort=False):
         thousands = {name: float(found[name].mean()) / 1000 for name in (STUDENT, TEACHER, TRAINED)}
-        rows.append({"arm": arm, "steps": int(found["steps"].max()), **thousands, "n_seeds": len(found)})
+        rows.append(
+            {"arm": arm, "steps": int(found["steps"].max()), **thousands, CUT: found[CUT].mean(), "n_seeds": len(found)}
+        )
     return pd.DataFrame(rows)
 
 
@@ -39,5 +41,6 @@ def _of(record: RunRecord) -> dict[str, Any]:
         "steps": len(steps),
         STUDENT: prompts * source["per_prompt"] * sums["response_length"] + steps.get(TRIED, pd.Series([0])).iloc[-1],
         TEACHER: prompts * candidates * sums.get(f"{PART}response_length", 0.0),
+        CUT: float(steps["truncated_share"].mean()),
         TRAINED: sums["n_tokens"] + sums.get(f"{PART}n_tokens", 0.0),
     }

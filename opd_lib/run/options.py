@@ -59,7 +59,7 @@ Every = Annotated[bool, typer.Option("--all", help="Show every run and claim, no
 Cluster = Annotated[str | None, typer.Option(help="slurm: submit the jobs instead of running them here.")]
 Partition = Annotated[str | None, typer.Option(help="The cluster's partition. Default: its own.")]
 Account = Annotated[str | None, typer.Option(help="The cluster's account. Default: yours.")]
-Overrides = Annotated[str, typer.Option(help='Changes of params as JSON: {"train.steps": 20}.')]
+Overrides = Annotated[str, typer.Option(help='Changes of params as JSON: {"train.lr": 1e-3}.')]
 TryName = Annotated[str | None, typer.Option("--name", help="What the try is called that --overrides make.")]
 Snakemake = Annotated[Path | None, typer.Option(help="The snakemake program. Default: of .venv-batch, or on PATH.")]
 Output = Annotated[Path, typer.Option(help="Folder for PROFILE/NOTEBOOK/figures and tables.")]

@@ -204,7 +204,8 @@ def _changed(plain: Experiment, overrides: Mapping[str, Any], params_root: Path)
     try:
         return load(plain.name, plain.profile, overrides, plain.seeds, plain.results, params_root)
     except ValueError as error:
-        raise ValueError(f"{plain.name}: {error}; or name the notebooks that the overrides are for (--only)") from None
+        said = str(error) if plain.name in str(error) else f"{plain.name}: {error}"
+        raise ValueError(f"{said}\nFor some notebooks alone: name them with --only") from None
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:

@@ -35,6 +35,7 @@ def status(
     """
     from opd_lib.report import tables
     from opd_lib.run import overview, plan, processes, progress, timeleft, tries
+    from opd_lib.run.status import MISSING
     from opd_lib.run.status import status as table
 
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
@@ -52,6 +53,9 @@ def status(
     bad = 0 if runs or only is not None else int(frame["state"].isin(overview.BAD).sum())
     why = f"; --runs says what is the matter with {bad}" if bad else ""
     typer.echo(f"\n{len(frame)} runs in {results}: {counts or 'none'}; the rest takes: {words}{why}")
+    committed = paths.RESULTS / profile
+    if results.resolve() == paths.LOCAL and set(frame["state"]) == {MISSING} and committed.is_dir():
+        typer.echo(f"nothing is computed here yet; what is committed lies in {committed}")
     if results.resolve() == paths.LOCAL and (found := tries.folders()):
         typer.echo(f"tries of your own, made with overrides: {len(found)} in {paths.VARIANTS} (`opd tries`)")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FIRST = 3
 """How many of each model's most likely tokens stand beside a token of the answer."""
+OTHER = "≠"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +89,19 @@ def meet(
 
 
 def text(row: dict[str, Any], has_teacher: bool) -> str:
-    """An answer as text: what it says, then a line for each token with probabilities and both lists."""
+    """An answer as text: what it says, then a line for each token with probabilities and both lists.
+
+    OTHER stands where the teacher's most likely token is another than the one that was drawn.
+    """
     said = " ".join(row["tokens"]) + ("" if row["finished"] else "   (cut off)")
     frame = pd.DataFrame({"token": row["tokens"], "student": _p(row["student_logp"])})
     frame["student's first"] = _lists(row, "top_student")
     if has_teacher:
         frame["teacher"] = _p(row["teacher_logp"])
-        frame["teacher's first"] = _lists(row, "top_teacher")
+        firsts = zip(row["tokens"], _lists(row, "top_teacher"), strict=True)
+        frame["teacher's first"] = [
+            f"{' ' if first.startswith(f'{token} ') else OTHER} {first}" for token, first in firsts
+        ]
         frame["reverse KL"] = row["reverse_kl"]
     return f"{said}\n\n{tables.show(frame, digits=2)}\n"
 

@@ -141,6 +141,8 @@ def _has_paper(like: RunRecord, root: Path) -> bool:
 def _verdict(mine: Mapping[int, float], theirs: Mapping[int, float]) -> str:
     """Whether an arm is better than another of the same seeds; a dash where they have none in common."""
     apart = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+    if len(apart) == 1:
+        return "one seed decides nothing"
     return versus.verdict(stats.t_interval(apart)) if apart else tables.MISSING
 
 
