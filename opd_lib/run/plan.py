@@ -205,7 +205,8 @@ def _changed(plain: Experiment, overrides: Mapping[str, Any], params_root: Path)
         return load(plain.name, plain.profile, overrides, plain.seeds, plain.results, params_root)
     except ValueError as error:
         said = str(error) if plain.name in str(error) else f"{plain.name}: {error}"
-        raise ValueError(f"{said}\nFor some notebooks alone: name them with --only") from None
+        mark = " " if said.endswith("?") else "; "
+        raise ValueError(f"{said}{mark}for some notebooks alone name them with --only") from None
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:
