@@ -129,8 +129,8 @@ def test_notebooks_of_which_nothing_is_changed_are_left_out(world: Path, place: 
 @pytest.mark.parametrize(
     ("overrides", "words", "said"),
     [
-        ({"method.k": 4}, (), ["00_models: overrides, arm student", "method.k: unknown key", "--only"]),
-        ({"train.step": 4}, ("--only", micro.OPD), ["01_opd: overrides, arm plain", "train.steps"]),
+        ({"method.k": 4}, (), ["overrides, arm student of 00_models", "method.k: unknown key", "--only"]),
+        ({"train.step": 4}, ("--only", micro.OPD), ["overrides, arm plain of 01_opd", "train.steps"]),
         ({"train.steps": 6}, ("--only", micro.OPD), ["01_opd: the overrides say what its params say already"]),
         ("{", (), ["--overrides {: not valid JSON"]),
         ({"train.steps": 4}, ("--name", "a b"), ["'a b' is no name of a try"]),

@@ -205,8 +205,8 @@ def _changed(plain: Experiment, overrides: Mapping[str, Any], params_root: Path)
         return load(plain.name, plain.profile, overrides, plain.seeds, plain.results, params_root)
     except ValueError as error:
         said = str(error) if plain.name in str(error) else f"{plain.name}: {error}"
-        mark = " " if said.endswith("?") else "; "
-        raise ValueError(f"{said}{mark}for some notebooks alone name them with --only") from None
+        mark = " Or" if said.endswith("?") else "; or"
+        raise ValueError(f"{said}{mark} name the notebooks that it is for with --only") from None
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:
