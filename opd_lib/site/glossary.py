@@ -90,6 +90,21 @@ STEPS = {
     ),
     "taught_share": Metric(r"\frac{1}{N}\,\left|\{t: y_t\ \mathrm{is\ in\ a\ taught\ unit}\}\right|", 0, 1),
 }  # fmt: skip
+TOKENS, SHARE = "tokens", "share"
+STEPS |= {
+    "effective_length": Metric("", 0, INF, "", TOKENS, "`prune`: tokens of a response with a weight above 0, mean"),
+    "limit_hits": Metric("", 0, 1, "", SHARE, "`prune`: responses that come near the limit"),
+    "source.max_new_tokens": Metric("", 1, INF, "", TOKENS, "`prune`: response limit of this step"),
+    "method.limit_start": Metric("", 1, INF, "", TOKENS, "`prune`: the limit that it has set for this step"),
+    "tried_tokens": Metric("", 0, INF, "", TOKENS, "`eff_opd`: tokens of all trials before this step"),
+    "teacher.loss": Metric("", -INF, INF, "", "nats/token", "`brts`: `loss` of the teacher's part"),
+    "teacher.n_tokens": Metric("", 1, INF, "", TOKENS, "`brts`: tokens of the teacher's responses that were chosen"),
+    "teacher.response_length": Metric("", 1, INF, "", TOKENS, "`brts`: mean length of all that the teacher wrote"),
+    "teacher.truncated_share": Metric("", 0, 1, "", SHARE, "`brts`: responses of the teacher that were cut"),
+    "teacher.reward": Metric("", 0, 1, "", SHARE, "`brts`: responses of the teacher that are right"),
+    "teacher.tier1": Metric("", 0, 1, "", SHARE, "`brts`: prompts with a right response among those sampled"),
+    "teacher.tier2": Metric("", 0, 1, "", SHARE, "`brts`: prompts served by a teacher that was shown the answer"),
+}
 RIGHT, CUT = "answers that are right, mean over the problems of a test set", "answers cut at the length limit"
 EVALS = {
     "accuracy": Metric(r"\frac{1}{M}\sum_m\frac{c_m}{n}", 0, 1, "avg@n", "share", f"{RIGHT} ($c_m$ of $n$ samples)"),
