@@ -16,11 +16,9 @@ With coef 0 no teacher writes: the objective of `opd`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from opd_lib.methods import opd, opsd
 from opd_lib.methods.opd import NEEDS as NEEDS
@@ -28,6 +26,9 @@ from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import value as value
 from opd_lib.seam import Branch, Group, Say, Shown, View
 from opd_lib.types import Prompt, Reads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORWARD = {
     "support": "teacher", "weight": "teacher_p", "normalize": "raw", "stop_gradient": False, "direction": "forward",
@@ -83,6 +84,8 @@ def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, sa
 
 def select(view: View, params: Params) -> Tensor:
     """All of the student's responses; of the teacher's one of each group (B)."""
+    import torch
+
     if params.part == "student":
         return torch.ones_like(view.finished_B)
     overlap_N = view.signal[f"overlap_k{params.similar_k}"]

@@ -14,11 +14,9 @@ Source: arXiv 2605.07804, abstract, and a fork of its code. Differs: one global 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from opd_lib.methods import opd
 from opd_lib.methods.opd import NEEDS as NEEDS
@@ -26,6 +24,9 @@ from opd_lib.methods.opd import check_served as check_served
 from opd_lib.methods.opd import value as value
 from opd_lib.seam import State, View, World
 from opd_lib.types import Reads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Count = Annotated[int, Field(ge=0, le=10**6)]
 
@@ -63,6 +64,8 @@ def reads(params: Params) -> Reads:
 
 def decayed(view: View, params: Params) -> Tensor:
     """w (N) without the base: non-increasing within a response, in [0, 1]."""
+    import torch
+
     overlap_N = view.signal[f"overlap_k{params.overlap_k}"]
     bad_N = (overlap_N < params.threshold).double()
     bad_B = torch.zeros(len(view.reward_B), dtype=torch.float64).index_add(0, view.row_N, bad_N)
@@ -77,6 +80,8 @@ def weights(view: View, params: Params) -> Tensor:
 
 def notes(view: View, params: Params) -> dict[str, tuple[float, float]]:
     """Mean effective length (tokens), and the share of responses that come near the limit."""
+    import torch
+
     alive_N = (decayed(view, params) > 0).long()
     effective_B = torch.zeros_like(view.length_B).index_add(0, view.row_N, alive_N)
     hits = (effective_B >= params.limit_start - params.margin).sum()

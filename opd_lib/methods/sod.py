@@ -11,15 +11,17 @@ above. Differs: no ratio and no clipping of it, one global token mean. One turn 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
-from torch import Tensor
 
 from opd_lib.methods import grpo
 from opd_lib.methods.opd import score_function
 from opd_lib.seam import View
 from opd_lib.types import Reads, TokenScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEEDS: frozenset[str] = frozenset({"teacher", "reward"})
 LOG_RATIO = "sampled_reverse_kl"  # log p − log q

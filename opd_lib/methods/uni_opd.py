@@ -15,15 +15,16 @@ balancing is a matter of the prompts; the published mixtures are not known.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from opd_lib.methods.opd import score_function
 from opd_lib.seam import View
 from opd_lib.types import Reads, TokenScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEEDS: frozenset[str] = frozenset({"teacher", "reward"})
 LOG_RATIO = "sampled_reverse_kl"  # −u
@@ -59,6 +60,8 @@ def value(scores: TokenScores, params: Params) -> Tensor:
 
 def advantages(view: View, params: Params) -> Tensor:
     """c (B, nats): what sets groups right in which the right responses are not ahead by the margin."""
+    import torch
+
     if params.margin is None:
         return torch.zeros_like(view.reward_B)
     ratio_N = log_ratio(view, params)
@@ -79,6 +82,8 @@ def weights(view: View, params: Params) -> Tensor:
 
 def select(view: View, params: Params) -> Tensor:
     """All responses, or as many right as wrong ones of each group, those left out drawn at random (B)."""
+    import torch
+
     if not params.balance:
         return torch.ones_like(view.finished_B)
     right_PG = view.reward_PG > 0.5
@@ -93,6 +98,8 @@ def select(view: View, params: Params) -> Tensor:
 
 def shares(view: View, params: Params) -> dict[str, Tensor]:
     """1 for the tokens of the prompts that a teacher has, 0 for the others (N each); nothing where one has all."""
+    import torch
+
     names = [params.route[prompt.domain] for prompt in view.prompts] if params.route else []
     return {
         teacher: torch.tensor([float(name == teacher) for name in names])[view.row_N]
@@ -102,6 +109,8 @@ def shares(view: View, params: Params) -> dict[str, Tensor]:
 
 def log_ratio(view: View, params: Params) -> Tensor:
     """u (N, nats) of each token under the teacher of its prompt."""
+    import torch
+
     if not params.route:
         return -view.signal[LOG_RATIO]
     parts = [share_N * view.signal[f"{LOG_RATIO}@{name}"] for name, share_N in shares(view, params).items()]

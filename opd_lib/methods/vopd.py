@@ -13,13 +13,15 @@ Source: arXiv 2605.07865, abstract and code. Differs: full-parameter AdamW (the 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from opd_lib.methods.opd import renormalise, score_function
 from opd_lib.types import Reads, TokenScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEEDS: frozenset[str] = frozenset({"teacher"})
 
