@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from opd_lib import paths
 from opd_lib.records import files as records
@@ -98,11 +99,12 @@ def render(texts: Path, made: Path, source: Source) -> None:
     said = StringIO()
     processes = 1 if sys.platform == "darwin" else 2  # Sphinx forks, which macOS's libraries do not survive
     try:
-        app = Sphinx(
-            texts, None, made, made.with_name("doctrees"), "html", settings,
-            status=None, warning=said, parallel=processes,
-        )  # fmt: skip
-        app.build()
+        with patch_docutils(), docutils_namespace():  # a second site in one process begins with nothing of the first
+            app = Sphinx(
+                texts, None, made, made.with_name("doctrees"), "html", settings,
+                status=None, warning=said, parallel=processes,
+            )  # fmt: skip
+            app.build()
     except SphinxError as error:
         raise ValueError(f"the site cannot be built: {error}\n{said.getvalue()}") from error
     if said.getvalue() or app.statuscode:
