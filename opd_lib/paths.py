@@ -19,6 +19,8 @@ LAB = LOCAL / "lab"
 """Runs that may start from committed weights, or from records of LOCAL: never read by what trains from nothing."""
 VARIANTS = LOCAL / "variants"
 """Runs that overrides have changed: a folder for each set of overrides, named by its digest."""
+EXECUTED = "notebook.ipynb"
+"""What an executed notebook is called in RESULTS/PROFILE/NN_name; the committed ones stand in NOTEBOOKS."""
 REFERENCE = RESULTS / "reference"
 """The papers' own numbers."""
 

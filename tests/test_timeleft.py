@@ -113,7 +113,7 @@ def test_the_time_left_of_the_committed_batch_is_right_within_a_quarter(
 ) -> None:
     """From a fifth of the way on, whatever this machine makes of the seconds of the records, and with noise on them."""
     chance, known = random.Random(0), batch()
-    assert len(known) > 66, "those of the core paper, and of notebooks 92 and 94"
+    assert len(known) == 73
     seconds = {name: found[0] * (1 + noise * chance.uniform(-1, 1)) for name, found in known.items()}
     needs = {name: found[2] for name, found in known.items()}
     total = list(Machine(speeds, seconds, needs).run())[-1]
@@ -128,7 +128,7 @@ def test_the_time_left_of_the_committed_batch_is_right_within_a_quarter(
             write_progress(tmp_path / name, share, known[name][1])
         whole = gauge.whole(gauge.lines(machine.states))
         said[now] = whole.remaining
-        assert (whole.runs, whole.runs_done) == (len(known), sum(state == DONE for state in machine.states.values()))
+        assert (whole.runs, whole.runs_done) == (73, sum(state == DONE for state in machine.states.values()))
     for moment in moments:
         left = said[moment]
         assert left is not None

@@ -9,7 +9,6 @@ from typing import Any
 
 from opd_lib import paths
 from opd_lib.batch import redraw
-from opd_lib.batch.execute import EXECUTED
 from opd_lib.params import Experiment
 from opd_lib.records import reading
 from opd_lib.run import tries
@@ -40,7 +39,7 @@ class Chosen:
     def ended(self) -> Iterator[str]:
         """What there is now, in lines."""
         for experiment in self.experiments:
-            yield f"done: {self.root / experiment.profile / experiment.name / EXECUTED}"
+            yield f"done: {self.root / experiment.profile / experiment.name / paths.EXECUTED}"
         if self.overrides:
             made = tries.read(self.root)
             yield f"try {made.name}: {made.folder}"

@@ -21,7 +21,7 @@ from opd_lib.params import Experiment
 from opd_lib.records.record import write_json
 from opd_lib.run import guard, room, tries
 
-EXECUTED, FAILED, DONE = "notebook.ipynb", "notebook.failed.ipynb", "notebook.done.json"
+FAILED, DONE = "notebook.failed.ipynb", "notebook.done.json"
 TIMING = ("papermill", "execution", "ExecuteTime")
 """Metadata that says when and where a notebook ran."""
 CELL_SECONDS = 24 * 3600
@@ -86,9 +86,9 @@ def execute(request: Request) -> Path:
     target = request.target
     room.prepare(target)
     (target / DONE).unlink(missing_ok=True)
-    run_notebook(request.source, target / EXECUTED, request.parameters(), target / FAILED, request.cell_seconds)
+    run_notebook(request.source, target / paths.EXECUTED, request.parameters(), target / FAILED, request.cell_seconds)
     write_json(target / DONE, expected(request, experiment))
-    return target / EXECUTED
+    return target / paths.EXECUTED
 
 
 def expected(request: Request, experiment: Experiment) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def is_done(request: Request, experiment: Experiment) -> bool:
         found = json.loads((request.target / DONE).read_text())
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False
-    return bool((request.target / EXECUTED).exists() and found == expected(request, experiment))
+    return bool((request.target / paths.EXECUTED).exists() and found == expected(request, experiment))
 
 
 def run_notebook(source: Path, output: Path, parameters: Mapping[str, Any], failed: Path, cell_seconds: int) -> None:

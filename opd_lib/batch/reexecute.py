@@ -84,7 +84,7 @@ def in_place(
         shutil.rmtree(place / kind, ignore_errors=True)
     output, parameters = source, {}
     if profile != refresh.DEFAULT_PROFILE:
-        output = paths.RESULTS / profile / name / execute.EXECUTED
+        output = paths.RESULTS / profile / name / paths.EXECUTED
         parameters = {"profile": profile} | ({} if seeds is None else {"seeds": list(seeds)})
     execute.run_notebook(source, output, parameters, place / execute.FAILED, execute.CELL_SECONDS)
     return perf_counter() - begin

@@ -65,12 +65,12 @@ def _own(folder: Path, profile: str | None) -> Source:
     from opd_lib.run import tries
     from opd_lib.site import notebooks, source
 
-    there = sorted({path.parents[1].name for path in folder.glob(f"[!.]*/[0-9]*/{notebooks.EXECUTED}")})
+    there = sorted({path.parents[1].name for path in folder.glob(f"[!.]*/[0-9]*/{paths.EXECUTED}")})
     chosen = profile or (there[0] if len(there) == 1 else None)
     if not there or (profile and profile not in there):
         which = f" of profile {profile} (there are those of {', '.join(there)})" if there else ""
         raise ValueError(
-            f"--results {folder}: no executed notebook{which} in it (PROFILE/NOTEBOOK/{notebooks.EXECUTED}); "
+            f"--results {folder}: no executed notebook{which} in it (PROFILE/NOTEBOOK/{paths.EXECUTED}); "
             "`opd reproduce` leaves them there, with its --results or --overrides"
         )
     if chosen is None:

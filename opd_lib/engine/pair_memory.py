@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from opd_lib import tasks
 from opd_lib.engine import memory, sources
 from opd_lib.engine.model import models
 from opd_lib.engine.sampling import rollout
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from opd_lib.engine.model.held import Held
     from opd_lib.params.schema import Machine, RunParams
-    from opd_lib.types import Prompt
 
 DRAWN = 64
 """Bytes per response and entry of the vocabulary while tokens are drawn: logits, float64 probabilities, their order."""
@@ -48,19 +46,12 @@ class Work:
         return self.prompt_tokens + self.new_tokens
 
 
-def prompts(params: RunParams, student: sources.Model, n_prompts: int, seed: int) -> list[Prompt]:
-    """The prompts of the first step of a run with this seed and so many prompts."""
-    task = params.task
-    questions = tasks.load(task.name).training(task, n_prompts, seed, 1)
-    made = sources.make_prompts(student[1], task, questions, [task.template] * len(questions), task.content)
-    return [prompt for prompt in made if sources.fits(task, prompt)]
-
-
 def of_check(params: RunParams, student: Held, n_prompts: int, seed: int, has_accuracy: bool) -> Work:
     """What `pair_features.features` does. Raises ValueError for more tokens than the student's context has."""
     assert params.source.kind == "student"
     asked = params.evaluate
-    longest = max((len(prompt.token_ids) for prompt in prompts(params, student.both, n_prompts, seed)), default=0)
+    made = sources.training_prompts(params.task, student.tokenizer, n_prompts, seed, 1)
+    longest = max((len(prompt.token_ids) for prompt in made if sources.fits(params.task, prompt)), default=0)
     models.require_room(student.model, longest + params.source.limit(1), student.place)
     return Work(
         rows=n_prompts * params.source.per_prompt,

@@ -86,9 +86,7 @@ def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
 def from_model(source: Sampled, task: Task, key: BatchKey, authors: Authors) -> Rollouts:
     """P prompts × G responses sampled from a model, each prompt's group together."""
     model = author(source, authors.student, authors.teacher)
-    questions = tasks.load(task.name).training(task, source.prompts_per_step, key.seed, key.step)
-    label = f"{task.content}+{task.other_content}" if task.other_share else task.content
-    prompts = make_prompts(model[1], task, questions, [task.template] * len(questions), label)
+    prompts = training_prompts(task, model[1], source.prompts_per_step, key.seed, key.step)
     kept = [index for index, prompt in enumerate(prompts) if fits(task, prompt)][key.share]
     if not kept:
         raise ValueError(
@@ -103,6 +101,13 @@ def from_model(source: Sampled, task: Task, key: BatchKey, authors: Authors) -> 
     number_PG = torch.tensor(kept)[:, None] * source.per_prompt + torch.arange(source.per_prompt)
     rollouts = grade(task, replace(written, prompts=tuple(repeated)), model[1])
     return replace(rollouts, number_B=number_PG.flatten())
+
+
+def training_prompts(task: Task, tokenizer: PreTrainedTokenizerFast, n: int, seed: int, step: int) -> list[Prompt]:
+    """The prompts of a step, those that are too long to be asked among them."""
+    questions = tasks.load(task.name).training(task, n, seed, step)
+    label = f"{task.content}+{task.other_content}" if task.other_share else task.content
+    return make_prompts(tokenizer, task, questions, [task.template] * len(questions), label)
 
 
 def from_answers(source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast, key: BatchKey) -> Rollouts:

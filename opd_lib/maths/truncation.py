@@ -66,9 +66,10 @@ class Pair:
 
 def renormalised(pair: Pair) -> Tensor:
     """Of KL(p̄ ‖ q̄)."""
-    mass, teacher_mass = pair.log_mass(pair.logp), pair.log_mass(pair.logq)
-    ratio = (pair.logp - mass) - (pair.logq - teacher_mass)
-    return (ratio - pair.on_support((pair.logp - mass).exp() * ratio)) * (-mass).exp()
+    log_mass = pair.log_mass(pair.logp)
+    logp = pair.logp - log_mass
+    ratio = logp - (pair.logq - pair.log_mass(pair.logq))
+    return (ratio - pair.on_support(logp.exp() * ratio)) * (-log_mass).exp()
 
 
 def bucket(pair: Pair) -> Tensor:

@@ -61,10 +61,9 @@ class Experiment:
 
     def only(self, arms: Sequence[str]) -> Experiment:
         """This experiment with these of its arms alone, in this order. Raises ValueError for one that it lacks."""
-        if unknown := [arm for arm in arms if arm not in self.arms]:
-            known = ", ".join(self.arms)
-            raise ValueError(f"{self.source}: no arm {inputs.shown(unknown[0])}; its arms are {known}")
         chosen = dict.fromkeys(arms)
+        for arm in chosen:
+            self._require(arm)
         return replace(
             self,
             arms={arm: self.arms[arm] for arm in chosen},
@@ -74,8 +73,7 @@ class Experiment:
 
     def spec(self, arm: str, seed: int, ancestors: tuple[str, ...] = ()) -> RunSpec:
         """The run of one arm at one seed, with the runs that make its models."""
-        if arm not in self.arms:
-            raise ValueError(f"{self.source}: no arm {arm!r}; its arms are {', '.join(self.arms)}")
+        self._require(arm)
         check_seeds([seed], None)
         if arm in self.shared:
             owner, name = self.shared[arm]
@@ -136,6 +134,10 @@ class Experiment:
         if varied:
             return (paths.VARIANTS / overrides_digest(self.overrides),)
         return (paths.RESULTS, paths.LOCAL, paths.LAB)
+
+    def _require(self, arm: str) -> None:
+        if arm not in self.arms:
+            raise ValueError(f"{self.source}: no arm {arm!r}; its arms are {', '.join(self.arms)}")
 
     def _parent(self, reference: str, seed: int, ancestors: tuple[str, ...]) -> RunSpec:
         made = names.run_reference(reference)

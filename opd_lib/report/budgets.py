@@ -1,8 +1,8 @@
 """What runs spent, in tokens: equally many steps are not equal budgets.
 
-student writes    tokens of the responses that it trains on, and of those that `eff_opd` only tries
-teacher writes    tokens of the responses that `brts` has the teacher write, whether they are chosen or not
-trained on        tokens whose value is in the loss, of either author
+"student writes" are the tokens of the responses that it trains on, and of those that `eff_opd` only tries; "teacher
+writes" those of the responses that `brts` has the teacher write, chosen or not; "trained on" are all whose value is in
+the loss; "cut off" is the share of the student's responses that reached the limit.
 """
 
 from __future__ import annotations

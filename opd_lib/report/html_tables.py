@@ -68,10 +68,12 @@ STYLE = f"""<style>
 }}
 </style>"""
 """An element may show a page's dark side on a light screen: JupyterLab, the site and VS Code say what theirs is."""
-PICTURES = """<style>
-[data-jp-theme-light="false"] .jp-RenderedImage img { filter: invert(.93) hue-rotate(180deg); }
+TURNED = "filter: invert(.93) hue-rotate(180deg);"
+"""What makes a light picture a dark one: lightness is turned over, hues stay."""
+PICTURES = f"""<style>
+[data-jp-theme-light="false"] .jp-RenderedImage img {{ {TURNED} }}
 </style>"""
-"""Dark pictures on JupyterLab's dark page: lightness is turned over, hues stay."""
+"""Dark pictures on JupyterLab's dark page."""
 
 
 def plain(frame: pd.DataFrame, digits: int = 3) -> str:

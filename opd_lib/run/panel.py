@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from opd_lib.report import figures
+from opd_lib.report.html_tables import TURNED
 from opd_lib.run import columns, growing, processes
 from opd_lib.run.background import DONE, GOING, Training
 
@@ -36,16 +37,16 @@ ENDED_TRAINING = (
     "The kernel of this panel has ended, and the training with it. "
     "What was recorded is kept: run the cell again to go on."
 )
-STYLE = """<style>
-.opd-live-text pre { line-height: 1.3; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.opd-live-text p { line-height: 1.3; margin: 0 0 .4em; font-weight: bold; }
-.opd-live-text:not(.jupyter-widgets-disconnected) .opd-live-ended { display: none; }
-.opd-live-control.jupyter-widgets-disconnected { display: none !important; }
-.opd-live-picture { margin: 0; }
-[data-jp-theme-light="false"] .opd-live-picture, .vscode-dark .opd-live-picture {
-  filter: invert(.93) hue-rotate(180deg); }
+STYLE = f"""<style>
+.opd-live-text pre {{ line-height: 1.3; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }}
+.opd-live-text p {{ line-height: 1.3; margin: 0 0 .4em; font-weight: bold; }}
+.opd-live-text:not(.jupyter-widgets-disconnected) .opd-live-ended {{ display: none; }}
+.opd-live-control.jupyter-widgets-disconnected {{ display: none !important; }}
+.opd-live-picture {{ margin: 0; }}
+[data-jp-theme-light="false"] .opd-live-picture, .vscode-dark .opd-live-picture {{
+  {TURNED} }}
 .opd-live-picture.jupyter-widgets-disconnected::before, .opd-live-text.jupyter-widgets-disconnected::before,
-.opd-live.jupyter-widgets-disconnected::before { content: none; }
+.opd-live.jupyter-widgets-disconnected::before {{ content: none; }}
 </style>"""
 """JupyterLab marks what has lost its kernel with the class `jupyter-widgets-disconnected`. On a dark page a picture has
 dark and light in each other's place, and the hues that it has."""

@@ -19,8 +19,6 @@ from opd_lib.records import reading
 PROFILE = "tiny"
 """Whose records the committed notebooks show."""
 COMMITTED = paths.RESULTS / PROFILE
-EXECUTED = "notebook.ipynb"
-"""What an executed notebook is called in RESULTS/PROFILE/NN_name; committed ones stand in notebooks/."""
 INJECTED = "injected-parameters"
 """The tag of the cell in which papermill says what a notebook was executed with."""
 FIGURE = re.compile(r'outputs\.figure\(\s*"([^"]+)"')
@@ -61,7 +59,7 @@ class Notebook:
 
     @property
     def name(self) -> str:
-        return self.path.parent.name if self.path.name == EXECUTED else self.path.stem
+        return self.path.parent.name if self.path.name == paths.EXECUTED else self.path.stem
 
     @property
     def results(self) -> Path:
@@ -150,4 +148,4 @@ def read(folder: Path = paths.NOTEBOOKS) -> tuple[Notebook, ...]:
 
 def executed(root: Path) -> tuple[Notebook, ...]:
     """Every notebook that was executed into a folder RESULTS/PROFILE, by name."""
-    return tuple(Notebook(path, root) for path in sorted(root.glob(f"[0-9]*/{EXECUTED}")))
+    return tuple(Notebook(path, root) for path in sorted(root.glob(f"[0-9]*/{paths.EXECUTED}")))

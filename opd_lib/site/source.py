@@ -63,9 +63,7 @@ class Source:
         asked = [claim.id for claim in self.claims]
         if self.judged is not None:
             return self.judged.set_index("id").loc[asked]
-        path = self.root / FILE
-        require(self.register, path)
-        return read(path).set_index("id").loc[asked]
+        return require(self.register, self.root / FILE).set_index("id").loc[asked]
 
     def arms_of(self, notebook: str) -> tuple[str, ...]:
         """The arms of which records lie under a notebook."""
@@ -91,9 +89,11 @@ def read(path: Path = COMMITTED / FILE) -> pd.DataFrame:
     return reading.numbers(path, found, NUMBERS, REMEDY)
 
 
-def require(register: Register, path: Path = COMMITTED / FILE) -> None:
-    """Raise ValueError unless the verdicts of a file are those of these claims, each once."""
-    judged, asked = list(read(path)["id"]), [claim.id for claim in register.claims]
+def require(register: Register, path: Path = COMMITTED / FILE) -> pd.DataFrame:
+    """The verdicts of a file (`read`). Raises ValueError unless they are those of these claims, each once."""
+    found = read(path)
+    judged, asked = list(found["id"]), [claim.id for claim in register.claims]
     if sorted(judged) != sorted(asked):
         odd = sorted({*judged, *asked} - ({*judged} & {*asked})) or ["an id that stands there twice"]
         raise ValueError(f"{path}: its rows are not those of the claims file ({', '.join(odd)}); {REMEDY}")
+    return found
