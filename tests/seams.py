@@ -29,6 +29,8 @@ LIMITS = {"limit_start": 8, "limit_least": 4, "limit_most": 12, "drop": 0.3, "ov
 A, B = "run:00_models/teacher", "run:00_models/better"
 ARMS: dict[str, dict[str, Any]] = {
     "vopd": {"method": {"name": "vopd", "baseline": "full", "k": 0}},
+    "filled": {"method": {"name": "filled", "k": 4, "stop_gradient": True}},
+    "blind": {"method": {"name": "blind", "loss": "advantage", "k": 4, "control": True}},
     "prune": {"method": {"name": "prune", **PUBLISHED, **PRUNE, **LIMITS, "patience": 1}},
     "opsd": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 1.0}, "teacher": "self", "student": B},
     "opsd-ema": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 0.9}},
@@ -52,6 +54,7 @@ MACHINES: dict[str, dict[str, Any]] = {
 """Ways to run that differ from one process with everything in it."""
 SERVED: dict[str, dict[str, Any]] = {
     "vopd": {"method.baseline": "none"},
+    "blind": {"method.loss": "sampled", "method.k": 0},
     "prune": {"method.support": "teacher"},
     "opsd": {"method.support": "teacher", "teacher": A},
     "eff_opd": {"method.support": "teacher"},

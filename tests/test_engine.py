@@ -394,6 +394,12 @@ def test_gates_stop_what_trains_in_silence(student: sources.Model, teacher: sour
         gates.gradient_sees_teacher(
             score.Objective(method=sft, options=sft.Params(), k=8), student[0], teacher[0], rollouts
         )
+    blind = methods.load("blind")
+    control = blind.Params(loss="sampled", k=0, control=True)
+    found = gates.gradient_sees_teacher(
+        score.Objective(method=blind, options=control, k=8), student[0], teacher[0], rollouts
+    )
+    assert found == {"teacher_dependence": 0.0}, "a control may, and its record says so"
 
 
 def test_a_teacher_of_another_vocabulary_or_template_is_refused(student: sources.Model) -> None:

@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import OPD
 from seams import BRTS, PRUNE, SOD, UNI
-from test_methods_exact import V, close, draw, options, score
+from test_methods_exact import TRUNCATED, V, close, draw, options, outcome, score
 from torch import Tensor
 
 from opd_lib import methods
-from opd_lib.maths import diagnostics
-from opd_lib.methods import brts, eff_opd, opd, opsd, prune, sod, uni_opd, vopd
+from opd_lib.maths import diagnostics, truncation
+from opd_lib.methods import blind, brts, eff_opd, filled, opd, opsd, prune, sod, uni_opd, vopd
 from opd_lib.seam import Group, View
 from opd_lib.types import Prompt
 
@@ -125,6 +125,85 @@ def test_vopd_refuses(params: dict[str, Any], message: str) -> None:
         vopd.check_served(whole)
     with pytest.raises(ValueError, match="teacher: null"):
         vopd.check(whole, 7, False)
+
+
+# --- the fill-in of the second paper's code, and losses that teach nothing --------------------------------------------
+
+
+def slope(module: Any, params: Any, student_NV: Tensor, teacher_NV: Tensor, token_N: Tensor) -> tuple[Tensor, Tensor]:
+    """A method's values (N) and their gradient at the student's logits."""
+    leaf_NV = student_NV.clone().requires_grad_()
+    value_N = module.value(score(leaf_NV, teacher_NV, token_N, module.reads(params).k), params)
+    return value_N.detach(), torch.autograd.grad(value_N.sum(), leaf_NV)[0]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_teacher_asked_for_its_list_alone_has_the_closed_forms_gradient(held: bool) -> None:
+    student_NV, teacher_NV, token_N = draw(n=16)
+    logp_NV, logq_NV = student_NV.log_softmax(-1), teacher_NV.log_softmax(-1)
+    support_NV, listed_NV = truncation.top(student_NV, 3), truncation.top(teacher_NV, 3)
+    value_N, slope_NV = slope(filled, filled.Params(k=3, stop_gradient=held), student_NV, teacher_NV, token_N)
+    name = "filled-held" if held else "filled"
+    close(slope_NV, truncation.gradient(name, student_NV, logq_NV, support_NV, listed_NV))
+    close(value_N, (logp_NV.exp() * (logp_NV - logq_NV) * (support_NV & listed_NV)).sum(-1))
+    assert (support_NV & ~listed_NV).any(1).sum() > 4
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_teacher_that_lists_everything_has_nothing_filled_in(held: bool) -> None:
+    batch = draw()
+    total, slope_NV = outcome(options(k=V, normalize="raw", stop_gradient=held), *batch)
+    value_N, mine_NV = slope(filled, filled.Params(k=V, stop_gradient=held), *batch)
+    assert value_N.sum().equal(total) and mine_NV.equal(slope_NV)
+
+
+@pytest.mark.parametrize(("loss", "k"), [("sampled", 0), ("advantage", 3)])
+def test_a_blind_loss_expects_no_gradient(loss: Any, k: int) -> None:
+    student_NV, teacher_NV, token_N = draw()
+    params = blind.Params(loss=loss, k=k, control=True)
+    expected_NV = torch.zeros_like(student_NV)
+    for token in range(V):
+        slope_NV = slope(blind, params, student_NV, teacher_NV, torch.full_like(token_N, token))[1]
+        assert slope_NV.norm() > 1e-2, "one draw of it does move the student"
+        expected_NV += student_NV.softmax(-1)[:, token, None] * slope_NV
+    close(expected_NV, 0.0)
+    others = slope(blind, params, student_NV, teacher_NV.roll(1, -1), token_N)[1]
+    assert others.equal(slope(blind, params, student_NV, teacher_NV, token_N)[1]) == (loss == "sampled")
+
+
+def test_one_token_differentiated_falls_under_every_teacher() -> None:
+    student_NV, _, token_N = draw()
+    student_NV[:, 2] = 4.0
+    assert (student_NV.softmax(-1)[:, 2] > 1 / math.e).all()
+    teachers = [draw(seed=seed)[1] for seed in range(20)] + [student_NV * 2]
+    params = blind.Params(loss="top1", k=0, control=True)
+    for teacher_NV in teachers:
+        slope_NV = slope(blind, params, student_NV, teacher_NV, token_N)[1]
+        assert (slope_NV[:, 2] > 0).all()
+        close(slope_NV, outcome(options(k=1, **TRUNCATED), student_NV, teacher_NV, token_N)[1])
+
+
+@pytest.mark.parametrize(
+    ("module", "params", "message"),
+    [
+        (filled, {"k": 0, "stop_gradient": True}, r"method\.k: 0: the vocabulary has 9 tokens; use 1 ≤ k ≤ 9"),
+        (filled, {"k": 10, "stop_gradient": True}, r"method\.k: 10: .*use 1 ≤ k ≤ 9"),
+        (filled, {"k": 1, "stop_gradient": False}, r"method\.stop_gradient: false: .*; use stop_gradient: true, or k > 1"),
+        (blind, {"loss": "sampled", "k": 0, "control": False}, r"method\.control: false: .*does not contain the teacher"),
+        (blind, {"loss": "top1", "k": 2, "control": True}, r"method\.k: 2: loss top1 has no list to choose; write k: 0"),
+        (blind, {"loss": "advantage", "k": 0, "control": True}, r"method\.k: 0: .*use 1 ≤ k ≤ 9"),
+    ],
+)
+def test_what_cannot_be_filled_in_and_what_is_no_control_is_refused(
+    module: Any, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        module.check(module.Params(**params), V, True)
+    right = {"k": 2, "loss": "advantage", "control": True, "stop_gradient": True}
+    known = module.Params(**{key: right[key] for key in params})
+    module.check(known, V, True)
+    with pytest.raises(ValueError, match="teacher: null"):
+        module.check(known, V, False)
 
 
 # --- gradients of what is sampled, summed over all tokens -------------------------------------------------------------

@@ -66,6 +66,7 @@ def test_the_page_says_what_works_with_which_method(made: Path) -> None:
 
 REFUSED = {
     ("vopd", "served"): r"method\.baseline: full: .*use baseline: none, or machine\.teacher_url: null",
+    ("blind", "served"): r"method\.loss: advantage: .*use loss: sampled, or machine\.teacher_url: null",
     ("prune", "served"): r"method\.support: student: .*use support: teacher.*",
     ("opsd", "served"): r"teacher: self, but machine\.teacher_url .*; use teacher_url: null",
     ("opsd-ema", "served"): r"method\.support: student: .*use support: teacher.*",

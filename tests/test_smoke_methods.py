@@ -29,6 +29,8 @@ ELSEWHERE = {module.__name__.rpartition(".")[2] for module in (grpo, opd, own, s
 Says = Callable[[pd.DataFrame], bool]
 LEAVES: dict[str, tuple[Sequence[str], Says]] = {
     "vopd": ((), lambda s: (s["loss"] != s["sampled_reverse_kl"]).all()),  # a baseline has been taken off
+    "filled": ((), lambda s: (s["loss"] < s["reverse_kl"]).all()),
+    "blind": ((), lambda s: (s["loss"] > 0).all()),  # the divergence itself, whose gradient teaches nothing
     "prune": (
         ("effective_length", "limit_hits", "source.max_new_tokens", "method.limit_start"),
         lambda s: s["source.max_new_tokens"].nunique() > 1 and (s["effective_length"] <= s["response_length"]).all(),

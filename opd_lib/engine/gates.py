@@ -170,6 +170,7 @@ def gradient_sees_teacher(
 ) -> dict[str, Any]:
     """The gradient at the logits must change when the teacher's distribution is replaced by another.
 
+    Of a method whose options say `control: true` it is measured alone: that it does not is what it is there to show.
     `credits`: what the method makes of its view of the responses under the teacher, and under `another`: a method may
     see its teacher through weights alone.
     """
@@ -194,7 +195,7 @@ def gradient_sees_teacher(
             "for a logarithm or a quotient of what can be 0, and for exponentials that overflow"
         )
     change = float((true_NV - other_NV).norm() / other_NV.norm().clamp(min=1e-30))
-    if not change > DEPENDENCE:
+    if not change > DEPENDENCE and not getattr(objective.options, "control", False):
         raise ValueError(
             f"method: the gradient does not depend on the teacher (relative change {change:.2g}); this objective is "
             "no distillation: see the refusals of methods/opd.py"

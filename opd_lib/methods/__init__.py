@@ -43,6 +43,8 @@ The step, and what lies between steps:
 The loop multiplies `value` by the weights, sums, and divides once: by the number of tokens of the selected responses,
 over all micro-batches and processes. Weights never enter the divisor.
 
+An option `control: true` says that a run is a negative control (`blind`): it may train without regard to its teacher.
+
 Reuse is an import, and takes along what guards a function (`NEEDS, reads, check, check_served` beside `value`). A file
 whose name begins with _ is part of a method, none itself. A method never sees a model, a tokenizer or a file.
 """
