@@ -188,9 +188,21 @@ def test_one_token_differentiated_falls_under_every_teacher() -> None:
     [
         (filled, {"k": 0, "stop_gradient": True}, r"method\.k: 0: the vocabulary has 9 tokens; use 1 ≤ k ≤ 9"),
         (filled, {"k": 10, "stop_gradient": True}, r"method\.k: 10: .*use 1 ≤ k ≤ 9"),
-        (filled, {"k": 1, "stop_gradient": False}, r"method\.stop_gradient: false: .*; use stop_gradient: true, or k > 1"),
-        (blind, {"loss": "sampled", "k": 0, "control": False}, r"method\.control: false: .*does not contain the teacher"),
-        (blind, {"loss": "top1", "k": 2, "control": True}, r"method\.k: 2: loss top1 has no list to choose; write k: 0"),
+        (
+            filled,
+            {"k": 1, "stop_gradient": False},
+            r"method\.stop_gradient: false: .*; use stop_gradient: true, or k > 1",
+        ),
+        (
+            blind,
+            {"loss": "sampled", "k": 0, "control": False},
+            r"method\.control: false: .*does not contain the teacher",
+        ),
+        (
+            blind,
+            {"loss": "top1", "k": 2, "control": True},
+            r"method\.k: 2: loss top1 has no list to choose; write k: 0",
+        ),
         (blind, {"loss": "advantage", "k": 0, "control": True}, r"method\.k: 0: .*use 1 ≤ k ≤ 9"),
     ],
 )
