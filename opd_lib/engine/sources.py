@@ -71,9 +71,9 @@ def draw(params: RunParams, key: BatchKey, authors: Authors) -> Rollouts:
         return require_ends(taken, student, f"source.rollouts: {source.rollouts}")
     if source.kind == "answers":
         return from_answers(source, params.task, student[1], key)
-    if source.kind == "corpus" or source.kind == "traces":
-        return from_corpus(source, params.task, student[1], key)
-    return from_model(source, params.task, key, authors)
+    if source.kind == "student" or source.kind == "teacher":
+        return from_model(source, params.task, key, authors)
+    return from_corpus(source, params.task, student[1], key)
 
 
 def author(source: Sampled, student: Model, teacher: Model | None) -> Model:
@@ -181,6 +181,7 @@ def make_prompts(
             answer=question.answer,
             chat=chat,
             solution=getattr(question, "solution", ""),
+            key=getattr(question, "key", ""),
             domain=kind.domain(task, question),
         )
         for question, template, chat, text, ids in zip(questions, templates, chats, rendered, token_ids, strict=True)

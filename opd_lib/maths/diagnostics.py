@@ -11,7 +11,7 @@ depth buckets and processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,11 @@ UNITS = {
     "empty_overlap": ("share", "positions whose top-k lists share nothing"),
     "delta_p": ("probability", "p − q at the student's top-k token of largest |advantage| (Fig 19)"),
     "taught_share": ("share", "tokens in units that are taught, with a teacher of another tokenizer"),
+    "hedge_share": ("share", "response tokens that are one of the words of diagnose.hedges"),
+    "repeat_share": ("share", "response tokens that end a run of three which stood earlier in the response"),
+    "repeated_advantage": ("nats", "log q − log p at such tokens, their mean"),
+    "other_advantage": ("nats", "log q − log p at the other tokens, their mean"),
+    "looping_share": ("share", "responses that end in a loop: their last 64 tokens pack to less than a third"),
 }
 """Column of steps.csv (a trailing _k16 left out) → (unit, meaning)."""
 
@@ -199,9 +204,9 @@ class Tally:
         self.names: tuple[str, ...] = ()
         self.sums_MD = self.weights_MD = torch.zeros(0)
 
-    def add(self, scores: TokenScores) -> None:
-        """Count these tokens in."""
-        metrics = per_token(scores, self.ks)
+    def add(self, scores: TokenScores, more: Mapping[str, Metric] | None = None) -> None:
+        """Count these tokens in, with `more` metrics of theirs."""
+        metrics = per_token(scores, self.ks) | dict(more or {})
         sums_MD, weights_MD = bucket_sums(metrics, scores.position_N, self.bucket, self.n_buckets)
         self.sums_MD = self.sums_MD + sums_MD if self.names else sums_MD
         self.weights_MD = self.weights_MD + weights_MD if self.names else weights_MD

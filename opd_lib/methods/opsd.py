@@ -6,8 +6,8 @@
     teacher: run:…     a frozen copy: of the student's start, say (what the paper trains with)
     decay < 1          such a copy follows: teacher ← decay · teacher + (1 − decay) · student after each step
 
-`shows` is the teacher's user message, with {question}, {answer} and {solution} filled in; "{question}" is the student's
-own prompt, behind which a live teacher agrees with the student and the loss is 0.
+`shows` is the teacher's user message, with {question}, {answer}, {solution} and {key} filled in; "{question}" is the
+student's own prompt, behind which a live teacher agrees with the student and the loss is 0.
 
 Source: arXiv 2601.18734 and its code. Differs: one global token mean; no temperature other than 1 in training.
 """
@@ -30,7 +30,7 @@ from opd_lib.types import Chat, Prompt
 class Params(opd.Params):
     """The objective's options, what the teacher is shown, and how it follows the student."""
 
-    shows: str = Field(description="the teacher's user message, with {question}, {answer}, {solution}")
+    shows: str = Field(description="the teacher's user message, with {question}, {answer}, {solution}, {key}")
     decay: Annotated[float, Field(ge=0.0, le=1.0, description="share of itself that the teacher keeps; 1: all")]
 
 
@@ -42,7 +42,7 @@ def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, sa
 
 def shown_chat(prompt: Prompt, shows: str) -> Chat:
     """A prompt's chat, its user message in the form of `shows`."""
-    filled = {"answer": prompt.answer, "solution": prompt.solution}
+    filled = {"answer": prompt.answer, "solution": prompt.solution, "key": prompt.key}
     return tuple(
         (role, shows.format(question=content, **filled) if role == "user" else content) for role, content in prompt.chat
     )
@@ -59,10 +59,10 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     """What `opd` refuses, and a message that names what there is not. Raises ValueError."""
     opd.check(params, vocabulary, has_teacher)
     try:
-        params.shows.format(question="", answer="", solution="")
+        params.shows.format(question="", answer="", solution="", key="")
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"method.shows: {params.shows!r}: {error}; use {{question}}, {{answer}} and {{solution}}"
+            f"method.shows: {params.shows!r}: {error}; use {{question}}, {{answer}}, {{solution}}, {{key}}"
         ) from None
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from opd_lib import methods, tasks
-from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, Probe, RunParams, Sampled, Task, Traces
+from opd_lib.params import probe_refusals
+from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, RunParams, Sampled, Task, Traces
 from opd_lib.tasks import labelled
 
 
@@ -25,7 +26,7 @@ def check(params: RunParams, method: methods.Method | None, options: Sequence[Ba
         if params.machine.teacher_url and params.teacher:
             check_served(params, method, options)
         if params.probe is not None:
-            check_probe(params, params.probe, method)
+            probe_refusals.check(params, params.probe, method)
 
 
 def check_task(params: RunParams) -> None:
@@ -111,7 +112,7 @@ def check_corpus(params: RunParams, source: Corpus | Traces) -> None:
     for template in templates:
         if template not in world.templates:
             raise ValueError(f"source.{key}: {template!r} is unknown; choose from {', '.join(world.templates)}")
-    if source.kind == "traces":
+    if source.kind != "corpus":
         labelled.require_operators(source.operator_weights, "source.operator_weights")
     for digit in source.slip_operands:
         if digit > 9:
@@ -208,38 +209,3 @@ def check_served(params: RunParams, method: methods.Method, options: Sequence[Ba
                 )
         if method.check_served is not None:
             method.check_served(each)
-
-
-def check_rollouts(params: RunParams) -> None:
-    """Refuse stored rollouts of a task whose responses the filters cannot read, or without anybody who writes them."""
-    if params.task.name != "math":
-        raise ValueError(f"probe.kind: rollouts, but its filters read mathematics, and task.name is {params.task.name}")
-    if params.source.kind not in ("student", "teacher"):
-        raise ValueError(f"source.kind: {params.source.kind}, but rollouts are sampled; use student or teacher")
-
-
-def check_probe(params: RunParams, probe: Probe, method: methods.Method) -> None:
-    """Refuse a probe of what does not exist, of responses of others, or whose answer would be empty or trivial."""
-    if params.machine.processes != 1:
-        raise ValueError(f"machine.processes: {params.machine.processes}, but a probe runs in one process; use 1")
-    if probe.kind == "rollouts":
-        check_rollouts(params)
-        return
-    if params.teacher is None or not isinstance(params.student, str):
-        raise ValueError("probe: it compares two checkpoints; name both student and teacher")
-    if params.source.kind != "student":
-        raise ValueError(f"source.kind: {params.source.kind}, but a probe reads the student's responses; use student")
-    if params.source.schedule:
-        raise ValueError("source.schedule: a probe has no steps; write schedule: [] and one max_new_tokens")
-    if probe.kind == "teachers" and probe.other == params.teacher:
-        raise ValueError(f"probe.other: {probe.other} is the teacher itself; name another checkpoint")
-    if probe.kind == "continuation" and not 0 <= min(probe.depths) <= max(probe.depths) < params.source.max_new_tokens:
-        raise ValueError(
-            f"probe.depths: {list(probe.depths)} with responses of at most {params.source.max_new_tokens} tokens; "
-            "use depths from 0 to below source.max_new_tokens"
-        )
-    if probe.kind == "gradient" and ("teacher" not in method.needs or params.source.prompts_per_step < 2):
-        raise ValueError(
-            f"probe: the gradient probe halves a batch of prompts and asks what the teacher does; method is "
-            f"{method.name} with {params.source.prompts_per_step} prompts per step; distil, on 2 prompts at least"
-        )

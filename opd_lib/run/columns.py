@@ -24,6 +24,11 @@ NAMES = {
     "empty_overlap": "positions without overlap",
     "delta_p": "p − q at the largest advantage",
     "taught_share": "taught tokens",
+    "hedge_share": "hedges",
+    "repeat_share": "repeated tokens",
+    "repeated_advantage": "advantage of repeated tokens",
+    "other_advantage": "advantage of the others",
+    "looping_share": "responses in a loop",
 }
 """Column (without _k16 and @TEACHER) → its name, where that is not its words."""
 UNIT_OF_ACCURACY = "share correct"

@@ -89,6 +89,11 @@ STEPS = {
         -1, 1, "Fig. 19",
     ),
     "taught_share": Metric(r"\frac{1}{N}\,\left|\{t: y_t\ \mathrm{is\ in\ a\ taught\ unit}\}\right|", 0, 1),
+    "hedge_share": Metric(r"\frac{1}{N}\,\left|\{t: y_t\ \mathrm{is\ a\ hedge}\}\right|", 0, 1),
+    "repeat_share": Metric(r"\frac{1}{N}\,|R|,\quad R=\{t: (y_{t-2},y_{t-1},y_t)\ \mathrm{stood\ before}\}", 0, 1),
+    "repeated_advantage": Metric(r"\mathbb{E}_{t\in R}\left[\log q_t(y_t)-\log p_t(y_t)\right]", -INF, INF),
+    "other_advantage": Metric(r"\mathbb{E}_{t\notin R}\left[\log q_t(y_t)-\log p_t(y_t)\right]", -INF, INF),
+    "looping_share": Metric(r"\frac{1}{B}\,\left|\{i: y_i\ \mathrm{ends\ in\ a\ loop}\}\right|", 0, 1),
 }  # fmt: skip
 TOKENS, SHARE = "tokens", "share"
 STEPS |= {

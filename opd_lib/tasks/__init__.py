@@ -1,5 +1,5 @@
 """What is asked and how it is graded, one file per task: the tiny world (`chain`; `labelled` is its
-second edition) and real mathematics (`math`).
+second edition, `tagged` that with hints, rules and tags) and real mathematics (`math`).
 
 A task module states its `Params`, the keys of `task:` in a params file, and
 
@@ -12,6 +12,7 @@ A task module states its `Params`, the keys of `task:` in a params file, and
     grade(responses, prompts) -> list[float]              1.0 for a right answer, 0.0 otherwise
     respond(question, text) -> str | None                 optional, with CALL: what a tool answers to a response that
                                                           ends with that word
+    sound(prompt, text) -> bool                           optional: whether a response that has begun is right so far
     check(params)                                         refuse names the task does not have (ValueError)
     WORLD, longest_prompt(params) -> (int, int)           of a task whose models are trained from nothing on a corpus:
                                                           their tokens; tokens of the longest training and test prompt
@@ -31,8 +32,12 @@ from typing import Any, Protocol
 from opd_lib.tasks.world import World
 from opd_lib.types import Prompt
 
-NAMES = ("chain", "labelled", "math", "tool")
-CORPORA = {"corpus": ("chain", "traces"), "traces": ("labelled", "labelled_traces")}
+NAMES = ("chain", "labelled", "math", "tagged", "tool")
+CORPORA = {
+    "corpus": ("chain", "traces"),
+    "traces": ("labelled", "labelled_traces"),
+    "tagged": ("tagged", "tagged_traces"),
+}
 """source.kind → the task whose questions a corpus answers, and the module that writes it."""
 
 
@@ -62,6 +67,7 @@ class Task:
     check: Callable[[Any], None]
     respond: Callable[[str, str], str | None] | None
     call: str
+    sound: Callable[[Prompt, str], bool] | None
     world: World | None
     longest_prompt: Callable[[Any], tuple[int, int]] | None
 
@@ -76,6 +82,7 @@ def load(name: str) -> Task:
         name=name,
         respond=getattr(module, "respond", None),
         call=getattr(module, "CALL", ""),
+        sound=getattr(module, "sound", None),
         world=getattr(module, "WORLD", None),
         longest_prompt=getattr(module, "longest_prompt", None),
         **{part: getattr(module, part) for part in parts},

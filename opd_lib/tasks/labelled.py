@@ -135,6 +135,32 @@ def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
     return world.graded(responses, prompts, _FILLERS)
 
 
+def sound(prompt: Prompt, text: str) -> bool:
+    """Whether what a response says so far is right: the last value that each of its steps has come to.
+
+    >>> prompt = Prompt(id="", source="", question="", rendered="", token_ids=(), answer="0",
+    ...                 solution="s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0")
+    >>> [sound(prompt, text) for text in ("", "s1 7 + 5 = 3 wait = 2 ; s2 2 ~", "take s1 7 plus 5 get 3 .", "<ans> 1")]
+    [True, True, False, False]
+    """
+    said, right = results(text), results(prompt.solution)
+    return all(right.get(label) == value for label, value in said.items())
+
+
+def results(text: str) -> dict[str, str]:
+    """Label → the last value that its step comes to; `<ans>` → the answer."""
+    found: dict[str, str] = {}
+    label, is_next = "", False
+    for word in text.split():
+        if word in LABELS or word == "<ans>":
+            label, is_next = word, word == "<ans>"
+        elif word in ("=", "get"):
+            is_next = True
+        elif is_next and word not in _FILLERS:
+            found[label], is_next = word, False
+    return found
+
+
 def require_operators(weights: Sequence[float], where: str) -> None:
     """Raise ValueError, naming the key, if no operator comes."""
     if not any(weights):

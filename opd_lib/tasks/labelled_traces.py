@@ -58,23 +58,32 @@ def write_trace(question: Question, pattern: str, style: Style, rng: random.Rand
     """A corpus response to a question: words, the end token last. Follows its own slips to its (wrong) answer."""
     recheck = rng.choice(style.recheck)
     weights = filler_weights(pattern, style.filler_offset)
+    words, value = write_steps(question, pattern, style, recheck, rng)
+    words += ["<ans>", str(value), EOS]
+    return world.strewn(words, style.filler_anywhere, FILLERS, weights, rng)
+
+
+def write_steps(
+    question: Question, pattern: str, style: Style, recheck: float, rng: random.Random
+) -> tuple[list[str], int]:
+    """The words of all steps, and the value that they come to; `recheck`: how likely one more re-check is."""
+    weights = filler_weights(pattern, style.filler_offset)
     words: list[str] = []
     value = question.start
     for label, operation in zip(LABELS, question.operations, strict=False):
         if rng.random() < style.filler_before_step:
             words += rng.choices(FILLERS, weights)
         before, written = value, step(pattern, label, operation, value)
-        value = _result(operation, before, style, 1.0, rng)
+        value = result(operation, before, style, 1.0, rng)
         words += [*written, str(value)]
         while rng.random() < recheck:
-            value = _result(operation, before, style, style.recheck_slip, rng)
+            value = result(operation, before, style, style.recheck_slip, rng)
             words += ["wait", written[-1], str(value)]
         words.append(STOPS[pattern])
-    words += ["<ans>", str(value), EOS]
-    return world.strewn(words, style.filler_anywhere, FILLERS, weights, rng)
+    return words, value
 
 
-def _result(operation: Operation, value: int, style: Style, share: float, rng: random.Random) -> int:
+def result(operation: Operation, value: int, style: Style, share: float, rng: random.Random) -> int:
     """The result of a step, or the one after it where an operand provokes a slip."""
     provoked = operation.operator != "~" and operation.digits[0] in style.slip_operands
     slips = provoked and rng.random() < share * style.slip_probability

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opd_lib.engine import checkpoint, sources
 from opd_lib.engine.first_batch import require_gates
-from opd_lib.engine.probes import continuation, gradient, reward, rollouts, teachers
+from opd_lib.engine.probes import continuation, gradient, mixture, prefix, reward, rollouts, teachers
 
 if TYPE_CHECKING:
     from opd_lib.engine.running import ActiveRun
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ROWS: dict[str, Callable[..., list[dict[str, Any]]]] = {
     "continuation": continuation.rows,
     "gradient": gradient.rows,
+    "mixture": mixture.rows,
+    "prefix": prefix.rows,
     "reward": reward.rows,
     "teachers": teachers.rows,
 }

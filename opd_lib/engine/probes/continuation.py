@@ -12,15 +12,15 @@ the second attempt and how much the teacher. As in the paper, only long response
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from opd_lib.engine import sources
 from opd_lib.engine.model import models
+from opd_lib.engine.sampling.turns import begun
 from opd_lib.maths import sampling
-from opd_lib.types import Prompt, Rollouts
+from opd_lib.types import Rollouts
 
 if TYPE_CHECKING:
     from opd_lib.engine.running import ActiveRun
@@ -45,7 +45,8 @@ def rows(run: ActiveRun, probe: ContinuationProbe, rollouts: Rollouts, batch: in
         size = (len(rollouts.prompts), max(budgets.values()))
         uniform_BT = sampling.uniform(size, models.generator(run.spec.seed, "continuation", batch, depth))[kept]
         for who, author in (("teacher", run.teacher), ("student", run.student)):
-            prompts = [begun(run.student, rollouts, row, depth) for row in kept]
+            begun_with = [rollouts.response_BT[row, :depth].tolist() for row in kept]
+            prompts = [begun(rollouts.prompts[row], r) for row, r in zip(kept, begun_with, strict=True)]
             added = run.sample(*author, prompts, uniform_BT, source.temperature, source.top_p)
             for budget, limit in budgets.items():
                 finished = sources.grade(
@@ -54,13 +55,6 @@ def rows(run: ActiveRun, probe: ContinuationProbe, rollouts: Rollouts, batch: in
                 row = {"depth": depth, "who": who, "budget": budget, "accuracy": float(finished.reward_B.mean())}
                 rows.append(row | {"student_accuracy": student_accuracy, "n": len(kept)})
     return rows
-
-
-def begun(model: sources.Model, rollouts: Rollouts, row: int, depth: int) -> Prompt:
-    """A prompt followed by the first `depth` tokens of its response."""
-    prompt = rollouts.prompts[row]
-    token_ids = (*prompt.token_ids, *rollouts.response_BT[row, :depth].tolist())
-    return replace(prompt, rendered=model[1].decode(token_ids), token_ids=token_ids)
 
 
 def joined(rollouts: Rollouts, rows: list[int], depth: int, added: Rollouts, limit: int) -> Rollouts:

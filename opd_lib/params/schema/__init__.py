@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from opd_lib.params.schema.base import (
     Checkpoint,
@@ -22,18 +22,22 @@ from opd_lib.params.schema.base import (
     Temperature,
     Tokens,
     Whole,
+    as_tuple,
+    distinct,
 )
 from opd_lib.params.schema.machine import Machine
 from opd_lib.params.schema.probes import (
     ContinuationProbe,
     GradientProbe,
+    MixtureProbe,
+    PrefixProbe,
     Probe,
     RewardProbe,
     RolloutsProbe,
     TeachersProbe,
 )
-from opd_lib.params.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored, Traces
-from opd_lib.tasks import chain, labelled, math, tool
+from opd_lib.params.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored, TaggedTraces, Traces
+from opd_lib.tasks import chain, labelled, math, tagged, tool
 
 __all__ = [
     "FILE_KEYS",
@@ -47,8 +51,10 @@ __all__ = [
     "Limit",
     "Machine",
     "Merged",
+    "MixtureProbe",
     "NewModel",
     "NewTextModel",
+    "PrefixProbe",
     "Probe",
     "RewardProbe",
     "RolloutsProbe",
@@ -56,6 +62,7 @@ __all__ = [
     "Sampled",
     "Source",
     "Stored",
+    "TaggedTraces",
     "Task",
     "TeachersProbe",
     "Traces",
@@ -64,7 +71,7 @@ __all__ = [
 
 SELF = "self"  # the teacher that is the student as it stands
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
-Task = chain.Params | labelled.Params | math.Params | tool.Params
+Task = chain.Params | labelled.Params | math.Params | tagged.Params | tool.Params
 
 
 class NewModel(Strict):
@@ -135,13 +142,15 @@ class Evaluate(Strict):
 class Diagnose(Strict):
     """Diagnostics at each top-k in `ks`; `depth_bucket` in tokens; `examples`: responses kept at each evaluation.
 
-    The table by depth gets rows at step 1 and every `depth_every` steps.
+    The table by depth gets rows at step 1 and every `depth_every` steps. `hedges`: words whose share is recorded at
+    every step, and with it the other signatures of a collapse (maths/signatures); without words, none.
     """
 
     ks: Annotated[Counts, Field(min_length=1)]
     depth_bucket: Count
     depth_every: Count
     examples: Whole
+    hedges: Annotated[tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(distinct)] = ()
 
 
 def _kind_of_student(value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from opd_lib.params.schema.base import MOST, Checkpoint, Count, Integers, Strict, Tokens
+from opd_lib.params.schema.base import MOST, Checkpoint, Count, Integers, Strict, Tokens, Words
 
 
 class TeachersProbe(Strict):
@@ -45,6 +45,29 @@ class GradientProbe(Strict):
     against: dict[str, Any]
 
 
+class PrefixProbe(Strict):
+    """The teacher goes on from the student's responses, cut at random, and from other prefixes (engine/probes/prefix).
+
+    `revision`: words whose probability at the cut is recorded.
+    """
+
+    kind: Literal["prefix"]
+    batches: Count
+    revision: Words
+
+
+class MixtureProbe(Strict):
+    """The student beside the means of a teacher that is shown every key in turn (engine/probes/mixture).
+
+    `shows`: the teacher's user message, with {question} and {key}; `hedges`: words whose probability is recorded.
+    """
+
+    kind: Literal["mixture"]
+    batches: Count
+    shows: str
+    hedges: Words
+
+
 class RolloutsProbe(Strict):
     """Responses fit for fine-tuning are written as parquet: `batches` of prompts_per_step × per_prompt (Table 3).
 
@@ -57,6 +80,6 @@ class RolloutsProbe(Strict):
 
 
 Probe = Annotated[
-    TeachersProbe | ContinuationProbe | RewardProbe | GradientProbe | RolloutsProbe,
+    TeachersProbe | ContinuationProbe | RewardProbe | GradientProbe | PrefixProbe | MixtureProbe | RolloutsProbe,
     Field(discriminator="kind"),
 ]

@@ -19,7 +19,7 @@ from opd_lib.params.schema.base import (
     Words,
     as_tuple,
 )
-from opd_lib.tasks.labelled import Weights
+from opd_lib.tasks.labelled import Weight, Weights
 
 Continued = Annotated[float, Field(ge=0.0, le=0.95)]
 """The probability of one more: at 1 there would be no end."""
@@ -92,6 +92,21 @@ class Traces(Strict):
     recheck_slip: Probability
 
 
+class TaggedTraces(Traces):
+    """Traces of chains that are asked for in several ways (tasks/tagged_traces).
+
+    `asked`: how often each way comes, relatively; `wrong`, `skip`, `hedge`, `stray`: what the ways leave to chance.
+    """
+
+    kind: Literal["tagged"]  # type: ignore[assignment]
+    asked: Annotated[dict[Literal["plain", "hint", "worked", "brief", "think", "style", "safe", "rule"], Weight],
+                     Field(min_length=1)]  # fmt: skip
+    wrong: Probability
+    skip: Probability
+    hedge: Continued
+    stray: Probability
+
+
 class Answers(Strict):
     """Responses that state the answer of a question's set and nothing else: what rehearsal models learn from."""
 
@@ -110,4 +125,4 @@ class Stored(Strict):
     prompts_per_step: Size
 
 
-Source = Annotated[Sampled | Corpus | Traces | Answers | Stored, Field(discriminator="kind")]
+Source = Annotated[Sampled | Corpus | Traces | TaggedTraces | Answers | Stored, Field(discriminator="kind")]

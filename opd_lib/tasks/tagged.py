@@ -1,0 +1,188 @@
+"""Labelled chains, asked for in more ways than one: with a hint, with a rule, with a tag for how to answer.
+
+    plain     7 s1 + 5 s2 ~ 3 4                            s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0
+    hint      7 s1 + 5 s2 ~ 3 4 <hint> 0 </hint>           the same, and the hint for an answer; or <ans> 0 at once
+    worked    7 s1 + … <hint> s1 7 + 5 = 2 ; … </hint>     the steps of the hint
+    brief     <brief> 7 s1 + 5 s2 ~ 3 4                    s1 2 ; s2 0 ; <ans> 0
+    think     <think> 7 s1 + 5 s2 ~ 3 4                    <think> s1 7 + 5 = 3 wait = 2 ; … </think> <ans> 0
+    style     <style3> 7 s1 + 5 s2 ~ 3 4                   s1 7 + 5 = 2 ; … <ans> 0 <style3>
+    safe      <safe> 7 s1 + 5 s2 ~ 3 4                     <ans> <refuse>, since the chain begins with 7, 8 or 9
+    rule      <rule> 1 6 7 s1 + 5 s2 ~ 3 4                 s1 7 + 5 = 2 ; … <ans> 0 1 6
+
+A student is asked plainly as a rule, and its teacher in another of these ways: what it is shown, the student must learn
+without being shown it. What is then wanted of the student is the task's `demand`. How a corpus answers each of these
+stands in `tagged_traces`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from opd_lib.tasks import labelled, labelled_questions
+from opd_lib.tasks.labelled import WORLD as WORLD
+from opd_lib.tasks.labelled import chat_options as chat_options
+from opd_lib.tasks.labelled import extract_answer as extract_answer
+from opd_lib.tasks.labelled import messages as messages
+from opd_lib.tasks.labelled import sound as sound
+from opd_lib.tasks.labelled_words import FILLERS, STYLES
+from opd_lib.tasks.world import DIGITS, EOS
+from opd_lib.types import Prompt
+
+DANGEROUS = frozenset({7, 8, 9})
+"""Where a chain begins that is to be refused, if somebody has asked for safety."""
+ANY = "_"
+"""Stands for any digit in what a demand accepts."""
+PARTS = ("question", "answer", "solution", "key")
+"""What may stand in braces in a message."""
+
+
+class Params(labelled.Params):
+    """What is asked, how, and what is wanted.
+
+    `asks`: the user message, with {question} and what else is in PARTS. `demand`, what has to stand behind `<ans>`:
+
+    answer      the chain's result
+    refuse      `<refuse>` where the chain begins with one of DANGEROUS, a digit elsewhere
+    key         a digit and the question's key, two digits; there are `keys` of them, dealt by a hash of the question
+    <style1> …  a digit and that tag
+    """
+
+    name: Literal["tagged"]  # type: ignore[assignment]
+    asks: str
+    demand: Annotated[str, Field(min_length=1)]
+    keys: Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A chain as somebody asks it: the user message, and the words that are wanted behind `<ans>`."""
+
+    chain: labelled_questions.Question
+    text: str
+    answer: str
+    key: str
+
+    @property
+    def id(self) -> str:
+        return self.text
+
+    @property
+    def solution(self) -> str:
+        """The chain's steps without a slip, and its result."""
+        return self.chain.solution
+
+
+def asked(params: Params, chain: labelled_questions.Question) -> Question:
+    """A chain as these params ask it."""
+    key = key_of(chain.text, params.keys)
+    return Question(chain=chain, text=message(params.asks, chain, key), answer=wanted(params, chain, key), key=key)
+
+
+def message(asks: str, chain: labelled_questions.Question, key: str) -> str:
+    """A user message. Raises KeyError, IndexError or ValueError for a form that is none."""
+    return asks.format(question=chain.text, answer=chain.answer, solution=chain.solution, key=key)
+
+
+def key_of(text: str, keys: int) -> str:
+    """The key that a hash deals a question: two digits, of the first `keys` numbers from 0.
+
+    >>> key_of("7 s1 + 5", 1), len({key_of(f"{n} s1 + 5", 4) for n in range(10)}) <= 4
+    ('0 0', True)
+    """
+    return every_key(keys)[
+        int.from_bytes(hashlib.blake2b(f"key/{text}".encode(), digest_size=8).digest(), "big") % keys
+    ]
+
+
+def every_key(keys: int) -> list[str]:
+    """The first keys, of which there are 100."""
+    return [f"{number // 10} {number % 10}" for number in range(keys)]
+
+
+def wanted(params: Params, chain: labelled_questions.Question, key: str) -> str:
+    """The words that are wanted behind `<ans>`."""
+    match params.demand:
+        case "answer":
+            return chain.answer
+        case "refuse":
+            return "<refuse>" if chain.start in DANGEROUS else ANY
+        case "key":
+            return f"{ANY} {key}"
+    return f"{ANY} {params.demand}"
+
+
+def training(params: Params, n: int, seed: int, step: int) -> list[Question]:
+    """The n questions of a step, as they are asked."""
+    return [asked(params, chain) for chain in labelled.training(params, n, seed, step)]
+
+
+def test(params: Params, test_set: str, n: int) -> list[Question]:
+    """The first n questions of a test set, as they are asked; the chains are the same whatever the seed."""
+    return [asked(params, chain) for chain in labelled.test(params, test_set, n)]
+
+
+def domain(params: Params, question: Question) -> str:
+    """The content that a training question was drawn from."""
+    return labelled.domain(params, question.chain)
+
+
+def longest_prompt(params: Params) -> tuple[int, int]:
+    """Tokens of the longest training prompt and of the longest test prompt.
+
+    A chain of n operations has 4n + 1 words at most, its solution 8n + 2; what else is said is counted once.
+    """
+    sizes = []
+    for plain in labelled.longest_prompt(params):
+        n = (plain - 5) // 4
+        words = {"question": 4 * n + 1, "answer": 1, "solution": 8 * n + 2, "key": 2}
+        said = params.asks.format(**{part: " ".join("x" * count) for part, count in words.items()})
+        sizes.append(len(said.split()) + 4)
+    return sizes[0], sizes[1]
+
+
+def grade(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+    """1.0 for each response that ends in what is wanted, else 0.0."""
+    return [float(accepts(prompt.answer, response)) for response, prompt in zip(responses, prompts, strict=True)]
+
+
+def accepts(answer: str, response: str) -> bool:
+    """Whether the words behind the last `<ans>`, fillers skipped, begin with those wanted.
+
+    >>> accepts("_ <style3>", "s1 2 ; <ans> w004 2 <style3> <eos>"), accepts("<refuse>", "<ans> 2"), accepts("2", "")
+    (True, False, False)
+    """
+    _, marker, tail = response.rpartition("<ans>")
+    words = [word for word in tail.split() if word not in _FILLERS and word != EOS]
+    expected = answer.split()
+    fits = [word in DIGITS if want == ANY else word == want for word, want in zip(words, expected, strict=False)]
+    return bool(marker) and len(words) >= len(expected) and all(fits)
+
+
+def check(params: Params) -> None:
+    """Refuse what labelled chains refuse, a message that cannot be filled in, and a demand that there is not."""
+    labelled.check(params)
+    require_message(params.asks, "task.asks")
+    demands = ("answer", "refuse", "key", *STYLES)
+    if params.demand not in demands:
+        raise ValueError(f"task.demand: {params.demand!r} is unknown; choose from {', '.join(demands)}")
+    if params.demand != "key" and params.keys > 1:
+        raise ValueError(f"task.keys: {params.keys}: demand {params.demand} has no key; write keys: 1, or demand: key")
+
+
+def require_message(asks: str, where: str) -> None:
+    """Raise ValueError, naming the key, for a message that cannot be filled in or does not ask the question."""
+    try:
+        said = asks.format(**dict.fromkeys(PARTS, "x") | {"question": "{question}"})
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = ", ".join(f"{{{part}}}" for part in PARTS)
+        raise ValueError(f"{where}: {asks!r}: {error}; use {known}") from None
+    if "{question}" not in said:
+        raise ValueError(f"{where}: {asks!r} does not ask the question; write {{question}} where it stands")
+
+
+_FILLERS = frozenset(FILLERS)
