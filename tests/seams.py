@@ -10,7 +10,7 @@ from typing import Any
 import foreign_teacher
 import micro
 import pytest
-from conftest import OPD, make_world
+from conftest import CORPUS, OPD, make_world
 
 from opd_lib.engine import checkpoint, train
 from opd_lib.params import RunSpec
@@ -34,6 +34,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "prune": {"method": {"name": "prune", **PUBLISHED, **PRUNE, **LIMITS, "patience": 1}},
     "opsd": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 1.0}, "teacher": "self", "student": B},
     "opsd-ema": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 0.9}},
+    "opsdc": {"method": {"name": "opsdc", **PUBLISHED, "shows": SOLUTION, "decay": 1.0, "renew": 2}},
+    "stable": {
+        "method": {"name": "stable", **PUBLISHED, "near": 0.3, "golden": 0.5, "corpus": CORPUS},
+        "teacher": {"expert": A, "start": B},
+    },
     "eff_opd": {"method": {"name": "eff_opd", **PUBLISHED, "k_max": 2, "tried": 4}},
     "uni_opd": {
         "method": {"name": "uni_opd", **UNI, "route": {"chain-a": "one", "chain-b": "two"}, "balance": True},
@@ -57,6 +62,7 @@ SERVED: dict[str, dict[str, Any]] = {
     "blind": {"method.loss": "sampled", "method.k": 0},
     "prune": {"method.support": "teacher"},
     "opsd": {"method.support": "teacher", "teacher": A},
+    "opsdc": {"method.support": "teacher", "method.renew": 0},
     "eff_opd": {"method.support": "teacher"},
     "uni_opd": {"method.route": {}, "teacher": A},
 }

@@ -30,7 +30,7 @@ def first(world: Path, arm: str, machine: dict[str, Any]) -> dict[str, Any]:
     return {"gradients": kept.gradients, "row": row}
 
 
-BETWEEN = ("prune", "opsd-ema", "eff_opd")
+BETWEEN = ("prune", "opsd-ema", "opsdc", "eff_opd")
 """Methods that act between two steps."""
 
 

@@ -44,18 +44,22 @@ KINDS: dict[str, dict[str, Any]] = {
 OBJECTIVE = {key: value for key, value in OPD.items() if key != "name"}
 GROUPS = {"normalize_std": True, "epsilon": 1e-6}
 METHODS: dict[str, dict[str, Any]] = {
+    "blind": {"loss": "advantage", "k": 4, "control": True},
     "brts": OBJECTIVE
     | {"part": "student", "coef": 0.5, "candidates": 4, "temperature": 1.0, "top_p": 0.9, "hint": ""}
     | {"similar_k": 4},
     "eff_opd": OBJECTIVE | {"k_max": 4, "tried": 8},
+    "filled": {"k": 4, "stop_gradient": True},
     "grpo": GROUPS,
     "opd": OBJECTIVE,
     "opsd": OBJECTIVE | {"shows": "{question} {answer}", "decay": 0.5},
+    "opsdc": OBJECTIVE | {"shows": "{question} {answer}", "decay": 0.5, "renew": 4},
     "own": {"source": "", "k": 4, "options": {}},
     "prune": OBJECTIVE
     | {"overlap_k": 4, "threshold": 0.5, "drop": 0.5, "base": 0.5, "limit_start": 8, "limit_least": 4, "limit_most": 16}
     | {"limit_step": 2, "margin": 1, "hit_share": 0.5, "patience": 2},
     "sod": GROUPS | {"outcome": True, "coef": 0.5, "delta": 0.5, "smooth": 1e-3},
+    "stable": OBJECTIVE | {"near": 0.5, "golden": 0.5, "corpus": {}},
     "uni_opd": {"route": {}, "margin": 0.5, "balance": True, "extreme": 5.0},
     "vopd": {"baseline": "topk", "k": 4},
 }  # fmt: skip

@@ -26,7 +26,7 @@ from opd_lib.records import record
 from opd_lib.tasks import tool
 from opd_lib.types import Rollouts
 
-BETWEEN = ("prune", "opsd-ema", "eff_opd")
+BETWEEN = ("prune", "opsd-ema", "opsdc", "eff_opd")
 OWN = (
     "def value(scores, params):\n    return params.options['scale'] * (scores.student_logp_N - scores.teacher_logp_N)\n"
 )
@@ -76,7 +76,7 @@ def test_the_streamed_step_is_the_plain_one(made: Path, tmp_path: Path, arm: str
         train.act_between_steps(run, train.update(run, rollouts, step))
         step, rollouts = 2, train.draw(run, 2)
     parts = [(run, rollouts, 1.0), *((branch, train.draw(branch, step), coef) for coef, branch in run.branches)]
-    assert len(parts) == 1 + (arm == "brts")
+    assert len(parts) == 1 + (arm in ("brts", "stable"))
     for part, answered, coef in parts:
         drawn = replace(answered, reward_B=(torch.arange(len(answered.prompts)) % 3 == 0).float())  # some right ones
         assert part.chunk < int(drawn.length_B.max())
@@ -312,6 +312,8 @@ SAME = ("step", "loss", "grad_norm", "n_tokens", "response_length", "reward", "o
         ("prune", {"threshold": 0.0, "limit_step": 0}, "plain"),
         ("eff_opd", {"k_max": 0}, "plain"),
         ("brts", {"coef": 0.0}, "plain"),
+        ("stable", {"near": 0.0, "golden": 0.0, "corpus": {}}, "plain"),
+        ("opsdc", {"renew": 0, "decay": 0.9}, "opsd-ema"),
         ("vopd", {"baseline": "none"}, "sampled"),
         ("uni_opd", {"route": {}, "margin": None, "balance": False, "extreme": 1e6}, "sampled"),
     ],
@@ -329,7 +331,27 @@ def test_a_reduction_is_the_other_method_to_the_bit(
     assert weights[0] == weights[1]
 
 
-@pytest.mark.parametrize("arm", [*BETWEEN, "brts"])
+def test_a_renewed_teacher_is_the_student_of_that_step(made: Path, tmp_path: Path) -> None:
+    asked = {"method": ARMS["opsdc"]["method"] | {"shows": "{question}"}, "teacher": "run:00_models/student"}
+    rows = train.train(spec_of(made, tmp_path, "opsdc", **asked)).frame("steps").set_index("step")["reverse_kl"]
+    assert rows[[1, 3, 5]].abs().max() < 1e-6 < rows[[2, 4, 6]].min(), "shown what the student is, it agrees when new"
+
+
+def test_stable_holds_the_student_near_its_start(made: Path, tmp_path: Path) -> None:
+    method = ARMS["stable"]["method"] | {"golden": 0.0, "corpus": {}}
+    rows = {
+        near: train.train(
+            spec_of(made, tmp_path / str(near), "stable", method=method | {"near": near}, teacher={
+                "expert": A, "start": "run:00_models/student"})
+        ).frame("steps")["loss"]
+        for near in (0.0, 20.0)
+    }  # fmt: skip
+    assert rows[0.0][0] == pytest.approx(rows[20.0][0], abs=1e-6), "at the start it is near its start"
+    free, held = (rows[near].diff().abs().sum() for near in (0.0, 20.0))
+    assert free != held
+
+
+@pytest.mark.parametrize("arm", [*BETWEEN, "brts", "stable"])
 def test_a_killed_run_resumes_to_the_same_bytes(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:

@@ -37,6 +37,11 @@ LEAVES: dict[str, tuple[Sequence[str], Says]] = {
     ),
     "opsd": ((), lambda s: (s["reverse_kl"] > 0).all()),  # the same weights, but the teacher was shown the answer
     "opsd-follows": ((), lambda s: (s["reverse_kl"] > 0).all()),
+    "opsdc": ((), lambda s: (s["reverse_kl"] > 0).all()),
+    "stable": (
+        ("golden.loss", "golden.n_tokens"),
+        lambda s: (s["golden.loss"] > 0).all() and (s["golden.n_tokens"] < s["n_tokens"]).all(),
+    ),
     "eff_opd": (("tried_tokens",), lambda s: s["tried_tokens"][0] == 0 < s["tried_tokens"][1] < s["tried_tokens"][2]),
     "brts": (
         ("teacher.loss", "teacher.n_tokens", "teacher.tier1", "teacher.tier2"),
