@@ -134,7 +134,8 @@ def test_a_feature_that_says_all_gives_an_exact_prognosis() -> None:
     assert (found.gain, found.low, found.high) == pytest.approx((0.09, 0.09, 0.09))
     assert found.outside == ()
     assert prognosis.leave_one_out(seen)["explained"].tolist() == pytest.approx([0, 1, 1])
-    assert "by 0.090, with 95 % probability by 0.090 to 0.090" in check.outlook(found, settings())
+    text = check.outlook(found, settings(), 0.3)
+    assert "by 0.090, with 95 % probability by 0.090 to 0.090" in text and "is cut" not in text
 
 
 def test_noise_is_no_better_than_the_mean_and_gives_no_number() -> None:
@@ -142,7 +143,7 @@ def test_noise_is_no_better_than_the_mean_and_gives_no_number() -> None:
     refused = [found for found in useless if not found.is_of_use]
     assert len(refused) >= 30  # noise alone seldom predicts a pair left out
     assert all(math.isnan(found.gain) and math.isnan(found.low) for found in refused)
-    text = check.outlook(refused[0], settings())
+    text = check.outlook(refused[0], settings(), 0.3)
     assert text.startswith("No prognosis") and "Leave-one-out error" in text and "accuracy changes" not in text
 
 
@@ -165,14 +166,15 @@ def test_a_prognosis_says_where_it_extends_the_line_and_stays_possible() -> None
     found = prognosis.predict(seen, measured(teacher_gap=50.0, start=0.4))
     assert found.outside == (prognosis.GAP,)
     assert (found.gain, found.low, found.high) == pytest.approx((0.6, 0.6, 0.6))
-    assert "Extrapolated: beyond the arms seen in teacher_gap" in check.outlook(found, settings())
+    text = check.outlook(found, settings(), 0.4)
+    assert "Extrapolated: beyond the arms seen in teacher_gap" in text and "cut where accuracy would be" in text
 
 
 def test_too_few_pairs_give_no_prognosis() -> None:
     seen = frame(n_pairs=5)
     seen["gain"] = seen[prognosis.GAP]
     found = prognosis.predict(seen, measured())
-    assert not found.is_of_use and "too few pairs" in check.outlook(found, settings())
+    assert not found.is_of_use and "too few pairs" in check.outlook(found, settings(), 0.3)
     assert prognosis.predict(frame(n_pairs=1), measured()).outside == prognosis.PREDICTORS
 
 
@@ -273,7 +275,7 @@ def test_check_measures_what_the_first_step_of_a_run_records(eleven: Path) -> No
     result = opd(eleven, "check", STUDENT, TEACHER, "--prompts", "4")
     assert result.exit_code == 0, result.output
     assert "overlap_k16" in result.stdout and "the 1 arms of 11_what_predicts_success" in result.stdout
-    assert "01-plain" in result.stdout and "No prognosis" in result.stdout
+    assert "Among these arms is this pair itself: 01-plain.\n\nNo prognosis" in result.stdout
     shutil.rmtree(eleven / "results" / "tiny" / micro.OPD)
     result = opd(eleven, "check", STUDENT, str(places[1]), "--prompts", "2")
     assert result.exit_code == 0 and "No runs to compare with" in result.stdout

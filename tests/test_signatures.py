@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import torch
 from conftest import make_world
 
-from opd_lib.engine import train
+from opd_lib.engine import collapse, train
 from opd_lib.maths import diagnostics, signatures
+from opd_lib.records import record
 from opd_lib.types import Rollouts, TokenScores
 
 HEDGES = [7]
@@ -113,3 +115,66 @@ def test_a_run_that_names_hedges_has_the_columns_and_otherwise_is_the_same_run(t
     assert set(rows[True]) - set(rows[False]) == added
     assert rows[True][list(rows[False])].equals(rows[False])
     assert rows[True][["hedge_share", "repeat_share", "looping_share"]].stack().between(0, 1).all()
+
+
+# --- the watch --------------------------------------------------------------------------------------------------------
+
+
+def course(**ends: float) -> list[dict[str, float]]:
+    """20 steps that begin alike; the named columns go in a line from the sixth on."""
+    start = {"overlap_k8": 0.8, "response_length": 40.0, "hedge_share": 0.02, "truncated_share": 0.0, "loss": 0.1}
+    share = [max(0.0, (step - 5) / 15) for step in range(1, 21)]
+    return [
+        {"step": step, **{name: v + w * (ends.get(name, v) - v) for name, v in start.items()}}
+        for step, w in zip(range(1, 21), share, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ({}, ""),
+        ({"overlap_k8": 0.1}, ""),  # alone it is no collapse
+        ({"overlap_k8": 0.9, "response_length": 20.0}, ""),  # the good way
+        ({"loss": -5.0, "hedge_share": 0.03}, ""),
+        ({"overlap_k8": 0.4, "response_length": 80.0}, "overlap_k8 0.8 → .*; response_length 40 → "),
+        ({"hedge_share": 0.2, "truncated_share": 1.0}, "hedge_share 0.02 → .*; truncated_share 0 → "),
+    ],
+)
+def test_two_signatures_together_are_said_once(ends: dict[str, float], said: str) -> None:
+    watch = collapse.Watch()
+    found = [text for row in course(**ends) if (text := watch.see(row))]
+    assert len(found) == bool(said) and all(re.match(rf"step \d+: signs of a collapse: {said}", text) for text in found)
+
+
+def test_a_watch_goes_on_from_the_rows_of_a_run_that_was_killed() -> None:
+    rows = course(overlap_k8=0.4, response_length=80.0)
+    whole = collapse.Watch()
+    steps = [row["step"] for row in rows if whole.see(row)]
+    for killed_after in (2, 6, 19):
+        resumed = collapse.Watch(rows[:killed_after])
+        again = [row["step"] for row in rows[killed_after:] if resumed.see(row)]
+        assert again == [step for step in steps if step > killed_after]
+
+
+def test_a_run_warns_or_stops_as_the_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path)
+    micro.teach(world)
+    for arm in ("student", "teacher"):
+        train.train(micro.load(world).spec(arm, 0))
+    monkeypatch.setattr(collapse, "STEPS", 1)
+    monkeypatch.setattr(collapse, "BOUNDS", {"loss": (-1.0, 1e9), "grad_norm": (-1.0, 1e9)})
+
+    def run(folder: str, **machine: Any) -> Any:
+        asked = {"arms.sampled": {"diagnose.hedges": ["w00"], **machine}}
+        spec = micro.load(world, micro.OPD, overrides=asked).spec("sampled", 0)
+        return replace(spec, folders=(tmp_path / folder,))
+
+    with pytest.warns(UserWarning, match=r"sampled/seed0: step 2: signs of a collapse: loss .*; grad_norm"):
+        whole = train.train(run("warned"))
+    assert whole.status == "finished" and len(whole.frame("steps")) == 6
+    stopped = run("stopped", **{"machine.stop_on_collapse": True})
+    with pytest.raises(ValueError, match=r"it stops here, as machine\.stop_on_collapse says"):
+        train.train(stopped)
+    present = record.read(stopped.folder)
+    assert present is not None and present.status == "failed" and present.identity == whole.identity

@@ -32,7 +32,7 @@ OfProfile = Annotated[str | None, typer.Option("--profile", help="Which profile 
 def site(output: Output = None, results: Mine = None, profile: OfProfile = None) -> None:
     """Build the results site from what is committed: pages that need no network and no server (`make site`).
 
-    With --results from the notebooks that `opd reproduce` has executed there, said so on every page.
+    With --results of the notebooks that `opd reproduce` has executed there; every page then says so.
     """
     if missing := [name for name in ("sphinx", "myst_nb", "sphinx_book_theme", "latex2mathml") if not find_spec(name)]:
         raise ValueError(f"the site needs {', '.join(missing)}; say `make site`, or install the extra `site`")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import changes, memory, score, sources, stored
+from opd_lib.engine import changes, collapse, memory, score, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.sampling import rollout
 
@@ -31,7 +31,7 @@ class ActiveRun:
     """What a run holds while it goes on. `writer` is None in the processes that write no files.
 
     A branch (`coef`, run) is a run that shares models and optimiser and has parameters, method and a `name` of its own.
-    `world` is there where the method acts between steps.
+    `world` is there where the method acts between steps, `watch` where signatures of a collapse are looked for.
     """
 
     spec: RunSpec
@@ -48,6 +48,7 @@ class ActiveRun:
     world: ActiveWorld | None = None
     branches: tuple[tuple[float, ActiveRun], ...] = ()
     name: str = ""
+    watch: collapse.Watch | None = None
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property

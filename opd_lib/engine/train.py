@@ -10,13 +10,14 @@ micro-batches, processes and padding do not change the gradient. Nothing here kn
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import batches, checkpoint, evaluate, gates, probes, shown, sources, tokens, view
+from opd_lib.engine import batches, checkpoint, collapse, evaluate, gates, probes, shown, sources, tokens, view
 from opd_lib.engine.first_batch import require_gates
 from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.running import ActiveRun
@@ -70,6 +71,8 @@ def loop(run: ActiveRun) -> None:
     run.seconds.update(state.seconds)
     if writer:
         rewind(writer, state)
+        if params.diagnose.hedges:
+            run.watch = collapse.Watch(writer.record.frame("steps").to_dict("records"))
     if state.step is None:
         act_between_steps(run, {"step": 0})
         evaluate_student(run, step=0)
@@ -78,7 +81,9 @@ def loop(run: ActiveRun) -> None:
         rollouts = draw(run, step)
         if step == first:
             require_gates(run, rollouts, recorded=state.gates is None)
-        act_between_steps(run, update(run, rollouts, step))
+        row = update(run, rollouts, step)
+        look_for_collapse(run, row)
+        act_between_steps(run, row)
         if step % params.evaluate.every == 0 or step == params.train.steps:
             evaluate_student(run, step)
         if step % params.train.checkpoint_every == 0:
@@ -145,6 +150,15 @@ def act_between_steps(run: ActiveRun, row: Row) -> None:
     with run.timed("between"):
         world.step = int(row["step"])
         world.state = dict(run.method.after_step(world, row, world.state, run.options))
+
+
+def look_for_collapse(run: ActiveRun, row: Row) -> None:
+    """Warn, once, when signatures of a collapse have crossed; stop if the machine is to. Raises ValueError then."""
+    found = run.watch.see(row) if run.watch else ""
+    if found and run.spec.params.machine.stop_on_collapse:
+        raise ValueError(f"{run.spec.name}: {found}; it stops here, as machine.stop_on_collapse says")
+    if found:
+        warnings.warn(f"{run.spec.name}: {found}", stacklevel=2)
 
 
 def step_optimizer(run: ActiveRun, rollouts: Rollouts, step: int) -> float:

@@ -74,7 +74,8 @@ def check(pair: Pair, n_prompts: int, say: Callable[[str], object] | None = None
             say(line)
     planned.require()
     measured = features(settings, [places[name] for name in names], n_prompts, pair.seed)
-    return text(pair, n_prompts, settings, measured, runs_seen(experiment, settings))
+    fitted = {arm: (own.student, own.teacher) for arm, own in experiment.arms.items()}
+    return text(pair, n_prompts, settings, measured, runs_seen(experiment, settings), fitted)
 
 
 def common(source: Path) -> RunParams:
@@ -141,8 +142,15 @@ def runs_seen(experiment: Experiment, settings: RunParams) -> pd.DataFrame:
     return prognosis.features(record.frame(runs, "steps"), record.frame(runs, "evals"), evals, names)
 
 
-def text(pair: Pair, n_prompts: int, settings: RunParams, measured: Mapping[str, float], seen: pd.DataFrame) -> str:
-    """The whole answer as plain text."""
+def text(
+    pair: Pair,
+    n_prompts: int,
+    settings: RunParams,
+    measured: Mapping[str, float],
+    seen: pd.DataFrame,
+    fitted: Mapping[str, tuple[object, object]],
+) -> str:
+    """The whole answer as plain text. `fitted`: arm → its student and teacher."""
     task, source = settings.task, settings.source
     assert source.kind == "student"
     head = (
@@ -170,7 +178,9 @@ def text(pair: Pair, n_prompts: int, settings: RunParams, measured: Mapping[str,
     )
     similar = prognosis.nearest(seen, measured)[OUTCOME]
     parts.append(f"The arms most like it (distance in standard deviations)\n\n{tables.show(similar)}")
-    parts.append(outlook(prognosis.predict(seen, measured), settings))
+    if itself := [arm for arm in seen["arm"].unique() if fitted.get(arm) == (pair.student, pair.teacher)]:
+        parts.append(f"Among these arms is this pair itself: {', '.join(itself)}.")
+    parts.append(outlook(prognosis.predict(seen, measured), settings, measured["start"]))
     return "\n\n".join(parts)
 
 
@@ -190,8 +200,8 @@ def beside(measured: Mapping[str, float], seen: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def outlook(found: Prognosis, settings: RunParams) -> str:
-    """The prognosis, or why there is none."""
+def outlook(found: Prognosis, settings: RunParams, start: float) -> str:
+    """The prognosis of a student that starts at this accuracy, or why there is none."""
     errors = (
         f"Leave-one-out error: {tables.number(found.error)} with {', '.join(prognosis.PREDICTORS)}; "
         f"{tables.number(found.error_of_mean)} with the mean gain of the others ({found.n_arms} arms)."
@@ -203,11 +213,13 @@ def outlook(found: Prognosis, settings: RunParams) -> str:
             "No prognosis: on these arms the measurements predict the gain of a pair left out no better than the "
             f"mean does.\n{errors}"
         )
+    is_cut = math.isclose(found.low, -start) or math.isclose(found.high, 1.0 - start)
+    cut = "The interval is cut where accuracy would be below 0 or above 1.\n" if is_cut else ""
     beyond = f"Extrapolated: beyond the arms seen in {', '.join(found.outside)}.\n" if found.outside else ""
     return (
         f"Prognosis for {settings.train.steps} steps with the settings of {NOTEBOOK}: accuracy changes by "
         f"{tables.number(found.gain)}, with 95 % probability by {tables.number(found.low)} to "
-        f"{tables.number(found.high)}.\n{beyond}{errors}\n"
+        f"{tables.number(found.high)}.\n{cut}{beyond}{errors}\n"
         "Fitted in the tiny world, to which both checkpoints belong by their vocabulary. It says nothing about other "
         "models."
     )

@@ -197,7 +197,7 @@ def _ends(
         "accuracy": "at the start" if start else "at the end",
         f"{first} (seeds: {len(one)})": _mean(one.values()),
         f"{second} (seeds: {len(other)})": _mean(other.values()),
-        f"difference (seeds: {len(paired)})": _mean(paired),
+        f"{second} − {first} (seeds: {len(paired)})": _mean(paired),
     }
 
 

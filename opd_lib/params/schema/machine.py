@@ -27,6 +27,8 @@ class Machine(Strict):
     `network`: the interface (such as eth1) over which the processes of a run on several machines meet; whoever else
     reaches that network can run code as you (engine/model/distributed). Null: one machine, its loopback interface.
     `memory_gib` and `hours` are asked of a cluster.
+    `stop_on_collapse`: a run whose signatures cross (engine/collapse) stops there instead of saying so alone; its
+    record is that of a run that failed.
     """
 
     processes: Annotated[int, Field(ge=1, le=10**5)]
@@ -44,3 +46,4 @@ class Machine(Strict):
     memory_gib: Gib
     hours: Hours
     network: Annotated[str, Field(pattern=r"^\S+$")] | None = None
+    stop_on_collapse: bool = False
