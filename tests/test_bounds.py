@@ -28,17 +28,29 @@ TRACES = {
     "filler_offset": 4.0, "filler_before_step": 0.25, "filler_anywhere": 0.01, "slip_operands": [3], "recheck": [0.3],
     "slip_probability": 0.5, "recheck_slip": 0.5,
 }  # fmt: skip
+TAGGED = TRACES | {
+    "kind": "tagged", "asked": {"plain": 1.0, "hint": 0.5}, "wrong": 0.1, "skip": 0.1, "hedge": 0.1, "stray": 0.1,
+}  # fmt: skip
+LABELLED = BASE["task"] | {"name": "labelled", "operator_weights": [1.0, 1.0, 1.0, 1.6]}
+ASKED = LABELLED | {"name": "tagged", "asks": "{question}", "demand": "key", "keys": 4}
+MIXTURE = {"kind": "mixture", "batches": 1, "shows": "{question} {key}", "hedges": ["wait"]}
 SCHEDULE = [{"step": 2, "max_new_tokens": 4}]
 KINDS: dict[str, dict[str, Any]] = {
     "sampled": {"source": BASE["source"] | {"schedule": SCHEDULE}},
     "corpus": {"source": CORPUS},
-    "traces": {"source": TRACES, "task": BASE["task"] | {"name": "labelled", "operator_weights": [1.0, 1.0, 1.0, 1.6]}},
+    "traces": {"source": TRACES, "task": LABELLED},
+    "tagged": {"source": TAGGED, "task": ASKED},
     "answers": {"source": {"kind": "answers", "prompts_per_step": 4}, "task": MATH},
     "stored": {"source": {"kind": "stored", "rollouts": "run:00_models/x", "prompts_per_step": 4}},
     "text model": {"student": STUDENT | {"vocabulary": 512}},
     "teachers": {"probe": {"kind": "teachers", "batches": 1, "other": "org/other"}},
     "continuation": {"probe": {"kind": "continuation", "batches": 1, "depths": [0, 4], "new_tokens": 4}},
     "gradient": {"probe": {"kind": "gradient", "batches": 1, "tokens": 8, "against": {}}},
+    "prefix": {"probe": {"kind": "prefix", "batches": 1, "revision": ["wait"]}, "task": LABELLED},
+    "mixture": {
+        "probe": {"kind": "mixture", "batches": 1, "shows": "{question} {key}", "hedges": ["wait"]},
+        "task": ASKED,
+    },
     "rollouts": {"probe": {"kind": "rollouts", "batches": 1, "attempts": 1}},
 }
 OBJECTIVE = {key: value for key, value in OPD.items() if key != "name"}
@@ -132,7 +144,7 @@ FILES = sorted(paths.PARAMS.glob("*/[0-9]*.yaml"))
 
 def test_every_section_that_a_committed_file_has_is_among_the_kinds() -> None:
     seen = {arm.source.kind for path in FILES for arm in params.load(path.stem, path.parent.name).arms.values()}
-    assert seen <= {"student", "teacher", "corpus", "traces", "answers", "stored"}
+    assert seen <= {"student", "teacher", "corpus", "traces", "tagged", "answers", "stored"}
 
 
 @pytest.mark.parametrize(
