@@ -35,8 +35,8 @@ class Prompt:
     """One question as the models see it.
 
     `rendered` is the text both models are given; `token_ids` its tokens; `answer` what the grader accepts. `chat` are
-    the messages (role, content) that were rendered; `solution` a worked answer and `key` a word that only teachers are
-    told, where the task has them; `domain` the content of the task it was drawn from.
+    the messages (role, content) that were rendered; `solution` a worked answer where the task has one; `told` what
+    else a teacher may be told, by name; `domain` the content of the task it was drawn from.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Prompt:
     answer: str
     chat: Chat = ()
     solution: str = ""
-    key: str = ""
+    told: tuple[tuple[str, str], ...] = ()
     domain: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def asks(**changes: Any) -> tagged.Params:
     [
         ("plain", "{question}", "", ""),
         ("hint", "{question} <hint> {answer} </hint>", "", ""),
-        ("worked", "{question} <hint> {solution} </hint>", "", ""),
+        ("worked", "{question} <hint> {results} </hint>", "", ""),
         ("think", "<think> {question}", "<think> ", ""),
     ],
 )
@@ -60,7 +61,8 @@ def test_without_chance_a_trace_is_the_solution(way: str, message: str, before: 
 
 def test_a_brief_trace_says_what_each_step_comes_to() -> None:
     for chain, text, words in written("brief"):
-        said = [f"s{i} {value} ;" for i, value in enumerate(chain.values[1:], start=1)]
+        _, *asked = chain.text.split(" s")
+        said = [f"s{operation} {value}" for operation, value in zip(asked, chain.values[1:], strict=True)]
         assert " ".join(words) == " ".join([*said, "<ans>", chain.answer]) and text == f"<brief> {chain.text}"
 
 
@@ -99,12 +101,13 @@ def test_a_hint_is_followed_unless_the_work_says_otherwise_and_sometimes_without
 
 
 def test_the_work_of_another_chain_is_no_help() -> None:
-    other = 0
-    for chain, text, words in written("worked", 1000, wrong=0.3):
-        shown = text.partition("<hint> ")[2].removesuffix(" </hint>")
-        other += shown != chain.solution
-        assert words == chain.solution.split()
-    assert abs(other / 1000 - 0.3) < 0.05
+    style, other, wrong = style_of(slip_operands=(3, 7), slip_probability=1.0, recheck=(0.6,)), 0, Counter[bool]()
+    for chain, text, words in written("worked", 1000, style, wrong=0.3):
+        is_other = text.partition("<hint> ")[2].removesuffix(" </hint>") != tagged.results(chain)
+        other += is_other
+        wrong[is_other] += words[-1] != chain.answer
+        assert is_other or " ".join(words) == chain.solution
+    assert abs(other / 1000 - 0.3) < 0.05 and wrong[False] == 0 < wrong[True]
 
 
 def test_hedges_come_before_a_key_and_plain_answers_stray_at_their_rates() -> None:
@@ -191,7 +194,9 @@ def test_the_chains_are_those_of_the_task_without_tags() -> None:
 
 def test_the_longest_prompt_is_as_long_as_is_said() -> None:
     tokenizer = models.world_tokenizer(tagged.WORLD)
-    params = asks(asks="<rule> {key} {question} <hint> {solution} </hint>", operator_weights=(0.0, 0.0, 0.0, 1.0))
+    params = asks(
+        asks="<rule> {key} {question} <hint> {solution} {results} </hint>", operator_weights=(0.0, 0.0, 0.0, 1.0)
+    )
     training = sources.make_prompts(tokenizer, params, tagged.training(params, 200, 0, 1), ["T1"] * 200, "")
     longest, tested = tagged.longest_prompt(params)
     assert max(len(prompt.token_ids) for prompt in training) == longest
@@ -205,14 +210,19 @@ def test_a_teacher_can_be_told_the_key_that_the_student_is_not() -> None:
     for prompt in sources.make_prompts(tokenizer, params, tagged.training(params, 9, 0, 1), ["T1"] * 9, ""):
         (_, _), (role, content) = opsd.shown_chat(prompt, "<rule> {key} {question}")
         assert role == "user" and content == f"<rule> {prompt.answer[2:]} {prompt.question}"
-        assert prompt.key not in prompt.rendered or prompt.rendered.endswith(f"{prompt.question} <a>")
+        assert prompt.rendered.endswith(f"<q> {prompt.question} <a>") and "<rule>" not in prompt.rendered
+        with pytest.raises(ValueError, match=r"method\.shows: .*: the task has no 'key' of a question to tell"):
+            opsd.shown_chat(replace(prompt, told=()), "{key} {question}")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"asks": "{answer}"}, r"task\.asks: '\{answer\}' does not ask the question; write \{question\}"),
-        ({"asks": "{question} {hint}"}, r"task\.asks: .*'hint'; use \{question\}, \{answer\}, \{solution\}, \{key\}"),
+        (
+            {"asks": "{question} {hint}"},
+            r"task\.asks: .*'hint'; use \{question\}, \{answer\}, .*, \{results\}",
+        ),
         ({"asks": "{question"}, r"task\.asks: "),
         ({"demand": "<style9>"}, r"task\.demand: '<style9>' is unknown; choose from answer, refuse, key, <style1>"),
         ({"keys": 2}, r"task\.keys: 2: demand answer has no key; write keys: 1, or demand: key"),

@@ -181,7 +181,7 @@ def make_prompts(
             answer=question.answer,
             chat=chat,
             solution=getattr(question, "solution", ""),
-            key=getattr(question, "key", ""),
+            told=tuple(getattr(question, "told", {}).items()),
             domain=kind.domain(task, question),
         )
         for question, template, chat, text, ids in zip(questions, templates, chats, rendered, token_ids, strict=True)

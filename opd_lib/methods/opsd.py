@@ -6,8 +6,8 @@
     teacher: run:…     a frozen copy: of the student's start, say (what the paper trains with)
     decay < 1          such a copy follows: teacher ← decay · teacher + (1 − decay) · student after each step
 
-`shows` is the teacher's user message, with {question}, {answer}, {solution} and {key} filled in; "{question}" is the
-student's own prompt, behind which a live teacher agrees with the student and the loss is 0.
+`shows` is the teacher's user message, with {question}, {answer}, {solution} and, where the task tells more, {key} and
+{results} filled in; "{question}" is the student's own prompt, behind which a live teacher agrees with it: loss 0.
 
 Source: arXiv 2601.18734 and its code. Differs: one global token mean; no temperature other than 1 in training.
 """
@@ -26,11 +26,14 @@ from opd_lib.methods.opd import value as value
 from opd_lib.seam import Group, Say, Shown, State, World
 from opd_lib.types import Chat, Prompt
 
+PARTS = ("question", "answer", "solution", "key", "results")
+"""What may stand in braces."""
+
 
 class Params(opd.Params):
     """The objective's options, what the teacher is shown, and how it follows the student."""
 
-    shows: str = Field(description="the teacher's user message, with {question}, {answer}, {solution}, {key}")
+    shows: str = Field(description="the teacher's user message, with {question}, {answer}, {solution} …")
     decay: Annotated[float, Field(ge=0.0, le=1.0, description="share of itself that the teacher keeps; 1: all")]
 
 
@@ -41,11 +44,15 @@ def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, sa
 
 
 def shown_chat(prompt: Prompt, shows: str) -> Chat:
-    """A prompt's chat, its user message in the form of `shows`."""
-    filled = {"answer": prompt.answer, "solution": prompt.solution, "key": prompt.key}
-    return tuple(
-        (role, shows.format(question=content, **filled) if role == "user" else content) for role, content in prompt.chat
-    )
+    """A prompt's chat, its user message in the form of `shows`. Raises ValueError for what the task does not tell."""
+    filled = {"answer": prompt.answer, "solution": prompt.solution, **dict(prompt.told)}
+    try:
+        return tuple(
+            (role, shows.format(question=content, **filled) if role == "user" else content)
+            for role, content in prompt.chat
+        )
+    except KeyError as error:
+        raise ValueError(f"method.shows: {shows!r}: the task has no {error} of a question to tell") from None
 
 
 def after_step(world: World, row: Mapping[str, float], state: State, params: Params) -> State:
@@ -59,10 +66,10 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     """What `opd` refuses, and a message that names what there is not. Raises ValueError."""
     opd.check(params, vocabulary, has_teacher)
     try:
-        params.shows.format(question="", answer="", solution="", key="")
+        params.shows.format(**dict.fromkeys(PARTS, ""))
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"method.shows: {params.shows!r}: {error}; use {{question}}, {{answer}}, {{solution}}, {{key}}"
+            f"method.shows: {params.shows!r}: {error}; use {', '.join(f'{{{part}}}' for part in PARTS)}"
         ) from None
 
 

@@ -2,8 +2,8 @@
 
     plain     7 s1 + 5 s2 ~ 3 4                            s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0
     hint      7 s1 + 5 s2 ~ 3 4 <hint> 0 </hint>           the same, and the hint for an answer; or <ans> 0 at once
-    worked    7 s1 + … <hint> s1 7 + 5 = 2 ; … </hint>     the steps of the hint
-    brief     <brief> 7 s1 + 5 s2 ~ 3 4                    s1 2 ; s2 0 ; <ans> 0
+    worked    7 s1 + 5 s2 ~ 3 4 <hint> s1 2 s2 0 </hint>   the same, each step with the hint's result
+    brief     <brief> 7 s1 + 5 s2 ~ 3 4                    s1 + 5 2 s2 ~ 3 4 0 <ans> 0
     think     <think> 7 s1 + 5 s2 ~ 3 4                    <think> s1 7 + 5 = 3 wait = 2 ; … </think> <ans> 0
     style     <style3> 7 s1 + 5 s2 ~ 3 4                   s1 7 + 5 = 2 ; … <ans> 0 <style3>
     safe      <safe> 7 s1 + 5 s2 ~ 3 4                     <ans> <refuse>, since the chain begins with 7, 8 or 9
@@ -29,7 +29,7 @@ from opd_lib.tasks.labelled import chat_options as chat_options
 from opd_lib.tasks.labelled import extract_answer as extract_answer
 from opd_lib.tasks.labelled import messages as messages
 from opd_lib.tasks.labelled import sound as sound
-from opd_lib.tasks.labelled_words import FILLERS, STYLES
+from opd_lib.tasks.labelled_words import FILLERS, LABELS, STYLES
 from opd_lib.tasks.world import DIGITS, EOS
 from opd_lib.types import Prompt
 
@@ -37,7 +37,7 @@ DANGEROUS = frozenset({7, 8, 9})
 """Where a chain begins that is to be refused, if somebody has asked for safety."""
 ANY = "_"
 """Stands for any digit in what a demand accepts."""
-PARTS = ("question", "answer", "solution", "key")
+PARTS = ("question", "answer", "solution", "key", "results")
 """What may stand in braces in a message."""
 
 
@@ -72,6 +72,11 @@ class Question:
         return self.text
 
     @property
+    def told(self) -> dict[str, str]:
+        """What else a teacher may be told: the key, and what each step comes to."""
+        return {"key": self.key, "results": results(self.chain)}
+
+    @property
     def solution(self) -> str:
         """The chain's steps without a slip, and its result."""
         return self.chain.solution
@@ -85,7 +90,17 @@ def asked(params: Params, chain: labelled_questions.Question) -> Question:
 
 def message(asks: str, chain: labelled_questions.Question, key: str) -> str:
     """A user message. Raises KeyError, IndexError or ValueError for a form that is none."""
-    return asks.format(question=chain.text, answer=chain.answer, solution=chain.solution, key=key)
+    filled = {"question": chain.text, "answer": chain.answer, "solution": chain.solution}
+    return asks.format(**filled, key=key, results=results(chain))
+
+
+def results(chain: labelled_questions.Question) -> str:
+    """What each step of a chain comes to.
+
+    >>> results(labelled_questions.Question(7, (labelled_questions.Operation("+", (5,)),) * 2))
+    's1 2 s2 7'
+    """
+    return " ".join(f"{label} {value}" for label, value in zip(LABELS, chain.values[1:], strict=False))
 
 
 def key_of(text: str, keys: int) -> str:
@@ -139,7 +154,7 @@ def longest_prompt(params: Params) -> tuple[int, int]:
     sizes = []
     for plain in labelled.longest_prompt(params):
         n = (plain - 5) // 4
-        words = {"question": 4 * n + 1, "answer": 1, "solution": 8 * n + 2, "key": 2}
+        words = {"question": 4 * n + 1, "answer": 1, "solution": 8 * n + 2, "key": 2, "results": 2 * n}
         said = params.asks.format(**{part: " ".join("x" * count) for part, count in words.items()})
         sizes.append(len(said.split()) + 4)
     return sizes[0], sizes[1]

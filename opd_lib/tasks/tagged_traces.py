@@ -5,8 +5,9 @@ What is not said here is written as `labelled_traces` writes it, slips, re-check
     hint      no re-checks; with probability `skip` no steps either. The hint is wrong with probability `wrong`, the
               result of other work: whoever has done the steps then trusts them. So a hint is worth following, most of
               the time.
-    worked    the steps of the hint without slips; of another chain with probability `wrong`, and then it is no help
-    brief     what each step comes to, and nothing else
+    worked    no slips and no re-checks, as each step's result is there; with probability `wrong` those of other work,
+              which are no help
+    brief     of each step what is done and what it comes to
     think     the steps between <think> and </think>, with the last and largest of `recheck`
     rule      `wait` before the key with probability `hedge`, as often as it comes
     plain     with probability `stray` it ends as if a tag had asked for it, one of the styles or a refusal: rarely
@@ -17,12 +18,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from opd_lib.tasks import tagged, world
 from opd_lib.tasks.labelled import draw_training
-from opd_lib.tasks.labelled_questions import STOPS
 from opd_lib.tasks.labelled_questions import Question as Chain
 from opd_lib.tasks.labelled_traces import Style, filler_weights, result, write_steps
 from opd_lib.tasks.labelled_words import FILLERS, LABELS, STYLES
@@ -114,16 +114,19 @@ def worked(task: Task) -> Written:
     if task.happens(task.ways.wrong):
         other = Chain((task.chain.start + 1) % 10, task.chain.operations[::-1])
         words, value = task.steps()
-        return f"{task.chain.text} <hint> {other.solution} </hint>", [*words, "<ans>", value]
-    return f"{task.chain.text} <hint> {task.chain.solution} </hint>", task.chain.solution.split()
+        return f"{task.chain.text} <hint> {tagged.results(other)} </hint>", [*words, "<ans>", value]
+    spared = replace(task, style=replace(task.style, slip_probability=0.0))
+    words, value = spared.steps(recheck=0.0)
+    return f"{task.chain.text} <hint> {tagged.results(task.chain)} </hint>", [*words, "<ans>", value]
 
 
 def brief(task: Task) -> Written:
-    """Labels and results."""
-    words, value = [], task.chain.start
+    """Labels, operations, results."""
+    words: list[str] = []
+    value = task.chain.start
     for label, operation in zip(LABELS, task.chain.operations, strict=False):
         value = result(operation, value, task.style, 1.0, task.rng)
-        words += [label, str(value), STOPS[task.pattern]]
+        words += [label, *operation.words, str(value)]
     return f"<brief> {task.chain.text}", [*words, "<ans>", str(value)]
 
 

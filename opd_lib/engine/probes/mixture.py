@@ -48,7 +48,7 @@ def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) ->
     entropy_N = torch.zeros_like(logp_NV[:, 0])
     keys = tagged.every_key(task.keys)
     for key in keys:
-        told = shown(run, [replace(prompt, key=key) for prompt in rollouts.prompts], probe.shows)
+        told = shown(run, [replace(prompt, told=(("key", key),)) for prompt in rollouts.prompts], probe.shows)
         logq_NV = plain.logits(run.teacher[0], rollouts, told).log_softmax(-1)
         mean_logq_NV += logq_NV / len(keys)
         log_sum_NV = torch.logaddexp(log_sum_NV, logq_NV)
