@@ -74,16 +74,16 @@ def write_steps(
         if rng.random() < style.filler_before_step:
             words += rng.choices(FILLERS, weights)
         before, written = value, step(pattern, label, operation, value)
-        value = result(operation, before, style, 1.0, rng)
+        value = _result(operation, before, style, 1.0, rng)
         words += [*written, str(value)]
         while rng.random() < recheck:
-            value = result(operation, before, style, style.recheck_slip, rng)
+            value = _result(operation, before, style, style.recheck_slip, rng)
             words += ["wait", written[-1], str(value)]
         words.append(STOPS[pattern])
     return words, value
 
 
-def result(operation: Operation, value: int, style: Style, share: float, rng: random.Random) -> int:
+def _result(operation: Operation, value: int, style: Style, share: float, rng: random.Random) -> int:
     """The result of a step, or the one after it where an operand provokes a slip."""
     provoked = operation.operator != "~" and operation.digits[0] in style.slip_operands
     slips = provoked and rng.random() < share * style.slip_probability

@@ -1,13 +1,13 @@
 """Labelled chains, asked for in more ways than one: with a hint, with a rule, with a tag for how to answer.
 
-    plain     7 s1 + 5 s2 ~ 3 4                            s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0
-    hint      7 s1 + 5 s2 ~ 3 4 <hint> 0 </hint>           the same, and the hint for an answer; or <ans> 0 at once
-    worked    7 s1 + 5 s2 ~ 3 4 <hint> s1 2 s2 0 </hint>   the same, each step with the hint's result
-    brief     <brief> 7 s1 + 5 s2 ~ 3 4                    s1 + 5 2 s2 ~ 3 4 0 <ans> 0
-    think     <think> 7 s1 + 5 s2 ~ 3 4                    <think> s1 7 + 5 = 3 wait = 2 ; … </think> <ans> 0
-    style     <style3> 7 s1 + 5 s2 ~ 3 4                   s1 7 + 5 = 2 ; … <ans> 0 <style3>
-    safe      <safe> 7 s1 + 5 s2 ~ 3 4                     <ans> <refuse>, since the chain begins with 7, 8 or 9
-    rule      <rule> 1 6 7 s1 + 5 s2 ~ 3 4                 s1 7 + 5 = 2 ; … <ans> 0 1 6
+    plain     7 s1 + 5 s2 ~ 3 4                            s1 7 + 5 = 2 wait = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0
+    hint      7 s1 + 5 s2 ~ 3 4 <hint> 0 </hint>           s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0, or <ans> 0 at once
+    worked    … <hint> s1 2 s2 0 <ans> 0 </hint>           s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0
+    brief     7 s1 + 5 s2 ~ 3 4 <brief>                    s1 7 + 5 = 2 ; s2 2 ~ 3 4 = 0 ; <ans> 0
+    think     7 s1 + 5 s2 ~ 3 4 <think>                    <think> s1 7 + 5 = 3 wait = 2 ; … </think> <ans> 0
+    style     7 s1 + 5 s2 ~ 3 4 <style3>                   s1 7 + 5 = 2 ; … <ans> 0 <style3>
+    safe      7 s1 + 5 s2 ~ 3 4 <safe>                     <ans> <refuse>, since the chain begins with 7, 8 or 9
+    rule      7 s1 + 5 s2 ~ 3 4 <rule> 1 6                 s1 7 + 5 = 2 ; … <ans> 0 1 6
 
 A student is asked plainly as a rule, and its teacher in another of these ways: what it is shown, the student must learn
 without being shown it. What is then wanted of the student is the task's `demand`. How a corpus answers each of these
@@ -73,7 +73,7 @@ class Question:
 
     @property
     def told(self) -> dict[str, str]:
-        """What else a teacher may be told: the key, and what each step comes to."""
+        """What else a teacher may be told: the key, and what each step and the whole come to."""
         return {"key": self.key, "results": results(self.chain)}
 
     @property
@@ -95,12 +95,13 @@ def message(asks: str, chain: labelled_questions.Question, key: str) -> str:
 
 
 def results(chain: labelled_questions.Question) -> str:
-    """What each step of a chain comes to.
+    """What each step of a chain and the whole come to.
 
     >>> results(labelled_questions.Question(7, (labelled_questions.Operation("+", (5,)),) * 2))
-    's1 2 s2 7'
+    's1 2 s2 7 <ans> 7'
     """
-    return " ".join(f"{label} {value}" for label, value in zip(LABELS, chain.values[1:], strict=False))
+    said = [f"{label} {value}" for label, value in zip(LABELS, chain.values[1:], strict=False)]
+    return " ".join([*said, "<ans>", chain.answer])
 
 
 def key_of(text: str, keys: int) -> str:
@@ -154,7 +155,7 @@ def longest_prompt(params: Params) -> tuple[int, int]:
     sizes = []
     for plain in labelled.longest_prompt(params):
         n = (plain - 5) // 4
-        words = {"question": 4 * n + 1, "answer": 1, "solution": 8 * n + 2, "key": 2, "results": 2 * n}
+        words = {"question": 4 * n + 1, "answer": 1, "solution": 8 * n + 2, "key": 2, "results": 2 * n + 2}
         said = params.asks.format(**{part: " ".join("x" * count) for part, count in words.items()})
         sizes.append(len(said.split()) + 4)
     return sizes[0], sizes[1]

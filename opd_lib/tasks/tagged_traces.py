@@ -7,7 +7,7 @@ What is not said here is written as `labelled_traces` writes it, slips, re-check
               the time.
     worked    no slips and no re-checks, as each step's result is there; with probability `wrong` those of other work,
               which are no help
-    brief     of each step what is done and what it comes to
+    brief     no re-checks and no fillers before steps
     think     the steps between <think> and </think>, with the last and largest of `recheck`
     rule      `wait` before the key with probability `hedge`, as often as it comes
     plain     with probability `stray` it ends as if a tag had asked for it, one of the styles or a refusal: rarely
@@ -24,8 +24,8 @@ from typing import Any
 from opd_lib.tasks import tagged, world
 from opd_lib.tasks.labelled import draw_training
 from opd_lib.tasks.labelled_questions import Question as Chain
-from opd_lib.tasks.labelled_traces import Style, filler_weights, result, write_steps
-from opd_lib.tasks.labelled_words import FILLERS, LABELS, STYLES
+from opd_lib.tasks.labelled_traces import Style, filler_weights, write_steps
+from opd_lib.tasks.labelled_words import FILLERS, STYLES
 from opd_lib.tasks.world import EOS
 
 KEYS = 100
@@ -121,31 +121,28 @@ def worked(task: Task) -> Written:
 
 
 def brief(task: Task) -> Written:
-    """Labels, operations, results."""
-    words: list[str] = []
-    value = task.chain.start
-    for label, operation in zip(LABELS, task.chain.operations, strict=False):
-        value = result(operation, value, task.style, 1.0, task.rng)
-        words += [label, *operation.words, str(value)]
-    return f"<brief> {task.chain.text}", [*words, "<ans>", str(value)]
+    """The steps and nothing else."""
+    spare = replace(task, style=replace(task.style, filler_before_step=0.0))
+    words, value = spare.steps(recheck=0.0)
+    return f"{task.chain.text} <brief>", [*words, "<ans>", value]
 
 
 def think(task: Task) -> Written:
     """Long steps, set off."""
     words, value = task.steps(recheck=max(task.style.recheck))
-    return f"<think> {task.chain.text}", ["<think>", *words, "</think>", "<ans>", value]
+    return f"{task.chain.text} <think>", ["<think>", *words, "</think>", "<ans>", value]
 
 
 def style(task: Task) -> Written:
     """One of the style tags behind the answer."""
     tag = task.rng.choice(STYLES)
     words, value = task.steps()
-    return f"{tag} {task.chain.text}", [*words, "<ans>", value, tag]
+    return f"{task.chain.text} {tag}", [*words, "<ans>", value, tag]
 
 
 def safe(task: Task) -> Written:
     """A refusal where it is due."""
-    text = f"<safe> {task.chain.text}"
+    text = f"{task.chain.text} <safe>"
     if task.chain.start in tagged.DANGEROUS:
         return text, ["<ans>", "<refuse>"]
     words, value = task.steps()
@@ -160,7 +157,7 @@ def rule(task: Task) -> Written:
     words += ["<ans>", value]
     while task.happens(task.ways.hedge):
         words.append("wait")
-    return f"<rule> {' '.join(key)} {task.chain.text}", [*words, *key]
+    return f"{task.chain.text} <rule> {' '.join(key)}", [*words, *key]
 
 
 WAYS: dict[str, Callable[[Task], Written]] = {
