@@ -34,7 +34,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "prune": {"method": {"name": "prune", **PUBLISHED, **PRUNE, **LIMITS, "patience": 1}},
     "opsd": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 1.0}, "teacher": "self", "student": B},
     "opsd-ema": {"method": {"name": "opsd", **PUBLISHED, "shows": SOLUTION, "decay": 0.9}},
-    "opsdc": {"method": {"name": "opsdc", **PUBLISHED, "shows": SOLUTION, "decay": 1.0, "renew": 2}},
+    "opsdc": {
+        "method": {"name": "opsdc", **PUBLISHED, "shows": SOLUTION, "decay": 1.0, "renew": 2},
+        "student": B,  # it will be its own teacher, and must know something
+    },
     "stable": {
         "method": {"name": "stable", **PUBLISHED, "near": 0.3, "golden": 0.5, "corpus": CORPUS},
         "teacher": {"expert": A, "start": B},
