@@ -20,7 +20,7 @@ from opd_lib.engine import probes, score, sources, tokens, train
 from opd_lib.engine.model import models
 from opd_lib.engine.model.distributed import Ranks
 from opd_lib.engine.probes import continuation, gradient, reward, teachers
-from opd_lib.engine.sampling import rollout
+from opd_lib.engine.sampling import rollout, turns
 from opd_lib.maths import coherence, logprobs
 from opd_lib.methods import opd
 from opd_lib.params import RunSpec
@@ -508,18 +508,11 @@ def test_the_student_given_its_old_random_numbers_writes_its_old_responses(stude
     rollouts = drawn(run, batch=3)
     long = [row for row, length in enumerate(rollouts.length_B.tolist()) if length > depth]
     uniform_BT = torch.rand(12, 2, 20, generator=models.generator(0, "rollout", 3)).flatten(0, 1)[long, depth:]
-    prompts = [continuation.begun(student, rollouts, row, depth) for row in long]
+    prompts = [turns.begun(rollouts.prompts[row], rollouts.response_BT[row, :depth].tolist()) for row in long]
     whole = continuation.joined(rollouts, long, depth, rollout.sample(*student, prompts, uniform_BT, 1.0, 1.0), 20)
     old = taken(rollouts, long)
     assert sources.decode(whole, student[1]) == sources.decode(old, student[1])
     assert torch.equal(whole.length_B, old.length_B) and torch.equal(whole.finished_B, old.finished_B)
-
-
-def test_a_prefix_reads_as_it_is_tokenised(student: sources.Model) -> None:
-    rollouts = drawn(run_of(student, student))
-    prompt = continuation.begun(student, rollouts, 1, 4)
-    assert tuple(student[1](prompt.rendered, add_special_tokens=False).input_ids) == prompt.token_ids
-    assert prompt.rendered.startswith(rollouts.prompts[1].rendered.strip())
 
 
 def test_without_a_long_response_there_is_nothing_to_continue(student: sources.Model) -> None:

@@ -31,7 +31,7 @@ Damage = Callable[[Path], None]
 def begun(spec: RunSpec) -> RunRecord:
     return RunRecord(
         folder=spec.folder, experiment=spec.experiment, profile=spec.profile, arm=spec.arm, seed=spec.seed,
-        status="running", identity=spec.identity, params=spec.params.model_dump(mode="json"),
+        status="running", identity=spec.identity, params=spec.params.said(),
         parents={role: parent.identity for role, parent in spec.parents.items()},
     )  # fmt: skip
 
