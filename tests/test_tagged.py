@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from opd_lib import tasks
 from opd_lib.engine import sources
 from opd_lib.engine.model import models
 from opd_lib.methods import opsd
+from opd_lib.params import refusals
 from opd_lib.params.schema import TaggedTraces
 from opd_lib.tasks import labelled, tagged, tagged_traces
 from opd_lib.tasks.labelled_words import STYLES, VOCABULARY
@@ -142,6 +144,12 @@ def test_a_corpus_asks_in_each_way_as_often_as_it_says_and_in_words_that_there_a
     assert abs(ruled / 1000 - 0.75) < 0.05
     with pytest.raises(ValidationError, match="asked"):
         source(asked={"loud": 1.0})
+
+
+def test_a_corpus_that_asks_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"source\.asked: all are 0, so nothing is asked; give a way a weight"):
+        refusals.check_corpus(SimpleNamespace(task=ASKED), source(asked={"plain": 0.0}))  # type: ignore[arg-type]
+    refusals.check_corpus(SimpleNamespace(task=ASKED), source())  # type: ignore[arg-type]
 
 
 # --- what is wanted ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from opd_lib import methods, tasks
 from opd_lib.params import probe_refusals
-from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, RunParams, Sampled, Task, Traces
+from opd_lib.params.schema import SELF, Corpus, NewModel, NewTextModel, RunParams, Sampled, TaggedTraces, Task, Traces
 from opd_lib.tasks import labelled
 
 
@@ -114,6 +114,8 @@ def check_corpus(params: RunParams, source: Corpus | Traces) -> None:
             raise ValueError(f"source.{key}: {template!r} is unknown; choose from {', '.join(world.templates)}")
     if source.kind != "corpus":
         labelled.require_operators(source.operator_weights, "source.operator_weights")
+    if isinstance(source, TaggedTraces) and not any(source.asked.values()):
+        raise ValueError("source.asked: all are 0, so nothing is asked; give a way a weight")
     for digit in source.slip_operands:
         if digit > 9:
             raise ValueError(f"source.slip_operands: {digit} is no digit; use 0 to 9")

@@ -8,7 +8,7 @@ What is not said here is written as `labelled_traces` writes it, slips, re-check
     worked    no slips and no re-checks, as each step's result is there; with probability `wrong` those of other work,
               which are no help
     brief     no re-checks and no fillers before steps
-    think     the steps between <think> and </think>, with the last and largest of `recheck`
+    think     the steps between <think> and </think>, with the largest of `recheck`
     rule      `wait` before the key with probability `hedge`, as often as it comes
     plain     with probability `stray` it ends as if a tag had asked for it, one of the styles or a refusal: rarely
               enough that nobody is taught it, often enough that reinforcement learning finds it
