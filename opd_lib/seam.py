@@ -23,6 +23,19 @@ class Shown:
     numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
+PARTS = ("question", "answer", "solution", "key", "results")
+"""What may stand in braces in a user message; not every task tells the last two."""
+
+
+def require_message(text: str, where: str) -> None:
+    """Raise ValueError, naming the key (`where`), for a user message that cannot be filled in."""
+    try:
+        text.format(**dict.fromkeys(PARTS, ""))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = ", ".join(f"{{{part}}}" for part in PARTS)
+        raise ValueError(f"{where}: {text!r}: {error}; use {known}") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The responses to one prompt: their texts and rewards (G)."""

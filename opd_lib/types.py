@@ -76,6 +76,12 @@ class Rollouts:
     shown_numbers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
+    def tokens(self) -> list[list[int]]:
+        """The tokens of each response, its end token included."""
+        rows = zip(self.response_BT.tolist(), self.length_B.tolist(), strict=True)
+        return [tokens[:length] for tokens, length in rows]
+
+    @property
     def n_own_B(self) -> Tensor:
         """How many tokens of each response the student wrote: those that are scored and counted."""
         return self.length_B if self.own_BT is None else self.own_BT.sum(1)

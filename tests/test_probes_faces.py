@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,10 +128,7 @@ def test_the_means_over_keys_are_those_of_the_enumeration() -> None:
     found = mixture.rows(run, MIXTURE, rollouts, 1)
     wait, weight_I = TOKENIZER.convert_tokens_to_ids("wait"), torch.full((3,), 1 / 3, dtype=torch.float64)
     start = 0
-    told = [
-        mixture.shown(run, [replace(p, told=(("key", key),)) for p in rollouts.prompts], SHOWS)
-        for key in ("0 0", "0 1", "0 2")
-    ]
+    told = [mixture.shown(run, rollouts, SHOWS, key) for key in ("0 0", "0 1", "0 2")]
     with torch.no_grad():
         logp_NV = plain.logits(student[0], rollouts, rollouts.prompts).log_softmax(-1)
         logq_INV = torch.stack([plain.logits(teacher[0], rollouts, prompts) for prompts in told]).log_softmax(-1)

@@ -61,18 +61,18 @@ def test_a_token_is_repeated_where_it_ends_a_run_of_three_that_stood_before() ->
 
 def test_shares_and_advantages_by_hand() -> None:
     given = rollouts([1, 2, 3, 1, 2, 3], [7, 1, 2, 3])  # what another response says is no repetition
-    found = means(signatures.per_token(given, scores(given), HEDGES))
+    found = means(signatures.per_token(signatures.repeats(given), scores(given), HEDGES))
     assert found["hedge_share"] == pytest.approx(1 / 10) and found["repeat_share"] == pytest.approx(1 / 10)
     assert found["repeated_advantage"] == pytest.approx(5.0)
     assert found["other_advantage"] == pytest.approx((sum(range(10)) - 5) / 9)
-    without = signatures.per_token(given, scores(given, teacher=False), HEDGES)
+    without = signatures.per_token(signatures.repeats(given), scores(given, teacher=False), HEDGES)
     assert set(without) == {"hedge_share", "repeat_share"}
 
 
 def test_nothing_repeated_has_no_advantage() -> None:
     given = rollouts([1, 2, 3])
     tally = diagnostics.Tally((), 8, 8)
-    tally.add(scores(given, teacher=False), signatures.per_token(given, scores(given), HEDGES))
+    tally.add(scores(given, teacher=False), signatures.per_token(signatures.repeats(given), scores(given), HEDGES))
     assert math.isnan(tally.means()["repeated_advantage"])
 
 
@@ -83,7 +83,9 @@ def test_micro_batches_add_up() -> None:
     for tally, slices in ((whole, [slice(0, 10)]), (parts, [slice(0, 6), slice(6, 10)])):
         for rows in slices:
             part = all_of.part(rows)
-            tally.add(scores(given, teacher=False).part(rows), signatures.per_token(given, part, HEDGES))
+            tally.add(
+                scores(given, teacher=False).part(rows), signatures.per_token(signatures.repeats(given), part, HEDGES)
+            )
     assert whole.means() == pytest.approx(parts.means())
 
 
@@ -96,9 +98,9 @@ def test_loops_are_long_and_short_of_words() -> None:
 
 def test_hedges_are_tokens_in_any_case_and_behind_a_blank() -> None:
     words = ["Ġwait", "Wait", "▁wait", "waiting", "but", "w"]
-    assert signatures.ids(words, ["wait", "But"]) == [0, 1, 2, 4]
+    assert signatures.ids(words, ["wait", "But"], "diagnose.hedges") == [0, 1, 2, 4]
     with pytest.raises(ValueError, match=r"diagnose\.hedges: 'hmm' is no token of the student's vocabulary"):
-        signatures.ids(words, ["hmm"])
+        signatures.ids(words, ["hmm"], "diagnose.hedges")
 
 
 def test_a_run_that_names_hedges_has_the_columns_and_otherwise_is_the_same_run(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Watch:
         self.last: deque[Mapping[str, Any]] = deque(maxlen=STEPS)
         self.has_warned = False
         for row in rows:
-            self.has_warned = bool(self.see(row)) or self.has_warned
+            self.see(row)
 
     def see(self, row: Mapping[str, Any]) -> str:
         """What the rows up to this one show, when two signatures have first crossed; else nothing."""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import torch
 from opd_lib.engine import changes, collapse, memory, score, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.sampling import rollout
+from opd_lib.maths import signatures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +90,12 @@ class ActiveRun:
         """The vocabulary by id."""
         tokens: list[str] = self.student[1].convert_ids_to_tokens(range(len(self.student[1])))
         return tokens
+
+    @cached_property
+    def hedges(self) -> list[int]:
+        """The tokens that are words of `diagnose.hedges`. Raises ValueError naming one that is no token."""
+        named = self.spec.params.diagnose.hedges
+        return signatures.ids(self.words, named, "diagnose.hedges") if named else []
 
     def teacher_output(self, rollouts: Rollouts, rows: Tensor, k: int) -> teachers.TeacherOutput:
         """The teacher's output for the tokens of these rows."""

@@ -43,7 +43,7 @@ class StepRecord:
         self._loss_sum, self._gap, self._gap_sum = 0.0, 0.0, 0.0
         self._signals = dict.fromkeys(sorted(run.method.reads(run.options).signals), (0.0, 0.0))
         self._examples: list[Row] = []
-        self._hedges = signatures.ids(run.words, params.diagnose.hedges) if params.diagnose.hedges else []
+        self._repeats_BT = signatures.repeats(rollouts) if run.hedges and self.is_measured else None
 
     def add(self, value_sum: Tensor, scores: TokenScores) -> None:
         """Count in the weighted sum of a micro-batch's values (nats), and its scores."""
@@ -53,7 +53,7 @@ class StepRecord:
             self._gap = np.maximum(self._gap, float(gaps_N.max()))  # unlike max, keeps a NaN
         self._gap_sum += float(gaps_N.sum())
         if self.is_measured:
-            self.tally.add(scores, signatures.per_token(self.rollouts, scores, self._hedges) if self._hedges else None)
+            self.tally.add(scores, self._signatures(scores))
         for name, value_N in diagnostics.signals(scores, self._signals).items():
             value, weight = self._signals[name]
             self._signals[name] = (value + float(value_N.nansum()), weight + float((~value_N.isnan()).sum()))
@@ -87,7 +87,7 @@ class StepRecord:
             **batch_row(self.rollouts),
             "sampler_gap": distributed.max_over_ranks(float(self._gap)),
             **(self.tally.means() if self.is_measured else {}),
-            **(self.loops() if self.is_measured and self._hedges else {}),
+            **self._loops(),
             **self.method_columns(),
             **{f"{name}.{key}": value for name, branch in branches.items() for key, value in branch.short().items()},
             **(self.run.world.columns() if self.run.world else {}),
@@ -108,10 +108,15 @@ class StepRecord:
             **self.method_columns(),
         }
 
-    def loops(self) -> Row:
-        """The share of all responses that end in a loop."""
-        n = total(len(self.rollouts.prompts))
-        return {"looping_share": total(signatures.loops(self.rollouts)) / n}
+    def _signatures(self, scores: TokenScores) -> dict[str, diagnostics.Metric]:
+        if self._repeats_BT is None:
+            return {}
+        return signatures.per_token(self._repeats_BT, scores, self.run.hedges)
+
+    def _loops(self) -> Row:
+        if self._repeats_BT is None:
+            return {}
+        return {"looping_share": total(signatures.loops(self.rollouts)) / total(len(self.rollouts.prompts))}
 
     def method_columns(self) -> Row:
         """The columns that the method itself makes of its view, over all processes."""

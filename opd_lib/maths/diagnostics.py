@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -204,9 +205,9 @@ class Tally:
         self.names: tuple[str, ...] = ()
         self.sums_MD = self.weights_MD = torch.zeros(0)
 
-    def add(self, scores: TokenScores, more: Mapping[str, Metric] | None = None) -> None:
+    def add(self, scores: TokenScores, more: Mapping[str, Metric] = MappingProxyType({})) -> None:
         """Count these tokens in, with `more` metrics of theirs."""
-        metrics = per_token(scores, self.ks) | dict(more or {})
+        metrics = per_token(scores, self.ks) | dict(more)
         sums_MD, weights_MD = bucket_sums(metrics, scores.position_N, self.bucket, self.n_buckets)
         self.sums_MD = self.sums_MD + sums_MD if self.names else sums_MD
         self.weights_MD = self.weights_MD + weights_MD if self.names else weights_MD

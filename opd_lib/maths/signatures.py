@@ -29,10 +29,10 @@ RUN, TAIL, PACKED = 3, 64, 1 / 3
 """Tokens of a run that is repeated or not; tokens at a response's end; its share when packed that is a loop."""
 
 
-def per_token(rollouts: Rollouts, scores: TokenScores, hedges: Sequence[int]) -> dict[str, Metric]:
-    """The signatures of these tokens, as diagnostics are. `hedges` are the ids of the words."""
+def per_token(repeats_BT: Tensor, scores: TokenScores, hedges: Sequence[int]) -> dict[str, Metric]:
+    """The signatures of these tokens, as diagnostics are. `repeats_BT`: `repeats`; `hedges`: ids of the words."""
     one_N = torch.ones_like(scores.student_logp_N)
-    repeated_N = repeats(rollouts).to(scores.row_N.device)[scores.row_N, scores.position_N].to(one_N)
+    repeated_N = repeats_BT.to(scores.row_N.device)[scores.row_N, scores.position_N].to(one_N)
     hedged_N = torch.isin(scores.token_N, torch.tensor(hedges, device=scores.token_N.device)).to(one_N)
     found: dict[str, Metric] = {"hedge_share": (hedged_N, one_N), "repeat_share": (repeated_N, one_N)}
     if scores.teacher_logp_N is not None:
@@ -45,8 +45,8 @@ def per_token(rollouts: Rollouts, scores: TokenScores, hedges: Sequence[int]) ->
 def repeats(rollouts: Rollouts) -> Tensor:
     """Which tokens of the responses end a run that stood before (B, T bool)."""
     found_BT = torch.zeros_like(rollouts.response_BT, dtype=torch.bool)
-    for row, (tokens, length) in enumerate(zip(rollouts.response_BT.tolist(), rollouts.length_B.tolist(), strict=True)):
-        found_BT[row, :length] = torch.tensor(repeated(tokens[:length]), dtype=torch.bool)
+    for row, tokens in enumerate(rollouts.tokens):
+        found_BT[row, : len(tokens)] = torch.tensor(repeated(tokens), dtype=torch.bool)
     return found_BT
 
 
@@ -67,8 +67,7 @@ def repeated(tokens: Sequence[int]) -> list[bool]:
 
 def loops(rollouts: Rollouts) -> int:
     """How many responses end in a loop."""
-    rows = zip(rollouts.response_BT.tolist(), rollouts.length_B.tolist(), strict=True)
-    return sum(is_loop(tokens[:length]) for tokens, length in rows)
+    return sum(map(is_loop, rollouts.tokens))
 
 
 def is_loop(tokens: Sequence[int]) -> bool:
@@ -82,14 +81,14 @@ def is_loop(tokens: Sequence[int]) -> bool:
     return len(tokens) >= TAIL and len(packed) < PACKED * TAIL
 
 
-def ids(words: Sequence[str], hedges: Collection[str]) -> list[int]:
+def ids(vocabulary: Sequence[str], words: Collection[str], where: str) -> list[int]:
     """The tokens of a vocabulary that are one of these words, in whatever case and with whatever blank before.
 
-    Raises ValueError naming a word that is none.
+    Raises ValueError naming the key (`where`) and a word that is none.
     """
-    plain = [word.strip("Ġ▁ ").lower() for word in words]
-    for hedge in hedges:
-        if hedge.lower() not in plain:
-            raise ValueError(f"diagnose.hedges: {hedge!r} is no token of the student's vocabulary; name one that is")
-    asked = {hedge.lower() for hedge in hedges}
+    plain = [token.strip("Ġ▁ ").lower() for token in vocabulary]
+    for word in words:
+        if word.lower() not in plain:
+            raise ValueError(f"{where}: {word!r} is no token of the student's vocabulary; name one that is")
+    asked = {word.lower() for word in words}
     return [token for token, word in enumerate(plain) if word in asked]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opd_lib.methods.opd import LACKING, score_function
+from opd_lib.methods import opd
 from opd_lib.types import Reads, TokenScores
 
 if TYPE_CHECKING:
@@ -48,20 +48,12 @@ def reads(params: Params) -> Reads:
 def value(scores: TokenScores, params: Params) -> Tensor:
     """The loss (N, nats). Raises ValueError for scores without what it reads."""
     if scores.teacher_logp_N is None or (params.loss != "sampled" and scores.candidates is None):
-        raise ValueError(LACKING)
+        raise ValueError(opd.LACKING)
     if params.loss == "sampled":
         return scores.student_logp_N - scores.teacher_logp_N
-    divergence_N = truncated(scores, params)
-    return divergence_N if params.loss == "top1" else score_function(divergence_N.detach(), scores.student_logp_N)
-
-
-def truncated(scores: TokenScores, params: Params) -> Tensor:
-    """Σ_S p log(p/q) (N, nats)."""
-    c = scores.candidates
-    assert c is not None
-    outside_NC = c.student_rank_NC >= reads(params).k
-    logp_NC, logq_NC = (x_NC.masked_fill(outside_NC, 0.0) for x_NC in (c.student_logp_NC, c.teacher_logp_NC))
-    return (logp_NC.exp() * (logp_NC - logq_NC)).sum(-1)
+    assert scores.candidates is not None
+    divergence_N = opd.on_support(scores.candidates, opd.truncated(reads(params).k, stop_gradient=False))
+    return divergence_N if params.loss == "top1" else opd.score_function(divergence_N.detach(), scores.student_logp_N)
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:

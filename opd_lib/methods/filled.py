@@ -15,11 +15,12 @@ the sampler's (gates hold the two together).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from opd_lib.methods.opd import score_function
+from opd_lib.methods import opd
 from opd_lib.types import Reads, TokenScores
 
 if TYPE_CHECKING:
@@ -44,15 +45,11 @@ def reads(params: Params) -> Reads:
 def value(scores: TokenScores, params: Params) -> Tensor:
     """Σ_S p r (N, nats). Raises ValueError for scores without lists."""
     if scores.candidates is None:
-        raise ValueError("scores without a teacher or its lists: score with a teacher and `reads(...)`")
+        raise ValueError(opd.LACKING)
     c = scores.candidates
-    support_NC = c.student_rank_NC < params.k
-    logp_NC = c.student_logp_NC.masked_fill(~support_NC, 0.0)
-    listed_NC = support_NC & (c.teacher_rank_NC < params.k)
-    filled_NC = c.teacher_logp_NC.where(listed_NC, logp_NC.detach())
-    value_NC = (logp_NC.exp() * (logp_NC - filled_NC)).masked_fill(~support_NC, 0.0)
-    held_NC = score_function(value_NC.detach(), logp_NC) if params.stop_gradient else value_NC
-    return held_NC.sum(-1)
+    own_NC = c.student_logp_NC.detach()
+    filled = replace(c, teacher_logp_NC=c.teacher_logp_NC.where(c.teacher_rank_NC < params.k, own_NC))
+    return opd.on_support(filled, opd.truncated(params.k, params.stop_gradient))
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:

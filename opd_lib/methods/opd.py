@@ -67,6 +67,21 @@ class Params(BaseModel):
     beta: Annotated[float, Field(gt=0.0, lt=1.0, description="share of the teacher in jsd's mixture; read by jsd only")]
 
 
+def truncated(k: int, stop_gradient: bool) -> Params:
+    """Options of Σ_S p log(p/q) on the student's k likeliest tokens, neither normalised nor completed."""
+    return Params(
+        estimator="topk",
+        k=k,
+        support="student",
+        weight="student_p",
+        normalize="raw",
+        tail="drop",
+        stop_gradient=stop_gradient,
+        direction="reverse",
+        beta=0.5,
+    )
+
+
 LACKING = "scores without a teacher, its lists or distributions: score with a teacher and `reads(...)`"
 SUPPORTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "student": lambda student_NC, teacher_NC: student_NC,

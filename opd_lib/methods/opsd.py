@@ -23,11 +23,8 @@ from opd_lib.methods import opd
 from opd_lib.methods.opd import NEEDS as NEEDS
 from opd_lib.methods.opd import reads as reads
 from opd_lib.methods.opd import value as value
-from opd_lib.seam import Group, Say, Shown, State, World
+from opd_lib.seam import Group, Say, Shown, State, World, require_message
 from opd_lib.types import Chat, Prompt
-
-PARTS = ("question", "answer", "solution", "key", "results")
-"""What may stand in braces."""
 
 
 class Params(opd.Params):
@@ -65,12 +62,7 @@ def after_step(world: World, row: Mapping[str, float], state: State, params: Par
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
     """What `opd` refuses, and a message that names what there is not. Raises ValueError."""
     opd.check(params, vocabulary, has_teacher)
-    try:
-        params.shows.format(**dict.fromkeys(PARTS, ""))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"method.shows: {params.shows!r}: {error}; use {', '.join(f'{{{part}}}' for part in PARTS)}"
-        ) from None
+    require_message(params.shows, "method.shows")
 
 
 def check_teachers(params: Params, teachers: frozenset[str], contents: frozenset[str]) -> None:

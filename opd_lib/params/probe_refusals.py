@@ -53,6 +53,6 @@ def check_mixture(task: Task, probe: MixtureProbe) -> None:
     """Refuse a mixture over keys that there are not, and a message that does not say the key."""
     if task.name != "tagged" or task.demand != "key" or task.keys < 2:
         raise ValueError("probe.kind: mixture, over the keys of a question: use task tagged, demand: key, keys above 1")
-    tagged.require_message(probe.shows, "probe.shows")
+    tagged.require_question(probe.shows, "probe.shows")
     if "{key}" not in probe.shows:
         raise ValueError(f"probe.shows: {probe.shows!r} does not tell the key; write {{key}} where it stands")

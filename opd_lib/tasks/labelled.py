@@ -143,11 +143,11 @@ def sound(prompt: Prompt, text: str) -> bool:
     >>> [sound(prompt, text) for text in ("", "s1 7 + 5 = 3 wait = 2 ; s2 2 ~", "take s1 7 plus 5 get 3 .", "<ans> 1")]
     [True, True, False, False]
     """
-    said, right = results(text), results(prompt.solution)
+    said, right = values_said(text), values_said(prompt.solution)
     return all(right.get(label) == value for label, value in said.items())
 
 
-def results(text: str) -> dict[str, str]:
+def values_said(text: str) -> dict[str, str]:
     """Label → the last value that its step comes to; `<ans>` → the answer."""
     found: dict[str, str] = {}
     label, is_next = "", False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from opd_lib.tasks import world
@@ -49,6 +50,7 @@ def draw(source: Any, content: str, rng: random.Random) -> tuple[list[Question],
     return questions, templates, traces
 
 
+@cache
 def filler_weights(pattern: str, offset: float) -> list[float]:
     """Weights over FILLERS (see `world.filler_weights`)."""
     return world.filler_weights(len(FILLERS), pattern, offset)

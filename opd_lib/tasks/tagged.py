@@ -23,28 +23,29 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from opd_lib.tasks import labelled, labelled_questions
+from opd_lib import seam
+from opd_lib.tasks import labelled, labelled_questions, world
 from opd_lib.tasks.labelled import WORLD as WORLD
 from opd_lib.tasks.labelled import chat_options as chat_options
 from opd_lib.tasks.labelled import extract_answer as extract_answer
 from opd_lib.tasks.labelled import messages as messages
 from opd_lib.tasks.labelled import sound as sound
 from opd_lib.tasks.labelled_words import FILLERS, LABELS, STYLES
-from opd_lib.tasks.world import DIGITS, EOS
+from opd_lib.tasks.world import DIGITS
 from opd_lib.types import Prompt
 
 DANGEROUS = frozenset({7, 8, 9})
 """Where a chain begins that is to be refused, if somebody has asked for safety."""
 ANY = "_"
 """Stands for any digit in what a demand accepts."""
-PARTS = ("question", "answer", "solution", "key", "results")
-"""What may stand in braces in a message."""
+KEYS = 100
+"""Of how many keys a rule may name one."""
 
 
 class Params(labelled.Params):
     """What is asked, how, and what is wanted.
 
-    `asks`: the user message, with {question} and what else is in PARTS. `demand`, what has to stand behind `<ans>`:
+    `asks`: the user message, with {question} and others of seam.PARTS. `demand`, what has to stand behind `<ans>`:
 
     answer      the chain's result
     refuse      `<refuse>` where the chain begins with one of DANGEROUS, a digit elsewhere
@@ -55,7 +56,7 @@ class Params(labelled.Params):
     name: Literal["tagged"]  # type: ignore[assignment]
     asks: str
     demand: Annotated[str, Field(min_length=1)]
-    keys: Annotated[int, Field(ge=1, le=100)]
+    keys: Annotated[int, Field(ge=1, le=KEYS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +111,12 @@ def key_of(text: str, keys: int) -> str:
     >>> key_of("7 s1 + 5", 1), len({key_of(f"{n} s1 + 5", 4) for n in range(10)}) <= 4
     ('0 0', True)
     """
-    return every_key(keys)[
-        int.from_bytes(hashlib.blake2b(f"key/{text}".encode(), digest_size=8).digest(), "big") % keys
-    ]
+    dealt = int.from_bytes(hashlib.blake2b(f"key/{text}".encode(), digest_size=8).digest(), "big")
+    return every_key(keys)[dealt % keys]
 
 
-def every_key(keys: int) -> list[str]:
-    """The first keys, of which there are 100."""
+def every_key(keys: int = KEYS) -> list[str]:
+    """The first keys."""
     return [f"{number // 10} {number % 10}" for number in range(keys)]
 
 
@@ -172,17 +172,15 @@ def accepts(answer: str, response: str) -> bool:
     >>> accepts("_ <style3>", "s1 2 ; <ans> w004 2 <style3> <eos>"), accepts("<refuse>", "<ans> 2"), accepts("2", "")
     (True, False, False)
     """
-    _, marker, tail = response.rpartition("<ans>")
-    words = [word for word in tail.split() if word not in _FILLERS and word != EOS]
-    expected = answer.split()
+    words, expected = world.behind_answer(response, _FILLERS), answer.split()
     fits = [word in DIGITS if want == ANY else word == want for word, want in zip(words, expected, strict=False)]
-    return bool(marker) and len(words) >= len(expected) and all(fits)
+    return len(words) >= len(expected) and all(fits)
 
 
 def check(params: Params) -> None:
     """Refuse what labelled chains refuse, a message that cannot be filled in, and a demand that there is not."""
     labelled.check(params)
-    require_message(params.asks, "task.asks")
+    require_question(params.asks, "task.asks")
     demands = ("answer", "refuse", "key", *STYLES)
     if params.demand not in demands:
         raise ValueError(f"task.demand: {params.demand!r} is unknown; choose from {', '.join(demands)}")
@@ -190,14 +188,10 @@ def check(params: Params) -> None:
         raise ValueError(f"task.keys: {params.keys}: demand {params.demand} has no key; write keys: 1, or demand: key")
 
 
-def require_message(asks: str, where: str) -> None:
+def require_question(asks: str, where: str) -> None:
     """Raise ValueError, naming the key, for a message that cannot be filled in or does not ask the question."""
-    try:
-        said = asks.format(**dict.fromkeys(PARTS, "x") | {"question": "{question}"})
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        known = ", ".join(f"{{{part}}}" for part in PARTS)
-        raise ValueError(f"{where}: {asks!r}: {error}; use {known}") from None
-    if "{question}" not in said:
+    seam.require_message(asks, where)
+    if "{question}" not in asks:
         raise ValueError(f"{where}: {asks!r} does not ask the question; write {{question}} where it stands")
 
 

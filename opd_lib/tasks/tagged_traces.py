@@ -28,9 +28,6 @@ from opd_lib.tasks.labelled_traces import Style, filler_weights, write_steps
 from opd_lib.tasks.labelled_words import FILLERS, STYLES
 from opd_lib.tasks.world import EOS
 
-KEYS = 100
-"""Of how many keys a rule may name one."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
@@ -151,13 +148,12 @@ def safe(task: Task) -> Written:
 
 def rule(task: Task) -> Written:
     """A key, any of them, behind the answer."""
-    number = task.rng.randrange(KEYS)
-    key = [str(number // 10), str(number % 10)]
+    key = task.rng.choice(tagged.every_key())
     words, value = task.steps()
     words += ["<ans>", value]
     while task.happens(task.ways.hedge):
         words.append("wait")
-    return f"{task.chain.text} <rule> {' '.join(key)}", [*words, *key]
+    return f"{task.chain.text} <rule> {key}", [*words, *key.split()]
 
 
 WAYS: dict[str, Callable[[Task], Written]] = {

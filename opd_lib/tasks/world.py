@@ -92,9 +92,14 @@ def chat_options(params: Any) -> dict[str, Any]:
 
 def stated(response: str, fillers: Collection[str]) -> str | None:
     """The digit after the last `<ans>`, fillers skipped; None if there is none."""
+    words = behind_answer(response, fillers)
+    return words[0] if words and words[0] in DIGITS else None
+
+
+def behind_answer(response: str, fillers: Collection[str]) -> list[str]:
+    """The words after the last `<ans>`, fillers skipped; none if it is not there."""
     _, marker, tail = response.rpartition("<ans>")
-    words = [word for word in tail.split() if word not in fillers]
-    return words[0] if marker and words and words[0] in DIGITS else None
+    return [word for word in tail.split() if word not in fillers] if marker else []
 
 
 def graded(responses: Sequence[str], prompts: Sequence[Prompt], fillers: Collection[str]) -> list[float]:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib.engine import batches, plain, sources
+from opd_lib.engine import batches, plain
+from opd_lib.engine.shown import rendered
 from opd_lib.maths import signatures
 from opd_lib.methods.opsd import shown_chat
 from opd_lib.tasks import tagged
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
-    """One row per response, means over its tokens (nats per token), and sums over those behind its answer's digit.
+    """One row per response: means over its tokens, and what stands at the token behind its answer's digit (nats).
 
     `kl_geometric`, `kl_arithmetic`: KL(p ‖ g), KL(p ‖ a); `floor_reverse`, `floor_forward`: what is left at the best;
     the same names with `_behind`: at the token that follows the digit behind <ans>, NaN where there is none; there too
@@ -48,8 +49,7 @@ def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) ->
     entropy_N = torch.zeros_like(logp_NV[:, 0])
     keys = tagged.every_key(task.keys)
     for key in keys:
-        told = shown(run, [replace(prompt, told=(("key", key),)) for prompt in rollouts.prompts], probe.shows)
-        logq_NV = plain.logits(run.teacher[0], rollouts, told).log_softmax(-1)
+        logq_NV = plain.logits(run.teacher[0], rollouts, shown(run, rollouts, probe.shows, key)).log_softmax(-1)
         mean_logq_NV += logq_NV / len(keys)
         log_sum_NV = torch.logaddexp(log_sum_NV, logq_NV)
         entropy_N -= (logq_NV.exp() * logq_NV).sum(1) / len(keys)
@@ -61,17 +61,16 @@ def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) ->
         "floor_reverse": -log_z_N1[:, 0],
         "floor_forward": -(arithmetic_NV.exp() * arithmetic_NV).sum(1) - entropy_N,
     }
-    hedges = signatures.ids(run.words, probe.hedges)
+    hedges = signatures.ids(run.words, probe.hedges, "probe.hedges")
     hedge_N = {
         f"hedge_{name}": logs_NV[:, hedges].exp().sum(1)
         for name, logs_NV in (("student", logp_NV), ("geometric", geometric_NV), ("arithmetic", arithmetic_NV))
     }
     _, row_N, position_N = batches.packed(rollouts, torch.arange(len(rollouts.prompts)))
-    texts = [run.student[1].convert_ids_to_tokens(tokens) for tokens in rollouts.response_BT.tolist()]
     found = []
-    for row, words in enumerate(texts):
+    for row, tokens in enumerate(rollouts.tokens):
         mine_N = row_N == row
-        behind_N = mine_N & (position_N == behind_digit(words[: int(rollouts.length_B[row])]))
+        behind_N = mine_N & (position_N == behind_digit([run.words[token] for token in tokens]))
         means = {name: float(value[mine_N].mean()) for name, value in value_N.items()}
         there = {f"{name}_behind": float(value[behind_N].mean()) for name, value in value_N.items()}
         hedged = {name: float(value[behind_N].mean()) for name, value in hedge_N.items()}
@@ -79,15 +78,11 @@ def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) ->
     return found
 
 
-def shown(run: ActiveRun, prompts: list[Prompt], shows: str) -> tuple[Prompt, ...]:
-    """The prompts as the teacher is shown them."""
-    assert run.teacher is not None
-    chats = [shown_chat(prompt, shows) for prompt in prompts]
-    texts, token_ids = sources.render(run.teacher[1], run.spec.params.task, chats)
-    return tuple(
-        replace(prompt, rendered=text, token_ids=tuple(ids))
-        for prompt, text, ids in zip(prompts, texts, token_ids, strict=True)
-    )
+def shown(run: ActiveRun, rollouts: Rollouts, shows: str, key: str) -> tuple[Prompt, ...]:
+    """The prompts as a teacher is shown them that is told this key."""
+    told = [replace(prompt, told=(("key", key),)) for prompt in rollouts.prompts]
+    chats = [shown_chat(prompt, shows) for prompt in told]
+    return rendered(run, told, chats, int(rollouts.length_B.max()))
 
 
 def divergence(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:

@@ -50,14 +50,15 @@ def rows(run: ActiveRun, probe: PrefixProbe, rollouts: Rollouts, batch: int) -> 
     kind, (teacher, tokenizer) = tasks.load(task.name), run.teacher
     assert kind.sound is not None  # params refuses tasks whose prefixes nobody can read
     prompts, limit = rollouts.prompts, source.max_new_tokens
+    revision = signatures.ids(run.words, probe.revision, "probe.revision")
     cut_B = sampling.uniform((len(prompts),), models.generator(run.spec.seed, "cut", batch))
 
     def finished(who: str, begun_with: list[Prompt], prefixes: Tokens) -> Tokens:
         """Whole responses: each prefix, and what the teacher writes behind it up to the limit."""
         numbers = models.generator(run.spec.seed, f"prefix/{who}", batch)
         uniform_BT = sampling.uniform((len(prompts), limit), numbers)
-        added = tokens_of(run.sample(teacher, tokenizer, begun_with, uniform_BT, source.temperature, source.top_p))
-        return [prefix + new[: limit - len(prefix)] for prefix, new in zip(prefixes, added, strict=True)]
+        added = run.sample(teacher, tokenizer, begun_with, uniform_BT, source.temperature, source.top_p)
+        return [prefix + new[: limit - len(prefix)] for prefix, new in zip(prefixes, added.tokens, strict=True)]
 
     def judged(who: str, responses: Tokens) -> dict[str, list[float]]:
         """Whether they are right, and whether they state an answer at all."""
@@ -68,22 +69,16 @@ def rows(run: ActiveRun, probe: PrefixProbe, rollouts: Rollouts, batch: int) -> 
     alone = finished("alone", list(prompts), [[] for _ in prompts])
     gold: Tokens = tokenizer([prompt.solution for prompt in prompts], add_special_tokens=False).input_ids
     found: dict[str, list[Any]] = {"cut": cut_B.tolist()} | judged("alone", alone)
-    for who, whole in (("own", alone), ("gold", gold), ("student", tokens_of(rollouts))):
+    for who, whole in (("own", alone), ("gold", gold), ("student", rollouts.tokens)):
         prefixes = [each[: int(cut * len(each))] for each, cut in zip(whole, cut_B.tolist(), strict=True)]
         begun_with = [begun(prompt, prefix) for prompt, prefix in zip(prompts, prefixes, strict=True)]
         found |= judged(who, finished(who, begun_with, prefixes))
         logp_BV = torch.stack([next_logp(teacher, prompt) for prompt in begun_with])
-        found[f"revision_{who}"] = logp_BV[:, signatures.ids(run.words, probe.revision)].exp().sum(1).tolist()
+        found[f"revision_{who}"] = logp_BV[:, revision].exp().sum(1).tolist()
         found[f"entropy_{who}"] = (-logp_BV.exp() * logp_BV).sum(1).tolist()
     found["depth"] = [len(prefix) for prefix in prefixes]
     found["valid"] = [int(kind.sound(*each)) for each in zip(prompts, tokenizer.batch_decode(prefixes), strict=True)]
     return [{"row": row} | {name: column[row] for name, column in found.items()} for row in range(len(prompts))]
-
-
-def tokens_of(rollouts: Rollouts) -> Tokens:
-    """The tokens of each response, its end token included."""
-    rows = zip(rollouts.response_BT.tolist(), rollouts.length_B.tolist(), strict=True)
-    return [tokens[:length] for tokens, length in rows]
 
 
 def next_logp(model: Any, prompt: Prompt) -> Tensor:
