@@ -145,7 +145,9 @@ def test_a_resumed_batch_counts_all_runs(world: Path) -> None:
         spec.model_folder.mkdir()
     todo = jobs.make_plan(chosen, world / "results", world / "notebooks", world / "params")
     before = jobs.standing(chosen, todo)
-    assert jobs.summary(todo, before.finished) == "3 runs to train, 2 notebooks to execute; 2 of 5 runs are finished"
+    assert jobs.summary(todo, world, before.finished) == (
+        f"3 runs to train, 2 notebooks to execute, into {world}; 2 of 5 runs are finished"
+    )
     gauge = jobs.meter_of(todo, 2, before)
     assert [task.needs for task in gauge.tasks if task.name == "01_opd.ipynb"] == [
         ("01_opd/plain/seed0", "01_opd/sampled/seed0")

@@ -21,10 +21,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from opd_lib import paths
-from opd_lib.batch import front, refresh
+from opd_lib.batch import execute, front, refresh
 from opd_lib.command.cli import app
 from opd_lib.records import record
-from opd_lib.run import compare, evidence, options, plan, progress, status, streams
+from opd_lib.records.record import write_json
+from opd_lib.run import compare, evidence, options, plan, progress, status, streams, timeleft
 
 RUN = ("run", micro.MODELS, "student", "0")
 
@@ -72,6 +73,7 @@ BAD = [
     (other_params, RUN, ["train.steps: 9 → 6", "Nothing was overwritten"]),
     (in_the_way, RUN, ["cannot be written"]),
     (lambda w: None, ("reproduce", "--only", "07_nothing"), ["07_nothing", "choose from 00_models"]),
+    (lambda w: None, ("status", "--only", micro.OPD), ["params but no notebook: `opd run 01_opd ARM SEED`"]),
     (lambda w: None, ("reproduce", "--seeds", "two"), ["--seeds two"]),
     (lambda w: None, ("reproduce", "--seeds", "0"), ["--seeds 0", "at least one"]),
     (lambda w: None, ("reproduce", "--seeds", "5,5"), ["--seeds 5,5"]),
@@ -121,6 +123,19 @@ def test_bad_input_is_one_message_and_overwrites_nothing(
     assert all(word in result.stderr for word in said), result.stderr
     assert result.stderr.startswith("error: ") and "Traceback" not in result.output
     assert {path: text for path, text in contents(world).items() if path in before} == before
+
+
+def test_what_a_run_starts_from_is_named_from_its_first_ancestor_on(tmp_path: Path) -> None:
+    words = ("--profile", "smoke", "--results", str(tmp_path))
+    done = CliRunner().invoke(app, ["run", "04_success_and_failure", "success", "7", *words])
+    assert done.exit_code == 1
+    same, error = done.stderr.splitlines()
+    assert same == "04_success_and_failure/success is the same run as 02_new_knowledge/justrl-small"
+    chain = [
+        f"`opd run 00_models {arm} 7 {' '.join(words)}`" for arm in ("base-small", "distill-small", "justrl-small")
+    ]
+    batch = f"`opd reproduce --only 02_new_knowledge --seeds 7, {' '.join(words)}`"
+    assert f"{tmp_path / 'smoke'}; first do {', '.join(chain)}, or {batch}" in error
 
 
 @pytest.mark.parametrize("command", ["status", "reproduce --dry-run", "reproduce", "figures", "compare", "claims"])
@@ -234,7 +249,7 @@ def test_status_has_a_line_for_each_notebook_and_rows_on_demand(world: Path) -> 
     assert [result.exit_code for result in (few, every, one)] == [0, 0, 0]
     header, _, *rows = few.stdout.splitlines()[:4]
     assert header.split("  ") and header.replace("  ", " ").split() == [
-        *("notebook", "runs", "done", "missing", "failed", "spent", "(h)", "to", "go", "(h)")
+        *("notebook", "runs", "done", "missing", "failed", "spent", "to", "go", "executed")
     ]
     assert [row.split()[:5] for row in rows] == [["00_models", "3", "1", "1", "1"], ["01_opd", "2", "0", "2", "0"]]
     assert "seed0" not in few.stdout and few.stdout.endswith("; --runs says what is the matter with 1\n")
@@ -254,11 +269,35 @@ def test_status_lays_out_what_is_left_on_the_cores(world: Path) -> None:
     del left[spec.name]
     words = ("status", "--notebooks", str(world / "notebooks"), "--jobs")
     alone, beside = (opd(world, *words, jobs).stdout.splitlines()[-1] for jobs in ("1", "8"))
-    assert alone.endswith(f"the rest takes: {progress.duration(sum(left.values()))}")
-    chain = left[f"{micro.MODELS}/teacher/seed0"] + max(
-        left[f"{micro.OPD}/{arm}/seed0"] for arm in ("plain", "sampled")
+    runs = {name: seconds + timeleft.RUN_START for name, seconds in left.items()}
+    assert alone.endswith(f"the rest takes: {progress.duration(sum(runs.values()) + 2 * timeleft.NOTEBOOK)}")
+    assert "; 0 of 2 notebooks executed; " in alone
+    chain = runs[f"{micro.MODELS}/teacher/seed0"] + max(
+        runs[f"{micro.OPD}/{arm}/seed0"] for arm in ("plain", "sampled")
     )
-    assert beside.endswith(f"the rest takes: {progress.duration(max(chain, left[f'{micro.MODELS}/better/seed0']))}")
+    longest = max(chain, runs[f"{micro.MODELS}/better/seed0"]) + timeleft.NOTEBOOK
+    assert beside.endswith(f"the rest takes: {progress.duration(longest)}")
+
+
+def test_status_counts_notebooks_that_are_executed_and_runs_that_lie_elsewhere(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    micro.write_notebook(world, micro.MODELS)
+    (experiment,) = [micro.load(world)]
+    for spec in experiment.runs():
+        micro.write_record(spec)
+    words = ("status", "--notebooks", str(world / "notebooks"))
+    last = opd(world, *words).stdout.splitlines()[-1]
+    assert "; 0 of 1 notebooks executed; " in last
+    assert last.endswith(f"the rest takes: {progress.duration(timeleft.NOTEBOOK)}")
+    request = execute.Request.of(experiment, world / "notebooks", world / "params")
+    (request.target / paths.EXECUTED).write_text("{}")
+    write_json(request.target / execute.DONE, execute.expected(request, experiment))
+    done = opd(world, *words).stdout
+    assert done.splitlines()[2].endswith("yes") and "; 1 of 1 notebooks executed; the rest takes: 0s" in done
+    monkeypatch.setattr(paths, "LOCAL", world / "results")
+    monkeypatch.setattr(paths, "LAB", world / "results")
+    assert f"{len(experiment.runs())} runs of notebooks and of `opd run` in {paths.LAB}" in opd(world, *words).stdout
 
 
 def test_seed_lists() -> None:

@@ -101,6 +101,12 @@ def test_a_run_by_hand_says_how_far_it_is_and_leaves_the_record_of_a_quiet_one(w
             text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (0, f"finished: {spec.folder}\n"), done.stderr
+        assert "%" not in done.stderr, "bars of reading and writing weights"
+        again = subprocess.run(
+            processes.command(spec), cwd=paths.ROOT, env=processes.single_thread(), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert again.stdout == f"finished before, nothing was trained: {spec.folder}\n", again.stderr
         said = [re.sub(r", \d+s left", "", line) for line in done.stderr.splitlines()]
         assert (console.title(spec) in said[:1]) == (not more)
         evaluated = [line.split(", accuracy")[0] for line in said if line.startswith("step ")]

@@ -194,7 +194,7 @@ def test_the_plan_counts_every_run_once_and_stands_beside_the_published_budget(t
     names = [path.stem for path in FILES if path.parent.name == "paper"]
     text = estimate.plan_text(plan.experiments(names, "paper", tmp_path))
     specs = runs("paper")
-    assert f"{len(names)} notebooks, {len(specs)} runs, of which {len(specs)} are still to be done" in text
+    assert f"{len(names)} notebooks, {len(specs)} runs, of which {len(specs)} still to be done" in text
     assert all(text.count(f"{spec.name} ") == 1 for spec in specs)
     assert "500 to 650 H100-hours" in text and "GPU-hours" in text and "GB of finished weights" in text
     assert "Does not fit" not in text
@@ -220,10 +220,10 @@ def test_the_plan_is_of_what_is_missing(world: Path) -> None:
     for arm in ("student", "teacher"):
         micro.write_record(experiment.spec(arm, 0))
     text = estimate.plan_text([experiment])
-    assert "1 notebooks, 3 runs, of which 1 are still to be done" in text
+    assert "1 notebook, 3 runs, of which 1 still to be done" in text
     assert "00_models/better" in text and "00_models/student" not in text
     micro.write_record(experiment.spec("better", 0))
-    assert estimate.plan_text([experiment]) == "1 notebooks, 3 runs, of which 0 are still to be done."
+    assert estimate.plan_text([experiment]) == "1 notebook, 3 runs, of which 0 still to be done."
 
 
 def test_the_plan_of_a_tiny_profile_names_no_hours(tmp_path: Path) -> None:

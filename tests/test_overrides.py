@@ -126,6 +126,13 @@ def test_notebooks_of_which_nothing_is_changed_are_left_out(world: Path, place: 
     assert not any("01_opd" in name for name in planned(place / overrides_digest({"train.steps": 4})))
 
 
+def test_only_is_advised_where_there_is_more_than_one_notebook(world: Path) -> None:
+    for name in (micro.MODELS, micro.OPD):
+        micro.write_notebook(world, name)
+    one, all_ = (reproduce(world, {"train.step": 4}, *words).stderr for words in (("--only", micro.OPD), ()))
+    assert one.endswith("did you mean train.steps?\n") and all_.endswith("with --only\n")
+
+
 @pytest.mark.parametrize(
     ("overrides", "words", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -89,6 +90,15 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     text = README.read_text()
     assert text.count("\n") <= LINES
     assert [page.name for page in PAGES[1:] if f"]({page.relative_to(paths.ROOT).as_posix()})" not in text] == []
+
+
+def test_the_page_of_methods_has_each_with_the_words_of_its_file() -> None:
+    page = (paths.ROOT / "docs" / "methods.md").read_text()
+    for name in methods.names():
+        words = (
+            (ast.get_docstring(ast.parse(methods.file(name).read_text())) or "").partition("\n\n")[0].replace("\n", " ")
+        )
+        assert page.count(f"| [`{name}`](../opd_lib/methods/{name}.py) | {words} |") == 1, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(paths.ROOT).as_posix())

@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_counts_by_the_share_of_its_steps(tmp_path: Path) -> 
     tasks = [meter.Task(name=name, steps=100, folder=tmp_path / name, expected=1000.0) for name in ("a", "b")]
     gauge = meter.Meter(tasks=tasks, jobs=1, clock=lambda: clock[0])
     states = {"a": RUNNING, "b": WAITING}
-    assert gauge.whole(gauge.lines(states)).remaining == pytest.approx(2000)
+    assert gauge.whole(gauge.lines(states)).remaining == pytest.approx(2 * (1000 + timeleft.RUN_START))
     clock[0] = 1000.0
     write_progress(tmp_path / "a", 0.5, 100)  # twice as slow as expected
     assert gauge.whole(gauge.lines(states)).remaining == pytest.approx(3000, rel=0.05)
@@ -162,7 +162,7 @@ def test_a_run_that_goes_on_counts_by_the_share_of_its_steps(tmp_path: Path) -> 
 def test_a_resumed_run_is_measured_from_where_it_goes_on(tmp_path: Path) -> None:
     clock = [0.0]
     gauge = meter.Meter(
-        tasks=[meter.Task(name="a", steps=100, folder=tmp_path, expected=1000.0)], jobs=1, clock=lambda: clock[0]
+        tasks=[meter.Task(name="a", steps=100, folder=tmp_path, expected=999.0)], jobs=1, clock=lambda: clock[0]
     )
     write_progress(tmp_path, 0.83, 100)  # as the interrupted process left it
     gauge.lines({"a": RUNNING})
@@ -201,4 +201,4 @@ def test_finished_runs_here_say_how_slow_this_machine_is_before_anything_begins(
     tasks = [meter.Task(name="a", steps=10, folder=tmp_path, expected=100.0)]
     gauge = meter.Meter(tasks=tasks, jobs=1, before=5, slowness=3.0)
     whole = gauge.whole(gauge.lines({"a": WAITING}))
-    assert whole.remaining == pytest.approx(300) and whole.counts == "5 of 6 runs"
+    assert whole.remaining == pytest.approx(3 * (100 + timeleft.RUN_START)) and whole.counts == "5 of 6 runs"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +158,6 @@ def test_two_tries_are_compared_by_what_differs_and_where_they_end() -> None:
     line = next(line for line in text.splitlines() if line.startswith("at the end"))
     assert f"{sum(ends[1].values()) / 3:.3f} ± " in line and line.endswith(tables.interval(paired))
     assert "(seeds: 3)" in text and text.count("(seeds: 2)") == 2
-    assert "No parameter differs" in opd("compare", "slow", "slow").stdout
 
 
 def test_objectives_from_a_cell_are_told_apart_and_compared_line_by_line() -> None:
@@ -188,6 +189,21 @@ def test_a_name_is_kept_and_taken_away_while_the_folder_stays(variants: Path) ->
     assert params.load(NOTEBOOK, overrides={"train.lr": 2e-4}).spec(ARM, 0).folder.is_relative_to(made.folder)
     tries.rename("low-lr", made.folder.name)
     assert tries.find(made.name).name == made.name and not (made.folder / tries.NAME).exists()
+
+
+def test_a_new_name_makes_no_try_younger() -> None:
+    made = make({"train.lr": 2e-4})
+    old = time.time() - 7200
+    for path in made.folder.rglob("*"):
+        os.utime(path, (old, old))
+    tries.rename(made.name, "low-lr")
+    assert [row["age"] for row in rows()] == ["2h 00m"]
+
+
+def test_a_try_is_not_compared_with_itself() -> None:
+    made = make({"train.lr": 2e-4})
+    done = opd("compare", made.name, made.name)
+    assert done.exit_code == 1 and "with itself nothing differs" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", ".hidden", "x" * 65, "low-LR", "HASH"])

@@ -43,6 +43,14 @@ class Request:
     params_root: Path = paths.PARAMS
     cell_seconds: int = CELL_SECONDS
 
+    @classmethod
+    def of(cls, experiment: Experiment, folder: Path, params_root: Path) -> Request:
+        """What the notebook of an experiment that is loaded already is executed with."""
+        return cls(
+            name=experiment.name, profile=experiment.profile, results=experiment.results, seeds=experiment.seeds,
+            overrides=experiment.overrides, folder=folder, params_root=params_root,
+        )  # fmt: skip
+
     @property
     def source(self) -> Path:
         """The notebook as written."""

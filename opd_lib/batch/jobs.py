@@ -20,6 +20,7 @@ from opd_lib.records import record
 from opd_lib.records.record import write_json
 from opd_lib.run import plan, processes, room, timeleft
 from opd_lib.run.meter import DONE, FAILED, RUNNING, WAITING, Meter, Task
+from opd_lib.run.progress import many
 from opd_lib.run.status import is_locked, pace, slowness
 
 
@@ -74,10 +75,7 @@ def make_plan(chosen: Sequence[Experiment], root: Path, folder: Path, params_roo
     done = {place: root / ".done" / f"{name}.run.json" for place, name in names.items()}
     jobs = [_run_job(spec, names[spec.folder], done, expected.get(spec.folder)) for spec in specs]
     for experiment in chosen:
-        request = execute.Request(
-            name=experiment.name, profile=experiment.profile, results=experiment.results, seeds=experiment.seeds,
-            overrides=experiment.overrides, folder=folder, params_root=params_root,
-        )  # fmt: skip
+        request = execute.Request.of(experiment, folder, params_root)
         needs = tuple(str(done[spec.folder]) for spec in plan.with_parents(experiment.runs()) if spec.folder in done)
         if needs or not execute.is_done(request, experiment):
             jobs.append(_notebook_job(request, needs, root))
@@ -153,11 +151,12 @@ def standing(chosen: Sequence[Experiment], jobs: Sequence[Job]) -> Standing:
     return Standing(finished=len(every) - left, slowness=slowness(plain, pace(plain)))
 
 
-def summary(jobs: Sequence[Job], finished: int = 0) -> str:
-    """How much there is to do, and how many runs are done."""
+def summary(jobs: Sequence[Job], root: Path, finished: int = 0) -> str:
+    """How much there is to do and where it goes, and how many runs are done, there or where they belong."""
     n_runs = sum(job.is_run for job in jobs)
     before = f"; {finished} of {finished + n_runs} runs are finished" if finished else ""
-    return f"{n_runs} runs to train, {len(jobs) - n_runs} notebooks to execute{before}"
+    todo = f"{many(n_runs, 'run')} to train, {many(len(jobs) - n_runs, 'notebook')} to execute"
+    return f"{todo}, into {root}{before}"
 
 
 def meter_of(jobs: Sequence[Job], at_a_time: int, before: Standing, by_cores: bool = True) -> Meter:

@@ -14,6 +14,7 @@ from opd_lib.command.claims import claims
 from opd_lib.command.lab import lab
 from opd_lib.command.reproduce import reproduce
 from opd_lib.command.site import site
+from opd_lib.command.status import status
 from opd_lib.command.talk import talk
 from opd_lib.command.tries import tries
 from opd_lib.run import data, options, records, streams, timing, track
@@ -39,6 +40,7 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="On-policy distillation replicated: train the runs, execute the notebooks, judge the claims.",
 )
 
@@ -80,16 +82,19 @@ def run(
     if guardian is not None:
         guard.follow(guardian)
     from opd_lib.params import load
-    from opd_lib.run import console, single
+    from opd_lib.run import console, plan, single
 
     spec = load(notebook, profile, options.mapping(overrides), (seed,), results, params).spec(arm, seed)
     if meeting is not None:
         single.join(spec, meeting)
         return
     by_hand = guardian is None and done is None  # what a batch starts is quiet
+    if by_hand and (spec.experiment, spec.arm) != (notebook, arm):
+        typer.echo(f"{notebook}/{arm} is the same run as {spec.experiment}/{spec.arm}", err=True)
+    before = plan.trained(spec)
     if folder := single.train(spec, console.reporting if by_hand else single.quietly):
         options.write_done(done, spec.identity)
-        typer.echo(f"finished: {folder}")
+        typer.echo(f"{'finished before, nothing was trained' if before else 'finished'}: {folder}")
 
 
 @app.command(name="execute")
@@ -144,10 +149,11 @@ def figures(
     """Draw all figures and tables again from finished records; trains nothing and needs neither torch nor a kernel."""
     from opd_lib.batch import redraw
     from opd_lib.run import processes
+    from opd_lib.run.progress import many
 
     chosen = options.experiments(profile, only, seeds, results, params, notebooks)
     for drawn in redraw.redraw(chosen, output, notebooks, jobs or processes.cores()):
-        typer.echo(f"{drawn.name}: {drawn.figures} figures, {drawn.seconds:.1f} s, {drawn.folder}")
+        typer.echo(f"{drawn.name}: {many(drawn.figures, 'figure')}, {drawn.seconds:.1f} s, {drawn.folder}")
 
 
 @app.command()
@@ -208,7 +214,7 @@ def refresh(
 
 
 for command in (
-    *(talk, claims, records.status, records.seal, records.pack, records.unpack, bench, timing.time),
+    *(talk, claims, status, records.seal, records.pack, records.unpack, bench, timing.time),
     *(data.data, data.dedup, data.grade, track.track, site, lab),
 ):
     app.command()(command)

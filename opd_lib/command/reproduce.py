@@ -50,7 +50,7 @@ def reproduce(
         batch.begin()
         todo = planning.make_plan(batch.experiments, batch.root, notebooks, params)
         before = planning.standing(batch.experiments, todo)
-        typer.echo(f"{planning.summary(todo, before.finished)} in {batch.root}", err=True)
+        typer.echo(planning.summary(todo, batch.root, before.finished), err=True)
         if program is None:
             typer.echo(planning.write_plan(todo, batch.root, guardian=None))
             return

@@ -135,7 +135,7 @@ def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.
     `detectable`: how far beyond the bound an effect has to lie for these seeds to decide it with probability .8.
     """
     marked = ["" if pd.isna(mark) else mark for mark in judged["precondition"]]  # an empty cell of a CSV is nan
-    said = zip(judged["verdict"], marked, strict=True)
+    said, room = zip(judged["verdict"], marked, strict=True), max(width // 2, len("inconclusive"))
     return pd.DataFrame(
         {
             "id": judged["id"],
@@ -149,7 +149,7 @@ def verdict_table(judged: pd.DataFrame, width: int = 44, digits: int = 3) -> pd.
             "claimed": judged["threshold"],
             "detectable": [number(value, places(value, digits)) for value in judged["detectable"]],
             "seeds": judged["n_seeds"],
-            "verdict": ["\n".join(textwrap.fill(text, width // 2) for text in each if text) for each in said],
+            "verdict": ["\n".join(textwrap.fill(text, room) for text in each if text) for each in said],
         }
     )
 

@@ -23,6 +23,7 @@ from opd_lib.params import Experiment, RunSpec
 from opd_lib.params.schema import RunParams
 from opd_lib.report.tables import show
 from opd_lib.run import plan
+from opd_lib.run.progress import many
 
 HOUR, GB = 3600.0, 1e9
 PAPER, PUBLISHED_STEPS = "paper", 200
@@ -159,10 +160,16 @@ def plan_text(chosen: Sequence[Experiment], assumed: Assumptions | None = None) 
     assumed = assumed or Assumptions()
     specs = plan.with_parents(plan.all_runs(chosen))
     left = [estimate(spec, assumed) for spec in plan.missing(specs)]
-    head = f"{len(chosen)} notebooks, {len(specs)} runs, of which {len(left)} are still to be done."
+    head = f"{many(len(chosen), 'notebook')}, {many(len(specs), 'run')}, of which {len(left)} still to be done."
     if not left:
         return head
-    return "\n\n".join([head, show(table(left), digits=1), show(by_notebook(left), digits=1), words(left, assumed)])
+    tables = [show(told(frame), digits=1) for frame in (table(left), by_notebook(left))]
+    return "\n\n".join([head, *tables, words(left, assumed)])
+
+
+def told(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns in which something stands: runs on a CPU have no accelerators, and no hours of them."""
+    return frame.loc[:, [bool((frame[name].notna() & ~frame[name].isin(["", 0])).any()) for name in frame]]
 
 
 def words(left: Sequence[Estimate], assumed: Assumptions) -> str:
@@ -171,16 +178,19 @@ def words(left: Sequence[Estimate], assumed: Assumptions) -> str:
     hours = sum(found.training + found.evaluation for found in left)
     export = sum(found.disk.export for found in left) / GB
     peak = max(found.disk.peak for found in left) / GB
-    lines = [
-        f"Assumed: {machine.name} at {assumed.efficiency:.0%} of what peak arithmetic and full bandwidth allow;",
-        f"{assumed.cut_thinking:.1%} of responses (not thinking: {assumed.cut_spoken:.1%}) pass {MEASURED_AT} tokens.",
-    ]
+    lines: list[str] = []
     if hours == hours:
-        lines += [f"Still to be done: {hours:,.0f} GPU-hours. {average(left)}".rstrip()]
+        cut = f"{assumed.cut_thinking:.1%} of responses (not thinking: {assumed.cut_spoken:.1%})"
+        lines += [
+            f"Assumed: {machine.name} at {assumed.efficiency:.0%} of what peak arithmetic and full bandwidth allow;",
+            f"{cut} pass {MEASURED_AT} tokens.",
+            f"Still to be done: {hours:,.0f} GPU-hours. {average(left)}".rstrip(),
+        ]
         lines += [PUBLISHED] if any(found.spec.profile == PAPER for found in left) else []
     else:
-        lines += ["No hours for runs on a CPU and in the tiny world: opd status learns them from finished runs."]
-    lines += [f"Memory: {memory.USABLE:.0%} of {machine.memory / GIB:.0f} GiB are planned with."]
+        lines += ["No hours for runs on a CPU and in the tiny world: `opd status` learns them from finished runs."]
+    if any(found.spec.params.machine.device == "cuda" for found in left):
+        lines += [f"Memory: {memory.USABLE:.0%} of {machine.memory / GIB:.0f} GiB are planned with."]
     lines += [f"Does not fit as it is: {', '.join(over)}."] if over else []
     lines += [f"Disk: {export:,.0f} GB of finished weights; up to {peak:,.0f} GB for a run while it goes on."]
     return "\n".join(lines)

@@ -15,8 +15,6 @@ from opd_lib.run import plan, timeleft
 from opd_lib.run.status import Snapshot, pace, slowness, snapshot
 
 WAITING, RUNNING, DONE, FAILED, SKIPPED = "waiting", "running", "done", "failed", "skipped"
-NOTEBOOK_SECONDS = 10.0
-"""What a notebook is expected to take: mostly the start of its kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +24,14 @@ class Task:
     name: str
     steps: int = 1
     folder: Path | None = None
-    expected: float | None = None  # seconds, if known
+    expected: float | None = None  # seconds that its record will count, if known
     needs: tuple[str, ...] = ()
     cores: int = 1
+
+    @property
+    def whole(self) -> float | None:
+        """Expected seconds of a run from the start of its process to its end, None if unknown."""
+        return None if self.expected is None else self.expected + timeleft.RUN_START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +158,10 @@ class Meter:
 
     def _paces(self, states: Mapping[str, str], steps: Mapping[str, int]) -> _Paces:
         runs, notebooks = (list(self._evidence(kind, states, steps)) for kind in (True, False))
-        known = [(took, share * task.expected) for task, share, took in runs if task.expected is not None]
+        known = [(took, share * whole) for task, share, took in runs if (whole := task.whole) is not None]
         of_runs = timeleft.stretch(sum(took for took, _ in known), sum(e for _, e in known), self.slowness)
         of_notebooks = timeleft.stretch(
-            sum(took for _, _, took in notebooks), NOTEBOOK_SECONDS * len(notebooks), of_runs
+            sum(took for _, _, took in notebooks), timeleft.NOTEBOOK * len(notebooks), of_runs
         )
         per_step = self._per_step(runs, states, steps)
         return _Paces(runs=of_runs, notebooks=of_notebooks, per_step=per_step)
@@ -199,9 +202,9 @@ class _Paces:
     def whole(self, task: Task) -> float | None:
         """Seconds of a whole task here; None if unknown."""
         if task.folder is None:
-            return NOTEBOOK_SECONDS * self.notebooks
-        if task.expected is not None:
-            return task.expected * self.runs
+            return timeleft.NOTEBOOK * self.notebooks
+        if task.whole is not None:
+            return task.whole * self.runs
         return None if self.per_step is None else self.per_step * task.steps
 
 

@@ -107,6 +107,15 @@ def missing(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     return tuple(order.values())
 
 
+def untrained(spec: RunSpec) -> tuple[RunSpec, ...]:
+    """The runs that must be trained before this one can be, in order: parents without weights, and theirs."""
+    order: dict[Path, RunSpec] = {}
+    for parent in spec.parents.values():
+        if not trained(parent):
+            order |= {each.folder: each for each in (*untrained(parent), parent)}
+    return tuple(order.values())
+
+
 def swept(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     """These runs, when what killed processes have left in the folders of the finished ones is removed."""
     chosen = tuple(specs)
@@ -175,6 +184,8 @@ def choose(
         if name not in known:
             others = [other for other in profiles(params_root, name) if other != profile]
             elsewhere = f"; {name} is at {', '.join(others)}" if others else ""
+            if profile in profiles(params_root, name):
+                elsewhere = f"; {name} has params but no notebook: `opd run {name} ARM SEED` trains one arm of it"
             raise ValueError(
                 f"--only {name}: no such notebook of this profile; choose from {', '.join(known)}{elsewhere}"
             )
@@ -196,17 +207,20 @@ def experiments(
     if results is not None and results.is_file():
         raise ValueError(f"--results {results}: is a file, so records cannot be written or read there; name a folder")
     plain = tuple(load(name, profile, seeds=seeds, results=results, root=params_root) for name in chosen)
-    return tuple(_changed(each, overrides, params_root) for each in plain) if overrides else plain
+    if not overrides:
+        return plain
+    fewer = "name the notebooks that it is for with --only" if len(plain) > 1 else ""
+    return tuple(_changed(each, overrides, params_root, fewer) for each in plain)
 
 
-def _changed(plain: Experiment, overrides: Mapping[str, Any], params_root: Path) -> Experiment:
-    """An experiment with overrides, which are to blame for what is wrong now."""
+def _changed(plain: Experiment, overrides: Mapping[str, Any], params_root: Path, remedy: str) -> Experiment:
+    """An experiment with overrides, which are to blame for what is wrong now; `remedy`: what else may be done."""
     try:
         return load(plain.name, plain.profile, overrides, plain.seeds, plain.results, params_root)
     except ValueError as error:
         said = str(error) if plain.name in str(error) else f"{plain.name}: {error}"
         mark = " Or" if said.endswith("?") else "; or"
-        raise ValueError(f"{said}{mark} name the notebooks that it is for with --only") from None
+        raise ValueError(f"{said}{mark} {remedy}" if remedy else said) from None
 
 
 def all_runs(chosen: Iterable[Experiment]) -> tuple[RunSpec, ...]:

@@ -125,7 +125,7 @@ class LogDisplay:
 
     def _write(self, line: Line, whole: Whole) -> None:
         clock = duration(time.monotonic() - self._begin)
-        took = f" in {line.took / 60:.1f} minutes" if line.state == DONE else ""
+        took = f" in {duration(line.took)}" if line.state == DONE else ""
         said = [f"{line.name}: {line.state}{took}", whole.counts, *left(whole)]
         print(f"[{clock:>7}] {', '.join(said)}", file=self._stream, flush=True)
 
@@ -134,7 +134,7 @@ def to_do(lines: Sequence[Line], whole: Whole) -> str:
     """Which tasks are to be done, those of a notebook by name, and how long they take if that is known."""
     names = [line.name for line in lines]
     more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    takes = f"about {duration(whole.remaining)}" if whole.remaining else "how long is told once one is done"
+    takes = f"about {duration(whole.remaining)}" if whole.remaining else "how long is told once one of them is done"
     return f"to do: {', '.join([*names[:NAMED], *more])}; {takes}"
 
 
@@ -170,3 +170,12 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole}s"
     return f"{whole // 60}m {whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def many(number: int, thing: str) -> str:
+    """A number of things, in words.
+
+    >>> many(1, "notebook"), many(0, "run")
+    ('1 notebook', '0 runs')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"

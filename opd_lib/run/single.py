@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from opd_lib import paths
 from opd_lib.params import RunSpec
 from opd_lib.run import plan, processes, ranks, room, tries
 from opd_lib.run.status import TURN, is_locked
@@ -29,15 +30,7 @@ def train(spec: RunSpec, reporting: Callable[[RunSpec], AbstractContextManager[N
     What another process is training is waited for, and trained here only if that one did not come to the end. Raises
     ValueError naming a parent whose weights are not there, or a folder that cannot be written.
     """
-    for parent in spec.parents.values():
-        if not plan.trained(parent):
-            results = spec.origin.results
-            options = f" --profile {spec.profile}" + ("" if results is None else f" --results {results}")
-            raise ValueError(
-                f"{spec.name}: needs {parent.name}, whose weights are not in {parent.model_folder}; first do "
-                f"`opd run {parent.experiment} {parent.arm} {parent.seed}{options}`, or "
-                f"`opd reproduce --only {spec.experiment}{options}`"
-            )
+    require_parents(spec)
     if not plan.trained(spec):
         with turn(spec):
             if not plan.trained(spec):
@@ -51,13 +44,29 @@ def train(spec: RunSpec, reporting: Callable[[RunSpec], AbstractContextManager[N
     return None if found is None else found.folder
 
 
+def require_parents(spec: RunSpec) -> None:
+    """Raise ValueError, with what to do, unless the weights of all that a run starts from are there."""
+    before = plan.untrained(spec)
+    if not before:
+        return
+    results = spec.origin.results
+    options = f" --profile {spec.profile}" + ("" if results is None else f" --results {results}")
+    each = ", ".join(f"`opd run {run.experiment} {run.arm} {run.seed}{options}`" for run in before)
+    batch = f"`opd reproduce --only {spec.experiment} --seeds {spec.seed},{options}` (all that its notebook reads)"
+    has_notebook = (paths.NOTEBOOKS / f"{spec.experiment}.ipynb").exists()
+    raise ValueError(
+        f"{spec.name}: needs {', '.join(run.name for run in before)}, whose weights are not in "
+        f"{', '.join(dict.fromkeys(str(run.folder.parents[2]) for run in before))}; first do {each}"
+        f"{f', or {batch}' if has_notebook else ''}"
+    )
+
+
 def join(spec: RunSpec, meeting: Path) -> None:
     """Be one of the processes of a run that `train` has started, which meet in a file."""
-    from opd_lib.engine import train as engine
     from opd_lib.engine.model import distributed
 
     distributed.connect_here(spec.params.machine, meeting)
-    engine.train(spec)
+    _train_here(spec)
 
 
 def _train(spec: RunSpec) -> None:
@@ -67,8 +76,15 @@ def _train(spec: RunSpec) -> None:
         if code := ranks.carry_out(words, number):
             raise SystemExit(code)
         return
+    _train_here(spec)
+
+
+def _train_here(spec: RunSpec) -> None:
+    from transformers.utils import logging
+
     from opd_lib.engine import train as engine
 
+    logging.disable_progress_bar()  # of reading and writing weights, which would be all that a log holds
     engine.train(spec)
 
 

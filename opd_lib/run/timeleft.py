@@ -10,6 +10,8 @@ import heapq
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+RUN_START, NOTEBOOK = 1.0, 8.0
+"""Expected seconds of what a run's record does not count, and of a notebook: mostly starts of processes and kernels."""
 KNOWN = 30.0
 """Expected seconds for which the stretch known before counts: little beside minutes, much beside a first step."""
 

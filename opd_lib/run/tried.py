@@ -24,7 +24,7 @@ from opd_lib.records import parameters, record
 from opd_lib.records.record import RunRecord
 from opd_lib.report import tables
 from opd_lib.run import progress
-from opd_lib.run.tries import Try, training
+from opd_lib.run.tries import NAME, Try, training
 
 SHOWN = 48
 """Characters of a value in a table."""
@@ -152,6 +152,8 @@ def compare(first: Try, second: Try) -> str:
     An arm is compared with that of its name; two tries of one arm each with one another. Raises ValueError if they
     have no arm in common.
     """
+    if first.folder == second.folder:
+        raise ValueError(f"{first.name}: compared with itself nothing differs; name two tries")
     mine, theirs = groups(first), groups(second)
     pairs = [(group, group) for group in mine if group in theirs]
     if not pairs and len(mine) == len(theirs) == 1:
@@ -232,9 +234,10 @@ def _short(value: Any) -> str:
 
 
 def _measured(folder: Path) -> tuple[int, float]:
-    """Bytes of a folder, and when something in it was last written (seconds of the epoch)."""
-    found = [path.lstat() for path in folder.rglob("*") if not path.is_dir()] or [folder.stat()]
-    return sum(each.st_size for each in found), max(each.st_mtime for each in found)
+    """Bytes of a folder, and when something in it but its name was last written (seconds of the epoch)."""
+    found = {path: path.lstat() for path in folder.rglob("*") if not path.is_dir()}
+    written = [each.st_mtime for path, each in found.items() if path != folder / NAME]
+    return sum(each.st_size for each in found.values()), max(written, default=folder.stat().st_mtime)
 
 
 def _age(seconds: float) -> str:

@@ -28,6 +28,10 @@ that the student wrote, $y_t$ the token it drew, $S^p_t$ and $S^q_t$ the $k$ mos
 $I_t=S^p_t\cap S^q_t$ the *overlap*, and $\bar p_t,\bar q_t$ the two renormalised on $I_t$. $\mathbb{E}_t$ is the mean
 over all response tokens of a step, $H(p)=-\sum_{v\in V}p(v)\log p(v)$, logarithms are natural. A column that ends in
 `_k16` is measured with $k=16$.
+
+A *hedge* is a word that `diagnose.hedges` names, such as `wait`. A *taught unit* is a stretch of text for which a
+teacher of another tokenizer has tokens, too. *Golden responses* are those that somebody has written beforehand. A name
+before a colon, such as `prune`, is the method whose runs alone have the column; before a dot, a branch of its loss.
 """
 
 
@@ -202,7 +206,8 @@ def page() -> str:
     functions = "\n".join(_function(name, function) for name, function in vocabulary.FUNCTIONS.items())
     return (
         f"{WIDE}# Glossary of metrics\n\n{SYMBOLS}\n{tables}\n## Quantities of claims\n\nA claim's quantity is an "
-        "expression of these functions, one number per seed. In brackets: the table that is read.\n\n" + functions
+        "expression of these functions, one number per seed. What has a value may be left out. In brackets: the table "
+        "that is read.\n\n" + functions
     )
 
 
@@ -232,4 +237,4 @@ def _function(name: str, function: Callable[..., Any]) -> str:
 def _argument(argument: inspect.Parameter) -> str:
     if argument.kind is argument.VAR_POSITIONAL:
         return "…"
-    return argument.name if argument.default is argument.empty else f"[{argument.name}]"
+    return argument.name if argument.default is argument.empty else f"{argument.name}={argument.default!r}"
