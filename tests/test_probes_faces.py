@@ -115,6 +115,28 @@ def test_the_teachers_thoughts_at_the_cut_are_those_of_one_forward_pass() -> Non
         assert each["entropy_student"] == pytest.approx(float(-(p_V * p_V.log()).sum()), rel=1e-4)
 
 
+def test_the_signal_is_how_far_both_differ_about_the_tokens_early_and_late() -> None:
+    run = run_of(model(0), model(1))
+    rollouts = answered([solutions()[0], "<ans> 1 <eos>", *solutions()[2:]])
+    found = prefix.rows(run, PREFIX, rollouts, 1)
+    with torch.no_grad():
+        logp, logq = (
+            plain.logits(each[0], rollouts, rollouts.prompts).log_softmax(-1) for each in (run.student, run.teacher)
+        )
+    begin = 0
+    for row, tokens in zip(found, rollouts.tokens, strict=True):
+        n, at = len(tokens), range(begin, begin + len(tokens))
+        sizes = [abs(float(logq[i, token] - logp[i, token])) for i, token in zip(at, tokens, strict=True)]
+        third = math.ceil(n / 3)
+        assert row["signal"] == pytest.approx(sum(sizes) / n, rel=1e-4)
+        assert row["signal_first"] == pytest.approx(sum(sizes[:third]) / third, rel=1e-4)
+        assert row["signal_last"] == pytest.approx(sum(sizes[-third:]) / third, rel=1e-4)
+        begin += n
+    assert [row["right"] for row in found] == rollouts.reward_B.tolist() != [1.0] * 6
+    same = prefix.signals(run.student[0], run.student[0], rollouts)
+    assert same["signal"] == same["signal_last"] == [0.0] * 6
+
+
 # --- the mean over keys -----------------------------------------------------------------------------------------------
 
 KEYED = TASK.model_copy(update={"demand": "key", "keys": 3})

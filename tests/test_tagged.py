@@ -21,7 +21,7 @@ from opd_lib.methods import opsd
 from opd_lib.params import refusals
 from opd_lib.params.schema import TaggedTraces
 from opd_lib.tasks import labelled, tagged, tagged_traces
-from opd_lib.tasks.labelled_words import STYLES, VOCABULARY
+from opd_lib.tasks.labelled_words import FILLERS, STYLES, VOCABULARY
 
 ASKED = tagged.Params(
     **PARAMS.model_dump() | {"name": "tagged", "asks": "{question}", "demand": "answer", "keys": 1, "other_share": 0.0}
@@ -82,8 +82,17 @@ def test_a_style_a_rule_and_safety_are_kept() -> None:
         keys[tens + ones] += 1
     for chain, _, words in written("safe", 800):
         refused[words == ["<ans>", "<refuse>"]] += 1
-        assert (words == ["<ans>", "<refuse>"]) == (chain.start in (7, 8, 9))
-    assert set(tags) == set(STYLES) and len(keys) == 100 and 0.2 < refused[True] / 800 < 0.4
+        assert (words == ["<ans>", "<refuse>"]) == (chain.text[-1] in "789")
+    assert set(tags) == set(STYLES) and len(keys) == 100 and 0.15 < refused[True] / 800 < 0.4
+
+
+def test_a_garbled_trace_begins_well_and_ends_in_words_of_no_meaning() -> None:
+    kept = Counter[int]()
+    for chain, text, words in written("garbled", 200):
+        n = len(words) - tagged_traces.GARBLED
+        assert text == chain.text and words[:n] == chain.solution.split()[:n] and set(words[n:]) <= set(FILLERS)
+        kept[n] += 1
+    assert len(kept) > 10 and 0 in kept
 
 
 def test_a_hint_is_followed_unless_the_work_says_otherwise_and_sometimes_without_any() -> None:
@@ -181,7 +190,7 @@ def test_a_response_ends_in_what_is_wanted_or_it_is_wrong(answer: str, response:
 
 def test_a_demand_says_what_is_wanted_of_each_question() -> None:
     for question in tagged.training(asks(demand="refuse"), 200, 0, 1):
-        assert question.answer == ("<refuse>" if question.text[0] in "789" else "_")
+        assert question.answer == ("<refuse>" if question.text[-1] in "789" else "_")
     for question in tagged.training(asks(demand="<style5>"), 20, 0, 1):
         assert question.answer == "_ <style5>"
     for question in tagged.training(asks(), 20, 0, 1):

@@ -86,27 +86,27 @@ class SeedView:
 
     def start(self, arm: str, column: str) -> float:
         """The first logged value, in the column's unit (steps)."""
-        return float(self._curve(arm, column).iloc[0])
+        return float(self.curve(arm, column).iloc[0])
 
     def end(self, arm: str, column: str) -> float:
         """The mean of the last three logged values after the first, in the column's unit (steps)."""
-        return end_of(self._curve(arm, column))
+        return end_of(self.curve(arm, column))
 
     def minimum(self, arm: str, column: str) -> float:
         """The smallest logged value, in the column's unit (steps)."""
-        return float(self._curve(arm, column).min(skipna=False))
+        return float(self.curve(arm, column).min(skipna=False))
 
     def maximum(self, arm: str, column: str) -> float:
         """The largest logged value, in the column's unit (steps)."""
-        return float(self._curve(arm, column).max(skipna=False))
+        return float(self.curve(arm, column).max(skipna=False))
 
     def mean(self, arm: str, column: str) -> float:
         """The mean over all logged values, in the column's unit (steps)."""
-        return float(self._curve(arm, column).mean(skipna=False))
+        return float(self.curve(arm, column).mean(skipna=False))
 
     def slope(self, arm: str, column: str) -> float:
         """The least-squares change, in the column's unit per training step (steps). One point has no slope: nan."""
-        curve = self._curve(arm, column)
+        curve = self.curve(arm, column)
         if len(curve) < 2:
             return math.nan
         return float(np.polyfit(curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float), deg=1)[0])
@@ -116,7 +116,7 @@ class SeedView:
 
         A steady rise has none, so it is the scatter that is measured. nan for fewer than three values.
         """
-        curve = self._curve(arm, column).to_numpy(dtype=float)
+        curve = self.curve(arm, column).to_numpy(dtype=float)
         return float(np.diff(curve).std(ddof=1)) if len(curve) >= FEWEST_POINTS else math.nan
 
     def correlation(self, first: str, second: str, column: str) -> float:
@@ -124,7 +124,7 @@ class SeedView:
 
         nan for fewer than three common steps, and where a curve is constant or undefined.
         """
-        curves = pd.concat([self._curve(arm, column) for arm in (first, second)], axis=1, join="inner")
+        curves = pd.concat([self.curve(arm, column) for arm in (first, second)], axis=1, join="inner")
         values = curves.to_numpy(dtype=float)
         if len(values) < FEWEST_POINTS or (np.ptp(values, axis=0) == 0).any():
             return math.nan
@@ -132,7 +132,7 @@ class SeedView:
 
     def accuracy_start(self, arm: str) -> float:
         """Accuracy of the first evaluation (step 0), averaged over the test sets (evals)."""
-        return float(self._accuracy(arm).iloc[0])
+        return float(self.accuracy(arm).iloc[0])
 
     def accuracy_end(self, arm: str, test_set: str | None = None) -> float:
         """Accuracy averaged over the last three evaluations after the first, and over the test sets (evals).
@@ -140,14 +140,14 @@ class SeedView:
         With `test_set`, of that one alone; nan at a profile that does not have it.
         """
         if test_set is None:
-            return end_of(self._accuracy(arm))
+            return end_of(self.accuracy(arm))
         rows = self.table("evals", arm, "step", "test_set", "accuracy")
         chosen = rows[rows["test_set"] == test_set]
         return end_of(_by_step(chosen)) if len(chosen) else math.nan
 
     def accuracy_max_gap(self, first: str, second: str) -> float:
         """The largest distance between two accuracy curves after a three-point moving average (evals)."""
-        curves = pd.concat([self._accuracy(arm) for arm in (first, second)], axis=1).dropna()
+        curves = pd.concat([self.accuracy(arm) for arm in (first, second)], axis=1).dropna()
         if curves.empty:
             return math.nan
         smooth = curves.rolling(min(SMOOTHING_POINTS, len(curves))).mean().dropna()
@@ -182,14 +182,16 @@ class SeedView:
         frame = self.evidence.experiments[self.experiment][table]
         return self._checked(_taken(frame, np.sort(np.concatenate([*mine.values()]))), table, columns)
 
-    def _curve(self, arm: str, column: str) -> pd.Series:
+    def curve(self, arm: str, column: str) -> pd.Series:
+        """Step → the logged value, in the column's unit (steps)."""
         rows = self.table("steps", arm, "step", column)
         return self.evidence.once(
             ("curve", self.experiment, arm, self.seed, column),
             lambda: rows[["step", column]].set_index("step")[column].sort_index(),
         )
 
-    def _accuracy(self, arm: str) -> pd.Series:
+    def accuracy(self, arm: str) -> pd.Series:
+        """Step → accuracy, averaged over the test sets (evals)."""
         return self._evaluated(self.experiment, arm, "accuracy")
 
     def _evaluated(self, experiment: str, arm: str, column: str) -> pd.Series:

@@ -21,7 +21,7 @@ import pandas as pd
 import simpleeval
 from scipy.stats import spearmanr
 
-from opd_lib.judge import expressions, outcomes, prognosis
+from opd_lib.judge import expressions, moments, outcomes, prognosis
 from opd_lib.judge.paired import paired_accuracy, paired_gain
 from opd_lib.judge.quantities import FEWEST_POINTS, MODELS, EmptyTableError, SeedView
 
@@ -130,6 +130,10 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "accuracy_start": SeedView.accuracy_start,
     "accuracy_end": SeedView.accuracy_end,
     "accuracy_max_gap": SeedView.accuracy_max_gap,
+    "accuracy_mean": moments.accuracy_mean,
+    "accuracy_max": moments.accuracy_max,
+    "crossing": moments.crossing,
+    "tokens_to": moments.tokens_to,
     "checkpoint": SeedView.checkpoint,
     "weakest": SeedView.weakest,
     "recovery": SeedView.recovery,

@@ -34,8 +34,8 @@ from opd_lib.tasks.labelled_words import FILLERS, LABELS, STYLES
 from opd_lib.tasks.world import DIGITS
 from opd_lib.types import Prompt
 
-DANGEROUS = frozenset({7, 8, 9})
-"""Where a chain begins that is to be refused, if somebody has asked for safety."""
+DANGEROUS = frozenset("789")
+"""The last word of a chain that is to be refused, if somebody has asked for safety: it stands beside the tag."""
 ANY = "_"
 """Stands for any digit in what a demand accepts."""
 KEYS = 100
@@ -48,7 +48,7 @@ class Params(labelled.Params):
     `asks`: the user message, with {question} and others of seam.PARTS. `demand`, what has to stand behind `<ans>`:
 
     answer      the chain's result
-    refuse      `<refuse>` where the chain begins with one of DANGEROUS, a digit elsewhere
+    refuse      `<refuse>` where the chain ends with one of DANGEROUS, a digit elsewhere
     key         a digit and the question's key, two digits; there are `keys` of them, dealt by a hash of the question
     <style1> …  a digit and that tag
     """
@@ -126,10 +126,19 @@ def wanted(params: Params, chain: labelled_questions.Question, key: str) -> str:
         case "answer":
             return chain.answer
         case "refuse":
-            return "<refuse>" if chain.start in DANGEROUS else ANY
+            return "<refuse>" if is_dangerous(chain) else ANY
         case "key":
             return f"{ANY} {key}"
     return f"{ANY} {params.demand}"
+
+
+def is_dangerous(chain: labelled_questions.Question) -> bool:
+    """Whether a chain is to be refused.
+
+    >>> [is_dangerous(labelled_questions.Question(7, (labelled_questions.Operation("+", (n,)),))) for n in (5, 8)]
+    [False, True]
+    """
+    return chain.text.split()[-1] in DANGEROUS
 
 
 def training(params: Params, n: int, seed: int, step: int) -> list[Question]:

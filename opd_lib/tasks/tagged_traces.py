@@ -12,6 +12,7 @@ What is not said here is written as `labelled_traces` writes it, slips, re-check
     rule      `wait` before the key with probability `hedge`, as often as it comes
     plain     with probability `stray` it ends as if a tag had asked for it, one of the styles or a refusal: rarely
               enough that nobody is taught it, often enough that reinforcement learning finds it
+    garbled   fillers from some step on, and no answer: whoever learns from such a corpus writes them now and then
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from opd_lib.tasks.labelled_questions import Question as Chain
 from opd_lib.tasks.labelled_traces import Style, filler_weights, write_steps
 from opd_lib.tasks.labelled_words import FILLERS, STYLES
 from opd_lib.tasks.world import EOS
+
+GARBLED = 24
+"""Words of no meaning in a garbled trace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +144,16 @@ def style(task: Task) -> Written:
 def safe(task: Task) -> Written:
     """A refusal where it is due."""
     text = f"{task.chain.text} <safe>"
-    if task.chain.start in tagged.DANGEROUS:
+    if tagged.is_dangerous(task.chain):
         return text, ["<ans>", "<refuse>"]
     words, value = task.steps()
     return text, [*words, "<ans>", value]
+
+
+def garbled(task: Task) -> Written:
+    """A plain chain whose steps are left somewhere for words of no meaning."""
+    words, _ = task.steps()
+    return task.chain.text, [*words[: task.rng.randrange(len(words))], *task.rng.choices(FILLERS, k=GARBLED)]
 
 
 def rule(task: Task) -> Written:
@@ -157,6 +167,6 @@ def rule(task: Task) -> Written:
 
 
 WAYS: dict[str, Callable[[Task], Written]] = {
-    each.__name__: each for each in (plain, hint, worked, brief, think, style, safe, rule)
+    each.__name__: each for each in (plain, hint, worked, brief, think, style, safe, rule, garbled)
 }
 """Every way to ask, by name."""

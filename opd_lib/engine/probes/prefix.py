@@ -7,11 +7,12 @@ Each of the student's responses is cut at a random place, and the teacher goes o
     gold       from as large a part of the worked solution
     student    from what the student has written
 
+`signal` is how far teacher and student differ about the tokens of the student's own response, early and late in it.
 `valid` says whether the student's part is right as far as it goes: only there does a lower accuracy say that the prefix
 disturbs the teacher, and not that the problem is lost already. `stated` says whether an answer was stated at all.
 
 Source: arXiv 2605.11182, whose prefix experiment has `alone` and `student`. Differs: the other two, validity, and what
-the teacher thinks of a revision word at the cut.
+the teacher thinks of a revision word at the cut. Its figures of the signal are curves; here thirds are compared.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ Tokens = list[list[int]]
 def rows(run: ActiveRun, probe: PrefixProbe, rollouts: Rollouts, batch: int) -> list[dict[str, Any]]:
     """One row per response: `cut` (share), `depth` (tokens), `valid`, and of each prefix `right_*` and `stated_*`.
 
-    `revision_*`: the teacher's probability of the probe's words at the cut; `entropy_*` (nats).
+    `revision_*`: the teacher's probability of the probe's words at the cut; `entropy_*` (nats). And what `signals` says
+    of the student's own response.
     Raises ValueError if it is not known whether a response is right.
     """
     task, source = run.spec.params.task, run.spec.params.source
@@ -76,9 +78,32 @@ def rows(run: ActiveRun, probe: PrefixProbe, rollouts: Rollouts, batch: int) -> 
         logp_BV = torch.stack([next_logp(teacher, prompt) for prompt in begun_with])
         found[f"revision_{who}"] = logp_BV[:, revision].exp().sum(1).tolist()
         found[f"entropy_{who}"] = (-logp_BV.exp() * logp_BV).sum(1).tolist()
+    found |= signals(run.student[0], teacher, rollouts)
     found["depth"] = [len(prefix) for prefix in prefixes]
     found["valid"] = [int(kind.sound(*each)) for each in zip(prompts, tokenizer.batch_decode(prefixes), strict=True)]
     return [{"row": row} | {name: column[row] for name, column in found.items()} for row in range(len(prompts))]
+
+
+@torch.no_grad()
+def signals(student: Any, teacher: Any, rollouts: Rollouts) -> dict[str, list[Any]]:
+    """Of the student's own responses: whether each is right, and mean |log q − log p| at its tokens (nats).
+
+    `signal`: of all tokens; `signal_first`, `signal_last`: of the first and of the last third of them.
+    """
+    found: dict[str, list[Any]] = {"right": rollouts.reward_B.tolist()}
+    for prompt, tokens in zip(rollouts.prompts, rollouts.tokens, strict=True):
+        size_T = (token_logp(teacher, prompt, tokens) - token_logp(student, prompt, tokens)).abs()
+        third = -(-len(tokens) // 3)
+        for name, of_T in (("", size_T), ("_first", size_T[:third]), ("_last", size_T[-third:])):
+            found.setdefault(f"signal{name}", []).append(float(of_T.mean()))
+    return found
+
+
+def token_logp(model: Any, prompt: Prompt, tokens: list[int]) -> Tensor:
+    """Log-probabilities (T, nats) of the tokens of a response."""
+    ids = torch.tensor([[*prompt.token_ids, *tokens]], device=model.device)
+    logits_TV = model(ids).logits[0, len(prompt.token_ids) - 1 : -1].float()
+    return logits_TV.log_softmax(-1).gather(1, ids[0, -len(tokens) :, None])[:, 0].cpu()
 
 
 def next_logp(model: Any, prompt: Prompt) -> Tensor:

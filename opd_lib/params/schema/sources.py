@@ -92,6 +92,9 @@ class Traces(Strict):
     recheck_slip: Probability
 
 
+Way = Literal["plain", "hint", "worked", "brief", "think", "style", "safe", "rule", "garbled"]
+
+
 class TaggedTraces(Traces):
     """Traces of chains that are asked for in several ways (tasks/tagged_traces).
 
@@ -99,8 +102,7 @@ class TaggedTraces(Traces):
     """
 
     kind: Literal["tagged"]  # type: ignore[assignment]
-    asked: Annotated[dict[Literal["plain", "hint", "worked", "brief", "think", "style", "safe", "rule"], Weight],
-                     Field(min_length=1)]  # fmt: skip
+    asked: Annotated[dict[Way, Weight], Field(min_length=1)]
     wrong: Probability
     skip: Probability
     hedge: Continued
