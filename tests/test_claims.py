@@ -310,7 +310,8 @@ def small_view() -> SeedView:
 
 def test_every_function_against_a_number_worked_out_by_hand():
     called = {name for quantity in EXPECTED for name, _ in vocabulary.calls(quantity)}
-    assert called | {"rank_correlation"} >= set(vocabulary.FUNCTIONS)  # the last has a test of its own
+    elsewhere = {"rank_correlation", "accuracy_mean", "accuracy_max", "crossing", "tokens_to"}  # below, test_moments
+    assert called | elsewhere >= set(vocabulary.FUNCTIONS)
     view = small_view()
     for quantity, value in EXPECTED.items():
         assert vocabulary.value_of(quantity, view) == pytest.approx(value), quantity
@@ -641,6 +642,9 @@ PROBE_COLUMNS = {
     "gradient": {"coherence", "half_batch_cosine", "against_cosine"},
     "teachers": {"js"},
     "continuation": {"accuracy"},
+    "prefix": {f"right_{who}" for who in ("alone", "own", "gold", "student")}
+    | {"revision_student", "signal", "signal_first", "signal_last"},
+    "mixture": {"kl_geometric_behind", "kl_arithmetic_behind"},
 }
 PAIRS = {"teacher-other", "student-teacher", "student-other"}
 
@@ -658,6 +662,12 @@ def check_call(profile: str, notebook: str, name: str, arguments: tuple[Any, ...
         assert {first, *rest} <= set(models)
     elif name == "correlation":
         assert {first, rest[0]} <= trained and rest[1] in columns_of(notebook, first, profile)
+    elif name in ("accuracy_mean", "accuracy_max"):
+        assert first in trained and all(0 < share <= 1 for share in rest)
+    elif name == "crossing":
+        assert first in trained and rest[0] in {"accuracy"} | columns_of(notebook, first, profile)
+    elif name == "tokens_to":
+        assert {first, rest[1]} <= trained and 0 < rest[0] <= 1
     elif name in ("accuracy_max_gap", "paired_accuracy", "paired_gain", "accuracy_start"):
         assert {first, *rest} <= trained
     elif name == "accuracy_end":
@@ -673,7 +683,8 @@ def check_call(profile: str, notebook: str, name: str, arguments: tuple[Any, ...
         assert probe is not None and rest[0] in PROBE_COLUMNS[probe.kind]
         for key, value in zip(rest[1::2], rest[2::2], strict=True):
             known = {"pair": PAIRS, "depth": getattr(probe, "depths", ()), "who": {"teacher", "student"}}
-            assert value in {**known, "budget": {"total", "new"}}[key]
+            assert value in {**known, "budget": {"total", "new"}}.get(key, {0, 1})
+            assert key in {*known, "budget", "valid", "right", "stated_alone", "stated_student", "behind"}
     elif name == "onset_trend":
         assert first in trained and rest[0].startswith(diagnostics.BY_DEPTH)
     else:
@@ -715,6 +726,22 @@ def test_committed_claims_name_what_a_profile_has_or_are_no_part_of_it(profile):
         check_claim(each, profile)
 
 
+FACES = claims.load(paths.claims_file("many_faces", "tiny-next"))
+
+
+@pytest.mark.parametrize("said", [*FACES.claims, *FACES.preconditions], ids=lambda said: said.id)
+def test_the_second_papers_claims_name_what_their_notebooks_have(said: Statement) -> None:
+    check_claim(said, "tiny-next")
+    assert said.seeds == len(experiment(said.notebook, "tiny-next").seeds)
+
+
+def test_the_second_papers_claims_are_complete_and_their_preconditions_are_rested_on() -> None:
+    topics = {re.sub(r"[a-z]$", "", claim.id) for claim in FACES.claims}
+    assert topics >= {f"MF{n}" for n in range(1, 20)}
+    assert not {each.id for each in FACES.claims} & {each.id for each in (*NEXT.claims, *NEXT.preconditions)}
+    assert {each.id for each in FACES.preconditions} == {name for claim in FACES.claims for name in claim.rests_on}
+
+
 def test_what_the_next_world_must_have_and_the_present_one_has_not_is_known():
     """Limits, caps, depths and a student of the next tiny world; all else that its register names is here already."""
     missing = {each.id for each in (*NEXT.claims, *NEXT.preconditions) if not names_what_is_there(each, "tiny")}
@@ -752,7 +779,7 @@ def test_committed_claims_have_one_bound_for_the_tiny_world_and_its_seeds(claim)
 
 
 def test_committed_claims_are_complete_and_use_every_function():
-    said = (*REGISTER.claims, *NEXT.claims, *NEXT.preconditions)
+    said = (*REGISTER.claims, *NEXT.claims, *NEXT.preconditions, *FACES.claims)
     assert {name for each in said for name, _ in vocabulary.calls(each.quantity)} >= set(vocabulary.FUNCTIONS)
     figures = {figure for claim in REGISTER.claims for figure in re.findall(r"\d+", claim.figure)}
     assert figures >= {str(n) for n in range(1, 24)}

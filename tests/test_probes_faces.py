@@ -173,6 +173,7 @@ def test_the_means_over_keys_are_those_of_the_enumeration() -> None:
         for name, values in expected.items():
             assert found[row][name] == pytest.approx(sum(values) / n, abs=1e-9)
             there = found[row][f"{name}_behind"]
+            assert found[row]["behind"] == (behind is not None)
             assert math.isnan(there) if behind is None else there == pytest.approx(values[behind], abs=1e-9)
         for place, name in enumerate(("student", "geometric", "arithmetic")):
             there = found[row][f"hedge_{name}"]

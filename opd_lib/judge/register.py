@@ -56,6 +56,10 @@ class Register(Strict):
         """The claims of one notebook, or all."""
         return tuple(claim for claim in self.claims if notebook in (None, claim.notebook))
 
+    def is_about(self, notebook: str) -> bool:
+        """Whether a precondition of it is measured on this notebook."""
+        return any(each.notebook == notebook for each in self.preconditions)
+
     def preconditions_of(self, notebook: str | None) -> tuple[Precondition, ...]:
         """The preconditions that the claims of one notebook rest on, or all."""
         named = {name for claim in self.of(notebook) for name in claim.rests_on}

@@ -87,7 +87,7 @@ def states(experiment: Experiment, register: Register | None = None) -> pd.DataF
     that has been read.
     """
     if register is None and experiment.name == MODELS:
-        register = next((each for each in registers(experiment.profile) if each.preconditions), None)
+        register = next((each for each in registers(experiment.profile) if each.is_about(MODELS)), None)
     register = register or register_of(experiment)
     if register is None or not register.preconditions:
         return None

@@ -29,8 +29,8 @@ from opd_lib.tasks.labelled_traces import Style, filler_weights, write_steps
 from opd_lib.tasks.labelled_words import FILLERS, STYLES
 from opd_lib.tasks.world import EOS
 
-GARBLED = 24
-"""Words of no meaning in a garbled trace."""
+NOISE, GARBLED = FILLERS[:4], 24
+"""Words of no meaning, few so that sampling from the nucleus does not hide them; how many a garbled trace has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,9 +151,10 @@ def safe(task: Task) -> Written:
 
 
 def garbled(task: Task) -> Written:
-    """A plain chain whose steps are left somewhere for words of no meaning."""
+    """A plain chain that is left before one of its steps for words of no meaning."""
     words, _ = task.steps()
-    return task.chain.text, [*words[: task.rng.randrange(len(words))], *task.rng.choices(FILLERS, k=GARBLED)]
+    begins = [0, *(place + 1 for place, word in enumerate(words) if word in (";", "."))]
+    return task.chain.text, [*words[: task.rng.choice(begins)], *task.rng.choices(NOISE, k=GARBLED)]
 
 
 def rule(task: Task) -> Written:

@@ -38,8 +38,8 @@ def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) ->
     """One row per response: means over its tokens, and what stands at the token behind its answer's digit (nats).
 
     `kl_geometric`, `kl_arithmetic`: KL(p ‖ g), KL(p ‖ a); `floor_reverse`, `floor_forward`: what is left at the best;
-    the same names with `_behind`: at the token that follows the digit behind <ans>, NaN where there is none; there too
-    `hedge_student`, `hedge_geometric`, `hedge_arithmetic`, probabilities of the probe's words.
+    the same names with `_behind`: at the token that follows the digit behind <ans>, NaN where `behind` says that there
+    is none; there too `hedge_student`, `hedge_geometric`, `hedge_arithmetic`, probabilities of the probe's words.
     """
     task = run.spec.params.task
     assert run.teacher is not None and isinstance(task, tagged.Params)  # params refuses another task
@@ -74,7 +74,7 @@ def rows(run: ActiveRun, probe: MixtureProbe, rollouts: Rollouts, batch: int) ->
         means = {name: float(value[mine_N].mean()) for name, value in value_N.items()}
         there = {f"{name}_behind": float(value[behind_N].mean()) for name, value in value_N.items()}
         hedged = {name: float(value[behind_N].mean()) for name, value in hedge_N.items()}
-        found.append({"row": row} | means | there | hedged)
+        found.append({"row": row, "behind": int(behind_N.any())} | means | there | hedged)
     return found
 
 

@@ -102,7 +102,7 @@ def signals(student: Any, teacher: Any, rollouts: Rollouts) -> dict[str, list[An
 def token_logp(model: Any, prompt: Prompt, tokens: list[int]) -> Tensor:
     """Log-probabilities (T, nats) of the tokens of a response."""
     ids = torch.tensor([[*prompt.token_ids, *tokens]], device=model.device)
-    logits_TV = model(ids).logits[0, len(prompt.token_ids) - 1 : -1].float()
+    logits_TV: Tensor = model(ids).logits[0, len(prompt.token_ids) - 1 : -1].float()
     return logits_TV.log_softmax(-1).gather(1, ids[0, -len(tokens) :, None])[:, 0].cpu()
 
 
