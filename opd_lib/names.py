@@ -26,12 +26,12 @@ RESERVED: dict[Kind, frozenset[str]] = {
     "arm": IGNORED | OUTPUTS | {"packed"},
     "notebook": IGNORED | {"claims.csv"},
     "profile": IGNORED
-    | {"claims", "data", "figures", "lab", "local", "log.txt", "reference", "reproduce.log", "site", "variants"}
+    | {"claims", "data", "figures", "gguf", "lab", "local", "log.txt", "reference", "reproduce.log", "site", "variants"}
     | {"tensorboard", "trackio", "wandb"},
 }
 """What stands in the same folder already: beside the arms of a notebook, the notebooks of a profile, the profiles."""
 
-RUN_PREFIX = "run:"
+RUN_PREFIX, GGUF_PREFIX = "run:", "gguf:"
 SEED_MARK = "@"
 """Between a run and the seed that it always has: run:NOTEBOOK/ARM@SEED."""
 

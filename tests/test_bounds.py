@@ -180,7 +180,7 @@ def test_every_section_that_a_committed_file_has_is_among_the_kinds() -> None:
         ("source", CORPUS | {"templates": ["T1", "T1"]}, "'T1' comes twice"),
         ("source", CORPUS | {"slip_operands": [3, 3]}, "3 comes twice"),
         ("source", CORPUS | {"slip_operands": [12]}, "slip_operands: 12 is no digit"),
-        ("student", "", "student: '': names no checkpoint; write a folder, org/name, or run:"),
+        ("student", "", "student: '': names no checkpoint; write a folder, org/name, gguf:FILE, or run:"),
         ("student", " \t", "names no checkpoint"),
         ("student", "org/name ", "without blanks at its ends"),
         ("student", "org/na\nme", "without blanks at its ends, line breaks"),

@@ -158,7 +158,7 @@ def figures(
 
 @app.command()
 def check(
-    student: Annotated[str, typer.Argument(help="A folder, a hub name, or run:NOTEBOOK/ARM.")],
+    student: Annotated[str, typer.Argument(help="A folder, a hub name, gguf:FILE, or run:NOTEBOOK/ARM.")],
     teacher: Annotated[str, typer.Argument(help="The same; both need one tokenizer.")],
     profile: Profile = "tiny",
     prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many prompts the student answers.")] = 64,

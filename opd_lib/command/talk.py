@@ -15,7 +15,7 @@ from opd_lib.run.options import Params, Profile
 
 
 def talk(
-    student: Annotated[str, typer.Argument(help="A folder, a hub name, or run:NOTEBOOK/ARM.")],
+    student: Annotated[str, typer.Argument(help="A folder, a hub name, gguf:FILE, or run:NOTEBOOK/ARM.")],
     teacher: Annotated[str | None, typer.Argument(help="What listens; it needs the student's tokenizer.")] = None,
     profile: Profile = "tiny",
     question: Annotated[list[str] | None, typer.Option(help="Ask this and stop; may be repeated.")] = None,

@@ -1,10 +1,13 @@
-"""Where a checkpoint is: a folder, or a model of the Hugging Face hub, `org/name` or `org/name@revision`."""
+"""Where a checkpoint is: a folder, a GGUF file, or a model of the hub, `org/name` or `org/name@revision`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from opd_lib.engine.model import gguf_files
+from opd_lib.names import GGUF_PREFIX
 
 WEIGHTS = "*.safetensors"
 FILES = ("*.json", WEIGHTS, "*.txt", "*.model", "*.jinja")
@@ -14,11 +17,15 @@ FILES = ("*.json", WEIGHTS, "*.txt", "*.model", "*.jinja")
 def fetch(reference: str | Path, weights: bool = True) -> Path:
     """The folder of a checkpoint, downloaded first if it is on the hub and not yet in the hub's cache.
 
+    A GGUF file's is written first if nobody has yet (`gguf_files`).
+
     `weights` false leaves those out. A revision should be a commit: a branch may change. Raises ValueError, with what
     to do about it, for a folder or model that is not there, a gated one, a wrong revision, and without network.
     """
     from huggingface_hub import snapshot_download
 
+    if str(reference).startswith(GGUF_PREFIX):
+        return gguf_files.folder(str(reference))
     if Path(reference).is_dir():
         return Path(reference)
     name, _, revision = str(reference).partition("@")
@@ -27,13 +34,13 @@ def fetch(reference: str | Path, weights: bool = True) -> Path:
 
 
 def outstanding(reference: str | Path) -> int | None:
-    """Bytes that `fetch` would download: 0 for a folder and for what the hub's cache holds; None: it cannot be asked.
+    """Bytes that `fetch` would download: 0 for folders, files and what the hub's cache holds; None: it cannot be asked.
 
     Raises ValueError as `fetch` does.
     """
     from huggingface_hub import errors, snapshot_download
 
-    if Path(reference).is_dir():
+    if str(reference).startswith(GGUF_PREFIX) or Path(reference).is_dir():
         return 0
     name, _, revision = str(reference).partition("@")
     with missing_said(reference, name):
@@ -60,7 +67,7 @@ def missing_said(reference: str | Path, name: str) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise ValueError(
             f"{wrong} no such folder, and no name of a model on the hub; give a folder written by save_pretrained, "
-            "org/name, org/name@revision, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that checkpoint again)"
+            "org/name, org/name@revision, gguf:FILE, or run:NOTEBOOK/ARM (`opd run NOTEBOOK ARM SEED` makes that again)"
         ) from error
     except errors.GatedRepoError as error:
         raise ValueError(f"{wrong} it is gated; ask for access on {page} and log in with `hf auth login`") from error

@@ -48,7 +48,7 @@ def one_line(text: str) -> str:
 def checkpoint(text: str) -> str:
     """Where a checkpoint is. Raises ValueError for a blank and for a `run:` that refers to nothing."""
     if not text.strip():
-        raise ValueError("names no checkpoint; write a folder, org/name, or run:NOTEBOOK/ARM")
+        raise ValueError("names no checkpoint; write a folder, org/name, gguf:FILE, or run:NOTEBOOK/ARM")
     return run(text) if text.startswith(names.RUN_PREFIX) else one_line(text)
 
 
