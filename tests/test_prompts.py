@@ -22,10 +22,12 @@ from opd_lib import tasks
 from opd_lib.command.cli import app
 from opd_lib.engine import conversation, sources
 from opd_lib.engine.model import models
+from opd_lib.engine.model.distributed import ALONE
 from opd_lib.engine.train import train
 from opd_lib.methods import opsd
 from opd_lib.params import RunSpec
-from opd_lib.tasks import prompt_files, prompt_sets, prompts
+from opd_lib.params.schema import Answers
+from opd_lib.tasks import chain, prompt_files, prompt_sets, prompts
 from opd_lib.tasks.prompt_sets import Origin
 from opd_lib.types import Prompt
 
@@ -375,6 +377,14 @@ def test_a_teacher_may_have_a_system_message_of_its_own() -> None:
     assert opsd.shown_chat(plain, "{question}", "Be kind.") == (("system", "Be kind."), chat[3])
     with pytest.raises(ValueError, match=r"method\.system: '\{key\}': the task has no 'key' of a question to tell"):
         opsd.shown_chat(prompt, "{question}", "{key}")
+    options = {key: value for key, value in OPD.items() if key != "name"} | {"shows": "{question}", "decay": 1.0}
+    assert opsd.Params(**options).system is None, "a file that leaves it out says what it said before"
+    for system, message in (
+        (" ", r"method\.system: is empty; write the message"),
+        ("{x}", r"method\.system: '\{x\}': 'x'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            opsd.check(opsd.Params(**options, system=system), 100, True)
 
 
 # --- whole runs
@@ -437,12 +447,14 @@ def test_a_run_that_grades_nothing_leaves_accuracy_empty_and_everything_else_ful
     assert status.exit_code == 0 and "01_own" in status.output, status.output
 
 
-def test_a_run_with_answers_has_rewards_and_an_accuracy(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    spec = distil(tmp_path, pair, ANSWERED | {"grader": "pattern", "pattern": r"<ans> (\d)"}, method=GRPO, teacher=None)
-    record = train(spec)
+def test_a_run_with_answers_has_rewards_an_accuracy_and_a_teacher_that_is_told_them(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    told = OPD | {"name": "opsd", "shows": "{question}", "system": "T3 {answer}", "decay": 1.0}
+    record = train(distil(tmp_path, pair, ANSWERED, method=told, train=RUN["train"] | {"steps": 2}))
     evals, steps = record.frame("evals"), record.frame("steps")
-    assert evals["accuracy"].between(0, 1).all() and steps["reward"].between(0, 1).all() and len(steps) == 6
-    assert record.frame("problems")["n_correct"].dtype.kind == "i"
+    assert evals["accuracy"].between(0, 1).all() and steps["reward"].between(0, 1).all() and len(steps) == 2
+    assert evals["no_answer_share"].between(0, 1).all() and record.frame("problems")["n_correct"].dtype.kind == "i"
 
 
 GRPO = {"name": "grpo", "normalize_std": False, "epsilon": 1e-6}
@@ -470,6 +482,15 @@ CONTINUATION = {"kind": "continuation", "batches": 1, "depths": [2], "new_tokens
 def test_what_needs_answers_or_words_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"01_own\.yaml, arm own: {message}"):
         distil(tmp_path, (tmp_path, tmp_path), {}, **changes)
+
+
+def test_an_answer_that_nobody_knows_is_no_response(tmp_path: Path) -> None:
+    task = task_of(jsonl(tmp_path / "asked.jsonl", ROWS))
+    source, key = Answers(kind="answers", prompts_per_step=4), sources.BatchKey(seed=0, step=1, ranks=ALONE)
+    with pytest.raises(
+        ValueError, match=r"source\.kind: answers, but nobody knows that of prompts/as-written/line-\d+"
+    ):
+        sources.from_answers(source, task, models.world_tokenizer(chain.WORLD), key)
 
 
 def test_a_bad_file_ends_a_run_before_a_model_is_loaded(tmp_path: Path) -> None:

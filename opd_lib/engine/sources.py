@@ -115,6 +115,10 @@ def from_answers(source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast
     """One boxed answer per prompt."""
     questions = tasks.load(task.name).training(task, source.prompts_per_step, key.seed, key.step)[key.share]
     prompts = make_prompts(tokenizer, task, questions, [task.template] * len(questions), task.content)
+    if unknown := [prompt.id for prompt in prompts if not prompt.answer]:
+        raise ValueError(
+            f"source.kind: answers, but nobody knows that of {unknown[0]}; use a set whose answers are known"
+        )
     texts = [f"\\boxed{{{question.answer}}}{tokenizer.eos_token}" for question in questions]
     return grade(task, given(prompts, tokenizer(texts, add_special_tokens=False).input_ids, tokenizer), tokenizer)
 

@@ -191,7 +191,10 @@ def _saved(path: Path, columns: Sequence[str]) -> Cells:
     if isinstance(found, datasets.DatasetDict):
         raise ValueError(f"{path}: holds several splits; name the folder of one: {', '.join(map(str, found))}")
     _require(path, found.column_names, columns)
-    return _numbered(found.select_columns(list(columns)).with_format("arrow")[:].to_pylist())
+    try:
+        return _numbered(found.select_columns(list(columns)).with_format("arrow")[:].to_pylist())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: holds text that is not UTF-8 ({error}); write it again, in UTF-8") from error
 
 
 READERS: dict[str, Callable[[Path, Sequence[str]], Cells]] = {".jsonl": _jsonl, ".parquet": _parquet, ".csv": _csv}
