@@ -302,10 +302,8 @@ def test_a_text_is_on_one_side_in_every_file_and_repeats_are_counted(tmp_path: P
     assert (counts.rows, counts.prompts, counts.repeats, counts.conflicting) == (82, 41, 41, 40)
     assert {question.text.strip() for question in other.held_out} - {"Why?"} == held
     assert all(question.answer in "xy" for question in (*other.training, *other.held_out)), "the first row is kept"
-    assert (
-        "82 rows, 41 prompts (41 rows that repeat one are dropped, 40 of them with another answer)" in counts.in_words
-    )
-    assert f"{counts.training} to train on, {counts.held_out} held out" in counts.in_words
+    assert "rows: 82, distinct prompts: 41, repeats dropped: 41 (with another answer: 40)" in counts.in_words
+    assert f"to train on: {counts.training}, held out: {counts.held_out}" in counts.in_words
 
 
 def test_an_epoch_asks_every_prompt_once_in_an_order_of_its_own(tmp_path: Path) -> None:
@@ -531,7 +529,7 @@ def test_a_typed_question_is_put_with_the_system_message(tmp_path: Path, pair: t
 def test_the_command_says_in_words_what_a_file_holds_and_its_digest(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "asked.jsonl", [*ROWS, ROWS[0]])
     said = CliRunner().invoke(app, ["prompts", str(path), "--answer", "gold", "--held-out", "0.25"])
-    assert said.exit_code == 0 and "41 rows, 40 prompts (1 rows that repeat one are dropped)" in said.output
+    assert said.exit_code == 0 and "rows: 41, distinct prompts: 40, repeats dropped: 1 (" in said.output
     digest = said.output.rpartition("digest: ")[2].strip()
     prompts.prepare(task_of(path, digest=digest, answer="gold"))
     wrong = CliRunner().invoke(app, ["prompts", str(path), "--column", "text"])

@@ -64,11 +64,10 @@ class Summary:
     @property
     def in_words(self) -> str:
         """All of it in a sentence."""
-        others = f", {self.conflicting} of them with another answer" if self.conflicting else ""
-        dropped = f"{self.repeats} rows that repeat one are dropped{others}"
         return (
-            f"{self.file}: {self.rows} rows, {self.prompts} prompts ({dropped}), {self.chats} of several messages, the "
-            f"longest of {self.longest} characters; {self.training} to train on, {self.held_out} held out"
+            f"{self.file}: rows: {self.rows}, distinct prompts: {self.prompts}, repeats dropped: {self.repeats} (with "
+            f"another answer: {self.conflicting}), chats of several messages: {self.chats}, longest prompt: "
+            f"{self.longest} characters, to train on: {self.training}, held out: {self.held_out}"
         )
 
 
