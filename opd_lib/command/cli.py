@@ -215,7 +215,7 @@ def refresh(
 
 for command in (
     *(talk, claims, status, records.seal, records.pack, records.unpack, bench, timing.time),
-    *(data.data, data.dedup, data.grade, track.track, site, lab),
+    *(data.data, data.prompts, data.dedup, data.grade, track.track, site, lab),
 ):
     app.command()(command)
 app.add_typer(tries)

@@ -53,7 +53,8 @@ def put(params: RunParams, student: sources.Model, text: str) -> Prompt:
     if own and kind.world is not None and (unknown := [word for word in text.split() if word not in kind.world.words]):
         example = kind.test(params.task, params.task.test_sets[0], 1)[0].text
         raise ValueError(f"{unknown[0]!r} is no word of this model's world; ask for example: {example}")
-    asked = kind.messages(Question(text), params.task.test_template) if own else [{"role": "user", "content": text}]
+    question = kind.typed(params.task, text) if kind.typed else Question(text)
+    asked = kind.messages(question, params.task.test_template) if own else [{"role": "user", "content": text}]
     chat = tuple((message["role"], message["content"]) for message in asked)
     (rendered,), (ids,) = sources.render(student[1], params.task, [chat])
     return Prompt(id=text, source=ASKED, question=text, rendered=rendered, token_ids=tuple(ids), answer="", chat=chat)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +39,7 @@ def evaluate(
     accuracy is avg@n_samples, the unweighted mean over problems; pass_at_k the share of problems solved at least once.
     Under a cap of c tokens an answer counts if its response ended within c tokens, the end token included: slightly
     stricter than that limit itself, under which a stated answer counts although its end token is cut.
-    A test set of fewer than n_problems is asked as a whole.
+    A test set of fewer than n_problems is asked as a whole. Where nothing is graded, what counts answers is NaN.
     The random numbers depend on the seed and not on the step: steps and arms are compared on common random numbers.
     Every process of a run must call it; each answers its share, and all return the same rows.
     """
@@ -49,6 +51,7 @@ def evaluate(
         for prompt in sources.make_prompts(tokenizer, task, problems, [task.test_template] * len(problems), test_set)
         for _ in range(samples)
     ]
+    require_short(task, prompts)
     uniform_BT = sampling.uniform((len(prompts), settings.max_new_tokens), models.generator(seed, "evaluate"))
     found_B4 = answers((model, tokenizer), task, settings, prompts, uniform_BT, sample, ranks)
     tables: dict[str, list[Row]] = {"evals": [], "problems": [], "caps": []}
@@ -62,16 +65,16 @@ def evaluate(
                 "step": step,
                 "test_set": test_set,
                 "accuracy": float(correct_PG.mean()),
-                "pass_at_k": float((correct_PG.sum(1) > 0).float().mean()),
+                "pass_at_k": float(correct_PG.amax(1).mean()),
                 "truncated_share": float((1.0 - finished_B).mean()),
                 "response_length": float(length_B.mean()),
-                "no_answer_share": 1.0 - int(answered_B.sum()) / len(answered_B),
+                "no_answer_share": 1.0 - float(answered_B.sum()) / len(answered_B),
                 "n_problems": len(problems),
                 "n_samples": samples,
             }
         )
         tables["problems"] += [
-            {"step": step, "test_set": test_set, "problem": i, "n_correct": int(count), "n_samples": samples}
+            {"step": step, "test_set": test_set, "problem": i, "n_correct": whole(count), "n_samples": samples}
             for i, count in enumerate(correct_PG.sum(1).tolist())
         ]
         for cap in settings.caps:
@@ -81,6 +84,23 @@ def evaluate(
             row = {"step": step, "test_set": test_set, "cap": cap, "accuracy": accuracy, "finished_share": share}
             tables["caps"].append(row)
     return tables
+
+
+def require_short(task: Task, prompts: Sequence[Prompt]) -> None:
+    """Raise ValueError if a test prompt of one's own has more tokens than the task plans for."""
+    if task.name != "prompts":
+        return
+    long = [prompt for prompt in prompts if not sources.fits(task, prompt)]
+    if long:
+        raise ValueError(
+            f"task.max_prompt_tokens: {task.max_prompt_tokens}, but {long[0].id}, which is held out, has "
+            f"{len(long[0].token_ids)} tokens; raise it, or take longer prompts out of {task.file}"
+        )
+
+
+def whole(count: float) -> int | float:
+    """A count as a whole number; NaN as it is."""
+    return count if math.isnan(count) else int(count)
 
 
 def answers(
@@ -95,7 +115,8 @@ def answers(
     """Of each response (B, 4): reward, whether it ended, its length (tokens), whether it states an answer.
 
     A process without a share of its own answers the first prompt for nothing: sampling may want every process.
-    Raises ValueError if a test set does not know the answer to a question.
+    Where the task grades nothing, reward and statement are NaN. Raises ValueError if a task that does has no answer to
+    a question.
     """
     mine = ranks.share(len(prompts))
     answered = mine or [0]
@@ -103,9 +124,11 @@ def answers(
         *model, [prompts[i] for i in answered], uniform_BT[answered], settings.temperature, settings.top_p
     )
     rollouts = sources.grade(task, rollouts, model[1])
-    sources.require_rewards(rollouts, "task.test_sets", "an accuracy")
-    extract = tasks.load(task.name).extract_answer
-    answered_B = torch.tensor([extract(text) is not None for text in sources.decode(rollouts, model[1])])
+    answered_B = torch.full_like(rollouts.reward_B, math.nan)
+    if grading := tasks.grading(task):
+        sources.require_rewards(rollouts, "task.test_sets", "an accuracy")
+        stated = [grading.extract_answer(text) is not None for text in sources.decode(rollouts, model[1])]
+        answered_B = torch.tensor(stated)
     columns = (rollouts.reward_B, rollouts.finished_B, rollouts.length_B, answered_B)
     found_B4 = torch.zeros(len(prompts), len(columns))
     found_B4[mine] = torch.stack([column.float() for column in columns], 1)[: len(mine)]

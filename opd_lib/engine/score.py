@@ -169,12 +169,17 @@ def examples(step: int, rollouts: Rollouts, scores: TokenScores, words: list[str
                 "step": step,
                 "prompt": rollouts.prompts[row].rendered,
                 "answer": rollouts.prompts[row].answer,
-                "reward": float(rollouts.reward_B[row]),
+                "reward": known(float(rollouts.reward_B[row])),
                 "tokens": [words[token] for token in scores.token_N[mine_N].tolist()],
             }
             | {name: rounded(value_N[mine_N].tolist()) for name, value_N in per_token(scores).items()}
         )
     return rows
+
+
+def known(reward: float) -> float | None:
+    """A reward; None where nobody knows it, since JSON has no NaN."""
+    return None if math.isnan(reward) else reward
 
 
 def rounded(values: Sequence[float]) -> list[float | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from opd_lib import methods
+from opd_lib import methods, tasks
 from opd_lib.engine import first_batch, gates, memory, provenance, served, sources, stored
 from opd_lib.engine import teacher as teachers
 from opd_lib.engine.model import distributed, fresh, intake, models, sharding
@@ -39,6 +39,12 @@ def needs_recompute(spec: RunSpec) -> bool:
     except (ValueError, OSError):
         return False
     return memory.require(spec, shapes, least)
+
+
+def prepare_task(spec: RunSpec) -> None:
+    """Read what the task's questions come from. Raises ValueError, before anything is loaded, if that is wrong."""
+    if prepare := tasks.load(spec.params.task.name).prepare:
+        prepare(spec.params.task)
 
 
 def start(spec: RunSpec, ranks: distributed.Ranks, writer: RunWriter | None, recompute: bool) -> ActiveRun:

@@ -6,6 +6,7 @@ groups at a time, so the batch of a step is the same however many processes shar
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -114,6 +115,10 @@ def from_answers(source: Answers, task: Task, tokenizer: PreTrainedTokenizerFast
     """One boxed answer per prompt."""
     questions = tasks.load(task.name).training(task, source.prompts_per_step, key.seed, key.step)[key.share]
     prompts = make_prompts(tokenizer, task, questions, [task.template] * len(questions), task.content)
+    if unknown := [prompt.id for prompt in prompts if not prompt.answer]:
+        raise ValueError(
+            f"source.kind: answers, but nobody knows that of {unknown[0]}; use a set whose answers are known"
+        )
     texts = [f"\\boxed{{{question.answer}}}{tokenizer.eos_token}" for question in questions]
     return grade(task, given(prompts, tokenizer(texts, add_special_tokens=False).input_ids, tokenizer), tokenizer)
 
@@ -147,7 +152,7 @@ def require_ends(rollouts: Rollouts, model: Model, where: str) -> Rollouts:
 
 def fits(task: Task, prompt: Prompt) -> bool:
     """False for prompts that are longer than the task allows; the tiny world has no such limit."""
-    return task.name != "math" or len(prompt.token_ids) <= task.max_prompt_tokens
+    return len(prompt.token_ids) <= getattr(task, "max_prompt_tokens", math.inf)
 
 
 def from_corpus(source: Corpus | Traces, task: Task, tokenizer: PreTrainedTokenizerFast, key: BatchKey) -> Rollouts:
@@ -213,7 +218,10 @@ def decode(rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> list[str]:
 
 def grade(task: Task, rollouts: Rollouts, tokenizer: PreTrainedTokenizerFast) -> Rollouts:
     """These responses with their `reward_B`: 1.0 where the stated answer is right, NaN where no answer is known."""
-    rewards = tasks.load(task.name).grade(decode(rollouts, tokenizer), rollouts.prompts)
+    grading = tasks.grading(task)
+    rewards = (
+        grading.grade(decode(rollouts, tokenizer), rollouts.prompts) if grading else [math.nan] * len(rollouts.prompts)
+    )
     return replace(rollouts, reward_B=torch.tensor(rewards))
 
 

@@ -109,7 +109,7 @@ def opinions(
             found[row] = {
                 "prompt": read.prompts[row].rendered,
                 "answer": read.prompts[row].answer,
-                "reward": float(read.reward_B[row]),
+                "reward": score.known(float(read.reward_B[row])),
                 "finished": bool(read.finished_B[row]),
                 "tokens": [words[token] for token in scores.token_N[mine_N].tolist()],
                 **{name: rounded(value_N[mine_N].tolist()) for name, value_N in columns.items()},

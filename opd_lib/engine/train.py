@@ -21,7 +21,7 @@ from opd_lib.engine import batches, checkpoint, collapse, evaluate, gates, probe
 from opd_lib.engine.first_batch import require_gates
 from opd_lib.engine.model import distributed, models, sharding
 from opd_lib.engine.running import ActiveRun
-from opd_lib.engine.setup import needs_recompute, new_record, start
+from opd_lib.engine.setup import needs_recompute, new_record, prepare_task, start
 from opd_lib.engine.step_record import StepRecord
 from opd_lib.records import leftovers
 from opd_lib.records.record import RunRecord, write_json
@@ -48,6 +48,7 @@ def train(spec: RunSpec) -> RunRecord:
     ranks = distributed.join(spec.params.machine)
     record = new_record(spec)
     with RunWriter(record) if ranks.is_main else nullcontext() as writer, distributed.OneFate(ranks, spec.folder):
+        prepare_task(spec)
         run = start(spec, ranks, writer, needs_recompute(spec))
         if spec.params.probe is None:
             loop(run)

@@ -16,6 +16,7 @@ and, where they apply,
                                                     and the contents that prompts come from
     check_served(params)                            refuse what a teacher behind a server cannot feed (engine/served)
     check_others(params, kind)                      refuse responses of another author than the student (source.kind)
+    check_ungraded(params)                          refuse a task that grades nothing (beside what "reward" refuses)
 
 What is seen of a step before anything is trained (seam.View: all responses of this process), without gradient and
 called in this order:
@@ -99,6 +100,7 @@ class Method:
     check_teachers: Callable[[Any, frozenset[str], frozenset[str]], None] | None
     check_served: Callable[[Any], None] | None
     check_others: Callable[[Any, str], None] | None
+    check_ungraded: Callable[[Any], None] | None
 
     @property
     def views(self) -> bool:

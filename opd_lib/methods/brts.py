@@ -116,3 +116,12 @@ def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
         opd.check(params.model_copy(update=FORWARD), vocabulary, has_teacher)
     if params.similar_k > vocabulary:
         raise ValueError(f"method.similar_k: {params.similar_k}: use 1 ≤ similar_k ≤ {vocabulary}")
+
+
+def check_ungraded(params: Params) -> None:
+    """Refuse responses of which nobody knows the right ones: they are chosen first. Raises ValueError."""
+    if params.coef:
+        raise ValueError(
+            f"method.coef: {params.coef:g}: brts chooses right responses of the teacher, but nothing is graded; "
+            "use coef: 0.0, or a task.grader other than none"
+        )

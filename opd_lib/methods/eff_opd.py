@@ -57,3 +57,12 @@ def after_step(world: World, row: Mapping[str, float], state: State, params: Par
 def candidate(k: int) -> dict[str, float]:
     """W + 2kΔ as shares of the weights here and at the anchor; W itself to the bit for k = 0."""
     return {"here": 1.0 + 2.0 * k, "anchor": -2.0 * k} if k else {"here": 1.0}
+
+
+def check_ungraded(params: Params) -> None:
+    """Refuse to try candidates where nobody knows which answers are right. Raises ValueError."""
+    if params.k_max:
+        raise ValueError(
+            f"method.k_max: {params.k_max}: candidates are compared by their accuracy, but nothing is graded; use "
+            "k_max: 0, or a task.grader other than none"
+        )

@@ -6,8 +6,9 @@
     teacher: run:…     a frozen copy: of the student's start, say (what the paper trains with)
     decay < 1          such a copy follows: teacher ← decay · teacher + (1 − decay) · student after each step
 
-`shows` is the teacher's user message, with {question}, {answer}, {solution} and, where the task tells more, {key} and
-{results} filled in; "{question}" is the student's own prompt, behind which a live teacher agrees with it: loss 0.
+`shows` is the teacher's user message (the last, of several), with {question}, {answer}, {solution} and, where the task
+tells more, {key} and {results} filled in; "{question}" is the student's own prompt, behind which a live teacher agrees
+with it: loss 0. `system`, filled in likewise, is the teacher's system message in place of the student's, if it has one.
 
 Source: arXiv 2601.18734 and its code. Differs: one global token mean; no temperature other than 1 in training.
 """
@@ -31,25 +32,36 @@ class Params(opd.Params):
     """The objective's options, what the teacher is shown, and how it follows the student."""
 
     shows: str = Field(description="the teacher's user message, with {question}, {answer}, {solution} …")
+    system: str | None = Field(default=None, description="the teacher's system message; null: the student's")
     decay: Annotated[float, Field(ge=0.0, le=1.0, description="share of itself that the teacher keeps; 1: all")]
 
 
 def shown(prompts: Sequence[Prompt], groups: Sequence[Group], params: Params, say: Say) -> Shown:
-    """The student's chat with another user message, the same for all responses to a prompt."""
-    chats = [shown_chat(prompt, params.shows) for prompt in prompts]
+    """The student's chat with other messages, the same for all responses to a prompt."""
+    chats = [shown_chat(prompt, params.shows, params.system) for prompt in prompts]
     return Shown(chats=[chat for chat, group in zip(chats, groups, strict=True) for _ in group.texts])
 
 
-def shown_chat(prompt: Prompt, shows: str) -> Chat:
-    """A prompt's chat, its user message in the form of `shows`. Raises ValueError for what the task does not tell."""
-    filled = {"answer": prompt.answer, "solution": prompt.solution, **dict(prompt.told)}
-    try:
-        return tuple(
-            (role, shows.format(question=content, **filled) if role == "user" else content)
-            for role, content in prompt.chat
-        )
-    except KeyError as error:
-        raise ValueError(f"method.shows: {shows!r}: the task has no {error} of a question to tell") from None
+def shown_chat(prompt: Prompt, shows: str, system: str | None = None) -> Chat:
+    """A prompt's chat, its last user message in the form of `shows`, its system message (None: as it is) of `system`.
+
+    Raises ValueError for what the task does not tell.
+    """
+    told = {"answer": prompt.answer, "solution": prompt.solution, **dict(prompt.told)}
+    last = max((place for place, (role, _) in enumerate(prompt.chat) if role == "user"), default=-1)
+
+    def filled(key: str, text: str) -> str:
+        try:
+            return text.format(question=prompt.chat[last][1], **told)
+        except KeyError as error:
+            raise ValueError(f"method.{key}: {text!r}: the task has no {error} of a question to tell") from None
+
+    chat = [
+        (role, filled("shows", shows) if place == last else content)
+        for place, (role, content) in enumerate(prompt.chat)
+        if system is None or role != "system"
+    ]
+    return tuple(chat if system is None else [("system", filled("system", system)), *chat])
 
 
 def after_step(world: World, row: Mapping[str, float], state: State, params: Params) -> State:
@@ -60,9 +72,13 @@ def after_step(world: World, row: Mapping[str, float], state: State, params: Par
 
 
 def check(params: Params, vocabulary: int, has_teacher: bool) -> None:
-    """What `opd` refuses, and a message that names what there is not. Raises ValueError."""
+    """What `opd` refuses, and messages that name what there is not, or say nothing. Raises ValueError."""
     opd.check(params, vocabulary, has_teacher)
     require_message(params.shows, "method.shows")
+    if params.system is not None:
+        require_message(params.system, "method.system")
+        if not params.system.strip():
+            raise ValueError("method.system: is empty; write the message, or null for the student's")
 
 
 def check_teachers(params: Params, teachers: frozenset[str], contents: frozenset[str]) -> None:

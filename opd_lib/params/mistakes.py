@@ -19,6 +19,7 @@ from opd_lib import methods, names, yaml_files
 from opd_lib.inputs import shown
 from opd_lib.params import refusals
 from opd_lib.params.schema import FILE_KEYS, RunParams
+from opd_lib.tasks import prompts
 from opd_lib.yaml_files import plain
 
 MAX_SEED = 999  # 0–99 are judged, 100–999 are for calibration
@@ -64,7 +65,7 @@ def validate(resolved: dict[str, Any], raw: Any, arm: str, source: Path, is_over
     where = blamed(arm, source) if is_overridden else f"{source}, arm {arm}"
     explained = partial(explain, raw=raw, arm=arm, source=source, is_overridden=is_overridden)
     try:
-        params = RunParams.model_validate(plain(resolved))
+        params = RunParams.model_validate(plain(resolved), context={prompts.FOLDER: source.parent})
     except ValidationError as error:
         raise ValueError(explained(error, ())) from None
     try:

@@ -40,7 +40,9 @@ def check_task(params: RunParams) -> None:
     if isinstance(params.source, Corpus | Traces):
         check_corpus(params, params.source)
     if params.source.kind == "answers" and params.task.name != "math":
-        raise ValueError("source.kind: answers is for real questions; in the tiny world use kind: corpus")
+        raise ValueError("source.kind: answers is for task math; in the tiny world use kind: corpus")
+    if params.task.name == "prompts" and isinstance(params.student, NewModel):
+        raise ValueError("student: a new model for task.name prompts: it knows no words; name a checkpoint")
     if isinstance(params.student, NewModel) and isinstance(params.student, NewTextModel) != (
         params.task.name == "math"
     ):
@@ -94,6 +96,8 @@ def prompt_tokens(task: Task) -> tuple[int, int]:
     """Of the longest training and test prompt. Of mathematics' test prompts it is known that they have some."""
     if task.name == "math":
         return task.max_prompt_tokens, 1
+    if task.name == "prompts":
+        return task.max_prompt_tokens, task.max_prompt_tokens
     measure = tasks.load(task.name).longest_prompt
     assert measure is not None  # a world's questions are written by its task
     return measure(task)
@@ -148,10 +152,24 @@ def check_method(params: RunParams, method: methods.Method, options: Sequence[Ba
             f"source.kind: {params.source.kind}, but method {method.name} compares rewards of the student's own "
             "responses to one prompt; use kind: student with per_prompt of at least 2"
         )
+    if tasks.grading(params.task) is None:
+        check_ungraded(params, method, options)
     world = tasks.load(params.task.name).world  # elsewhere the vocabulary is known once a checkpoint is loaded
     if method.check is not None and world:
         for each in options:
             method.check(each, len(world.words), params.teacher is not None)
+
+
+def check_ungraded(params: RunParams, method: methods.Method, options: Sequence[BaseModel]) -> None:
+    """Refuse methods and probes that need to know whether a response is right, where the task grades nothing."""
+    why = "but nothing is graded (task.grader: none); name a grader and the column of the answers"
+    if "reward" in method.needs:
+        raise ValueError(f"method.name: {method.name} learns from right and wrong responses, {why}")
+    if params.probe is not None and params.probe.kind in ("continuation", "reward"):
+        raise ValueError(f"probe.kind: {params.probe.kind} tells right responses from wrong ones, {why}")
+    for each in options:
+        if method.check_ungraded is not None:
+            method.check_ungraded(each)
 
 
 def check_teachers(params: RunParams, method: methods.Method | None, options: Sequence[BaseModel]) -> None:

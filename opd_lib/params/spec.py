@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opd_lib.records import record
+from opd_lib.records.parameters import PLACES
 from opd_lib.records.record import FINISHED as FINISHED
 
 if TYPE_CHECKING:
@@ -107,10 +108,11 @@ class RunSpec:
 
 
 def determining(params: RunParams) -> dict[str, Any]:
-    """What is said of a run, without the machine and where a task's data lies on it."""
+    """What is said of a run, without the machine and where a task's data lies on it (a file's digest stays)."""
     content = params.said()
     del content["machine"]
-    content["task"].pop("data", None)
+    for key in PLACES:
+        content["task"].pop(key, None)
     return content
 
 

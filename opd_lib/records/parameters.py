@@ -7,7 +7,9 @@ from typing import Any
 
 from opd_lib.names import RUN_PREFIX
 
-NOT_DETERMINING = ("machine.", "task.data")
+PLACES = ("data", "file")
+"""The keys of a task that say where its data lies on a machine."""
+NOT_DETERMINING = ("machine.", *(f"task.{key}" for key in PLACES))
 """What keys begin with that do not determine a run: its machine, and where a task's data lies on it."""
 
 

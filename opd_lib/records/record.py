@@ -32,7 +32,7 @@ from opd_lib.records.durable import write_atomically as write_atomically
 from opd_lib.records.durable import write_json as write_json
 from opd_lib.records.leftovers import PROGRESS as PROGRESS
 from opd_lib.records.packed import RUN
-from opd_lib.records.parameters import NOT_DETERMINING, flatten, made_by_run
+from opd_lib.records.parameters import NOT_DETERMINING, PLACES, flatten, made_by_run
 from opd_lib.records.sealing import LINES as LINES
 from opd_lib.records.sealing import TABLES as TABLES
 from opd_lib.records.sealing import Seal
@@ -219,4 +219,4 @@ def differences(record: RunRecord, params: Mapping[str, Any], parents: Mapping[s
 
 def _without_machine(params: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in params.items() if key != "machine"}
-    return kept | {"task": {key: value for key, value in (kept.get("task") or {}).items() if key != "data"}}
+    return kept | {"task": {key: value for key, value in (kept.get("task") or {}).items() if key not in PLACES}}

@@ -5,6 +5,7 @@ All of it is read from the files that the run writes, by a thread beside the tra
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import threading
@@ -89,13 +90,18 @@ class View:
         left = [f"{duration(line.remaining)} left"] if line.remaining else []
         self._last = min(self._last, newest)  # a resumed run goes back to its checkpoint
         if self._in_place:
-            accuracy = [f"accuracy {self._accuracies[newest]:.3f} at step {newest}"] if newest >= 0 else []
+            accuracy = [f"{said} at step {newest}" for said in self._accuracy(newest)]
             self._say(", ".join([f"step {line.step} of {line.steps}", *accuracy, *left]))
         for step in sorted(step for step in self._accuracies if step > self._last and not self._in_place):
-            accuracy = [f"accuracy {self._accuracies[step]:.3f}"]
+            accuracy = self._accuracy(step)
             is_now = step == newest and step < line.steps  # nothing is left at the last one, though it is still written
             self._say(", ".join([f"step {step} of {line.steps}", *accuracy, *(left if is_now else [])]))
         self._last = newest
+
+    def _accuracy(self, step: int) -> list[str]:
+        """The accuracy at a step in words; nothing without an evaluation there, or if nothing is graded."""
+        accuracy = self._accuracies.get(step, math.nan)
+        return [] if math.isnan(accuracy) else [f"accuracy {accuracy:.3f}"]
 
     def close(self) -> None:
         """Say what came last, and leave the line."""

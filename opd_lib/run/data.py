@@ -1,4 +1,4 @@
-"""The commands about data: what a set holds, making one free of another's questions, how responses are graded."""
+"""The commands about data: what a set or a file of prompts holds, making one free of another's questions, grading."""
 
 from __future__ import annotations
 
@@ -47,6 +47,21 @@ def data(
         math_sets.require_set(name, folder)
         for key, value in asdict(math_sets.describe(name, folder)).items():
             typer.echo(f"{key}: {value}")
+
+
+def prompts(
+    file: Annotated[Path, typer.Argument(help="Prompts of your own: .jsonl, .parquet, .csv, or a datasets folder.")],
+    column: Annotated[str, typer.Option(help="The column of the prompts: texts, or lists of messages.")] = "prompt",
+    answer: Annotated[str | None, typer.Option(help="The column of the answers, if there is one.")] = None,
+    held_out: Annotated[float, typer.Option(min=0.0, max=1.0, help="The share that is tested on.")] = 0.1,
+) -> None:
+    """What a file of prompts holds, counted, and the digest that a params file names it by (task prompts)."""
+    from opd_lib.tasks import prompt_sets
+
+    origin = prompt_sets.Origin(file=file, column=column, answer=answer, held_out=held_out)
+    summary = prompt_sets.read(origin).summary
+    typer.echo(summary.in_words)
+    typer.echo(f"digest: {summary.digest}")
 
 
 def grade(

@@ -130,7 +130,7 @@ def by_test_set(evals: pd.DataFrame) -> pd.DataFrame:
     if evals.empty:
         return evals
     wide = evals.pivot(index="step", columns="test_set")
-    wide = wide[wide["accuracy"].notna().all(axis=1)]
+    wide = wide[wide.notna().T.groupby(level="test_set").any().all()]  # no single column: accuracy may be empty
     wide.columns = [f"{column}/{test_set}" for column, test_set in wide.columns]
     return wide.reset_index()
 

@@ -1,5 +1,5 @@
 """What is asked and how it is graded, one file per task: the tiny world (`chain`; `labelled` is its
-second edition, `tagged` that with hints, rules and tags) and real mathematics (`math`).
+second edition, `tagged` that with hints, rules and tags), real mathematics (`math`), one's own prompts (`prompts`).
 
 A task module states its `Params`, the keys of `task:` in a params file, and
 
@@ -10,6 +10,11 @@ A task module states its `Params`, the keys of `task:` in a params file, and
     domain(params, question) -> str                       the content that a training question was drawn from
     extract_answer(response) -> str | None                the answer a response states
     grade(responses, prompts) -> list[float]              1.0 for a right answer, 0.0 otherwise
+    grading(params) -> Grading | None                     in place of these two where the params say how; None:
+                                                          nothing is graded, and rewards are NaN
+    prepare(params)                                       optional: read what the questions come from; whatever is wrong
+                                                          there is refused before a model is loaded (ValueError)
+    typed(params, text) -> Question                       optional: the question of a text that somebody types in
     respond(question, text) -> str | None                 optional, with CALL: what a tool answers to a response that
                                                           ends with that word
     sound(prompt, text) -> bool                           optional: whether a response that has begun is right so far
@@ -32,7 +37,7 @@ from typing import Any, Protocol
 from opd_lib.tasks.world import World
 from opd_lib.types import Prompt
 
-NAMES = ("chain", "labelled", "math", "tagged", "tool")
+NAMES = ("chain", "labelled", "math", "prompts", "tagged", "tool")
 CORPORA = {
     "corpus": ("chain", "traces"),
     "traces": ("labelled", "labelled_traces"),
@@ -53,6 +58,14 @@ class Question(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grading:
+    """How responses are graded: the answer that one states, and 1.0 for each that is right, 0.0 otherwise."""
+
+    extract_answer: Callable[[str], str | None]
+    grade: Callable[[Sequence[str], Sequence[Prompt]], list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a task module offers."""
 
@@ -62,9 +75,10 @@ class Task:
     messages: Callable[[Any, str], list[dict[str, str]]]
     chat_options: Callable[[Any], dict[str, Any]]
     domain: Callable[[Any, Any], str]
-    extract_answer: Callable[[str], str | None]
-    grade: Callable[[Sequence[str], Sequence[Prompt]], list[float]]
+    grading: Callable[[Any], Grading | None]
     check: Callable[[Any], None]
+    prepare: Callable[[Any], None] | None
+    typed: Callable[[Any, str], Question] | None
     respond: Callable[[str, str], str | None] | None
     call: str
     sound: Callable[[Prompt, str], bool] | None
@@ -77,9 +91,16 @@ def load(name: str) -> Task:
     if name not in NAMES:
         raise ValueError(f"task.name: {name!r} is unknown; choose from {', '.join(NAMES)}")
     module = import_module(f"{__name__}.{name}")
-    parts = ("training", "test", "messages", "chat_options", "domain", "extract_answer", "grade", "check")
+    parts = ("training", "test", "messages", "chat_options", "domain", "check")
+
+    def one_way(params: Any) -> Grading:
+        return Grading(extract_answer=module.extract_answer, grade=module.grade)
+
     return Task(
         name=name,
+        grading=getattr(module, "grading", one_way),
+        prepare=getattr(module, "prepare", None),
+        typed=getattr(module, "typed", None),
         respond=getattr(module, "respond", None),
         call=getattr(module, "CALL", ""),
         sound=getattr(module, "sound", None),
@@ -87,6 +108,11 @@ def load(name: str) -> Task:
         longest_prompt=getattr(module, "longest_prompt", None),
         **{part: getattr(module, part) for part in parts},
     )
+
+
+def grading(params: Any) -> Grading | None:
+    """How responses are graded under these keys of `task:`; None where nothing is."""
+    return load(params.name).grading(params)
 
 
 def corpus(source: Any, content: str, rng: random.Random) -> tuple[list[Any], list[str], list[list[str]]]:

@@ -50,7 +50,8 @@ def rows(run: ActiveRun, probe: PrefixProbe, rollouts: Rollouts, batch: int) -> 
     assert run.teacher is not None and source.kind == "student"  # params refuses a probe without either
     sources.require_rewards(rollouts, "task.content", "a probe of prefixes")
     kind, (teacher, tokenizer) = tasks.load(task.name), run.teacher
-    assert kind.sound is not None  # params refuses tasks whose prefixes nobody can read
+    grading = tasks.grading(task)
+    assert kind.sound is not None and grading is not None  # params refuses tasks whose prefixes nobody can read
     prompts, limit = rollouts.prompts, source.max_new_tokens
     revision = signatures.ids(run.words, probe.revision, "probe.revision")
     cut_B = sampling.uniform((len(prompts),), models.generator(run.spec.seed, "cut", batch))
@@ -65,8 +66,8 @@ def rows(run: ActiveRun, probe: PrefixProbe, rollouts: Rollouts, batch: int) -> 
     def judged(who: str, responses: Tokens) -> dict[str, list[float]]:
         """Whether they are right, and whether they state an answer at all."""
         texts = tokenizer.batch_decode(responses)
-        stated = [float(kind.extract_answer(text) is not None) for text in texts]
-        return {f"right_{who}": kind.grade(texts, prompts), f"stated_{who}": stated}
+        stated = [float(grading.extract_answer(text) is not None) for text in texts]
+        return {f"right_{who}": grading.grade(texts, prompts), f"stated_{who}": stated}
 
     alone = finished("alone", list(prompts), [[] for _ in prompts])
     gold: Tokens = tokenizer([prompt.solution for prompt in prompts], add_special_tokens=False).input_ids

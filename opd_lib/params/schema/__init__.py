@@ -37,7 +37,7 @@ from opd_lib.params.schema.probes import (
     TeachersProbe,
 )
 from opd_lib.params.schema.sources import Answers, Corpus, Limit, Sampled, Source, Stored, TaggedTraces, Traces
-from opd_lib.tasks import chain, labelled, math, tagged, tool
+from opd_lib.tasks import chain, labelled, math, prompts, tagged, tool
 
 __all__ = [
     "FILE_KEYS",
@@ -71,7 +71,7 @@ __all__ = [
 
 SELF = "self"  # the teacher that is the student as it stands
 FILE_KEYS = ("title", "seeds", "arms")  # the keys of a params file that are not parameters of a run
-Task = chain.Params | labelled.Params | math.Params | tagged.Params | tool.Params
+Task = chain.Params | labelled.Params | math.Params | prompts.Params | tagged.Params | tool.Params
 
 
 class NewModel(Strict):
