@@ -179,9 +179,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 ORDER = (
     "test_floors", "test_packaging", "test_stats", "test_cost", "test_logprobs", "test_streaming",
     "test_diagnostics_exact", "test_methods_exact", "test_objectives_enumerated", "test_chain", "test_filters",
-    "test_graders", "test_math",
-    "test_dedup", "test_params", "test_claims", "test_outcomes", "test_report", "test_speed", "test_explore",
-    "test_plotted", "test_readme", "test_estimate", "test_hub", "test_intake", "test_engine", "test_served",
+    "test_graders", "test_math", "test_dedup", "test_params", "test_claims", "test_moments", "test_outcomes",
+    "test_report", "test_speed", "test_explore", "test_plotted", "test_readme", "test_estimate", "test_hub",
+    "test_intake", "test_gguf", "test_engine", "test_served",
     "test_stored", "test_own_method", "test_records", "test_packing", "test_probes", "test_training", "test_prompts",
     "test_rollout_vllm", "test_distribution", "test_prognosis", "test_launch", "test_ranks", "test_room", "test_live",
     "test_track", "test_redraw", "test_reexecute", "test_outputs", "test_by_hand", "test_notebooks_at_paper",

@@ -149,6 +149,14 @@ def test_two_signatures_together_are_said_once(ends: dict[str, float], said: str
     assert len(found) == bool(said) and all(re.match(rf"step \d+: signs of a collapse: {said}", text) for text in found)
 
 
+def test_a_watch_sees_a_collapse_between_steps_without_diagnostics() -> None:
+    rows = course(overlap_k8=0.4, response_length=80.0)
+    bare = {"step": 0, "response_length": 40.0, "loss": 0.1}
+    plain, thinned = collapse.Watch(), collapse.Watch()
+    said = [text for row in rows if (text := plain.see(row))]
+    assert [text for row in rows for each in (row, bare) if (text := thinned.see(each))] == said != []
+
+
 def test_a_watch_goes_on_from_the_rows_of_a_run_that_was_killed() -> None:
     rows = course(overlap_k8=0.4, response_length=80.0)
     whole = collapse.Watch()

@@ -5,7 +5,7 @@
     share of hedges                                                   up to 150 % and .01 more
     share of responses that are cut, of those that end in a loop      up by .25, by .1
 
-Start and present are means over STEPS steps. Only runs that name `diagnose.hedges` are watched.
+Start and present are means over STEPS steps with diagnostics. Only runs that name `diagnose.hedges` are watched.
 
 Source: arXiv 2605.11182 (the signatures; bounds are ours) and 2604.08527 (truncation and loops).
 """
@@ -19,11 +19,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 STEPS, TOGETHER = 5, 2
+HEDGES = "hedge_share"
 BOUNDS = {
     "overlap": (0.95, 0.0),
     "student_support_mass": (0.95, 0.0),
     "response_length": (1.25, 0.0),
-    "hedge_share": (1.5, 0.01),
+    HEDGES: (1.5, 0.01),
     "truncated_share": (1.0, 0.25),
     "looping_share": (1.0, 0.1),
 }
@@ -41,7 +42,12 @@ class Watch:
             self.see(row)
 
     def see(self, row: Mapping[str, Any]) -> str:
-        """What the rows up to this one show, when two signatures have first crossed; else nothing."""
+        """What the rows up to this one show, when two signatures have first crossed; else nothing.
+
+        Rows without diagnostics (machine.diagnose_every) are passed over.
+        """
+        if HEDGES not in row:
+            return ""
         self.last.append(row)
         if len(self.first) < STEPS:
             self.first.append(row)
