@@ -694,7 +694,7 @@ def check_call(profile: str, notebook: str, name: str, arguments: tuple[Any, ...
 NOTEBOOKS = {
     folder.name: {path.stem for path in folder.glob("[0-9]*.yaml")} - {"93_methods"}
     for folder in sorted(paths.PARAMS.iterdir())
-    if folder != paths.CLAIMS
+    if folder != paths.CLAIMS and [*folder.glob("[0-9]*.yaml")]
 }
 """profile → its notebooks; 93_methods is none"""
 

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from opd_lib import params as parameters
-from opd_lib import tasks
+from opd_lib import paths, tasks
 from opd_lib.command.cli import app
 from opd_lib.engine import conversation, sources
 from opd_lib.engine.model import models
@@ -340,6 +340,9 @@ def test_a_system_message_stands_before_every_prompt_and_moves_none_to_the_other
     [
         ({"grader": "exact"}, " 42\n", "42", "42", 1.0),
         ({"grader": "exact"}, "It is 42", "42", "It is 42", 0.0),
+        ({"grader": "contains"}, "It is Forty-Two.", "42|forty-two", "It is Forty-Two.", 1.0),
+        ({"grader": "contains"}, "It is 420", "42|forty-two", "It is 420", 0.0),
+        ({"grader": "contains"}, " ", "42", None, 0.0),
         ({"grader": "exact"}, " ", "42", None, 0.0),
         ({"grader": "math"}, r"So \boxed{1{,}000}", "1000", "1{,}000", 1.0),
         ({"grader": "math"}, "Answer: 41", "042", "41", 0.0),
@@ -534,3 +537,13 @@ def test_the_command_says_in_words_what_a_file_holds_and_its_digest(tmp_path: Pa
     prompts.prepare(task_of(path, digest=digest, answer="gold"))
     wrong = CliRunner().invoke(app, ["prompts", str(path), "--column", "text"])
     assert wrong.exit_code == 1 and "line 1: no text; it has prompt, gold" in wrong.output + wrong.stderr
+
+
+def test_the_questions_that_come_along_are_open_each_once_and_about_six_hundred() -> None:
+    file = paths.PARAMS / "smollm" / "questions.jsonl"
+    found = prompt_sets.read(prompt_sets.Origin(file=file, column="prompt", answer="answer", held_out=0.5))
+    assert found.summary.repeats == 0 and 590 <= found.summary.prompts <= 650
+    assert abs(found.summary.held_out - found.summary.training) < 80
+    for each in (*found.training, *found.held_out):
+        assert each.text.endswith("?") and len(each.text) < 100 and each.answer == each.answer.lower(), each.text
+        assert not prompts.contains(each.text, each.answer), f"{each.text} holds its own answer"

@@ -11,6 +11,7 @@ r"""Prompts of one's own, from a file: what a student is asked that nobody has w
     none       nobody knows: accuracy stays empty, and methods that need rewards are refused
     exact      that is the answer, but for blanks at the ends
     math       whose stated answer (a box, or a line `Answer: …`) math-verify finds equal to the answer
+    contains   in which a word of the answer stands, whatever its case; words are separated by |: "autumn|fall"
     pattern    in which the last match of `pattern` (its group, if it has one) is the answer, blanks at the ends aside
 
 Training takes the prompts in an order that (seed, epoch) shuffles; an epoch of ⌊prompts / n⌋ steps leaves over those
@@ -49,7 +50,7 @@ class Params(BaseModel):
     digest: str = Field(description="that of the prompts and answers in the file")
     column: Annotated[str, Field(min_length=1, description="the column of the prompts")]
     answer: Annotated[str, Field(min_length=1, description="the column of the answers")] | None
-    grader: Literal["none", "exact", "math", "pattern"] = Field(description="how a response is held against the answer")
+    grader: Literal["none", "exact", "math", "contains", "pattern"] = Field(description="when a response is right")
     pattern: str | None = Field(description="with grader pattern: the regular expression that finds an answer")
     system: str | None = Field(description="a system message before each prompt; null: none")
     held_out: Annotated[float, Field(gt=0.0, lt=1.0, description="the share of the prompts that is tested on")]
@@ -171,6 +172,8 @@ def grading(params: Params) -> Grading | None:
         return None
     if params.grader == "math":
         return Grading(extract_answer=_stated, grade=_equal)
+    if params.grader == "contains":
+        return Grading(extract_answer=lambda text: text.strip() or None, grade=_contained)
     extract = str.strip if params.pattern is None else partial(last_match, re.compile(params.pattern))
 
     def same(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
@@ -189,6 +192,20 @@ def last_match(pattern: re.Pattern[str], text: str) -> str | None:
     for match in pattern.finditer(text):
         found = match
     return None if found is None else (found[min(pattern.groups, 1)] or "").strip() or None
+
+
+def contains(response: str, answer: str) -> bool:
+    """Whether one of the answer's words, or groups of words, stands in a response as a whole, in any case.
+
+    >>> [contains(text, "fall|new delhi") for text in ("In the Fall.", "It falls", "New Delhi", "In New York or Delhi")]
+    [True, False, True, False]
+    """
+    words = [re.escape(word.strip()) for word in answer.split("|") if word.strip()]
+    return any(re.search(rf"(?<!\w){word}(?!\w)", response, re.IGNORECASE) for word in words)
+
+
+def _contained(responses: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+    return [float(contains(text, prompt.answer)) for text, prompt in zip(responses, prompts, strict=True)]
 
 
 def _stated(response: str) -> str | None:
