@@ -298,7 +298,7 @@ def other_vocabulary(world: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "names no checkpoint; write a folder, org/name, or run:"),
+        ("", "names no checkpoint; write a folder, org/name, gguf:FILE, or run:"),
         ("a\nb", "line breaks"),
         ("run:../x/y", "'..' is no name of a notebook"),
         ("run:00_models", "is no run"),

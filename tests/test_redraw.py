@@ -89,8 +89,8 @@ def test_without_torch_or_kernel_the_same_bytes_as_by_the_notebook(drawn: Path) 
     )
     assert done.returncode == 0, done.stderr
     assert [line.split(",")[0] for line in done.stdout.splitlines()] == [
-        f"{micro.MODELS}: 1 figures",
-        f"{micro.OPD}: 1 figures",
+        f"{micro.MODELS}: 1 figure",
+        f"{micro.OPD}: 1 figure",
     ]
     assert contents(drawn / "results") == before
     for name in (micro.MODELS, micro.OPD):

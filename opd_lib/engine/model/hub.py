@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opd_lib.engine.model import gguf_files
 from opd_lib.names import GGUF_PREFIX
 
 WEIGHTS = "*.safetensors"
@@ -25,6 +24,8 @@ def fetch(reference: str | Path, weights: bool = True) -> Path:
     from huggingface_hub import snapshot_download
 
     if str(reference).startswith(GGUF_PREFIX):
+        from opd_lib.engine.model import gguf_files  # which needs torch; planning does not
+
         return gguf_files.folder(str(reference))
     if Path(reference).is_dir():
         return Path(reference)
