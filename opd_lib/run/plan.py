@@ -94,16 +94,8 @@ def missing(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     Raises ValueError if a folder holds a corrupt record or a run of other parameters.
     """
     order: dict[Path, RunSpec] = {}
-
-    def need(spec: RunSpec, weights: bool) -> None:
-        if spec.folder in order or (trained(spec) if weights else finished(spec) is not None):
-            return
-        for parent in spec.parents.values():
-            need(parent, weights=True)
-        order[spec.folder] = spec
-
     for spec in specs:
-        need(spec, weights=False)
+        _need(spec, order, weights=False)
     return tuple(order.values())
 
 
@@ -111,9 +103,17 @@ def untrained(spec: RunSpec) -> tuple[RunSpec, ...]:
     """The runs that must be trained before this one can be, in order: parents without weights, and theirs."""
     order: dict[Path, RunSpec] = {}
     for parent in spec.parents.values():
-        if not trained(parent):
-            order |= {each.folder: each for each in (*untrained(parent), parent)}
+        _need(parent, order, weights=True)
     return tuple(order.values())
+
+
+def _need(spec: RunSpec, order: dict[Path, RunSpec], weights: bool) -> None:
+    """Put a run that is not done, or whose `weights` are not there, into the order, behind those it starts from."""
+    if spec.folder in order or (trained(spec) if weights else finished(spec) is not None):
+        return
+    for parent in spec.parents.values():
+        _need(parent, order, weights=True)
+    order[spec.folder] = spec
 
 
 def swept(specs: Iterable[RunSpec]) -> tuple[RunSpec, ...]:

@@ -66,9 +66,10 @@ def located(reference: str) -> Path:
         return Path(name)
     package, _, inside = name.partition("/")
     where = cannot_load(reference)
-    spec = importlib.util.find_spec(package) if package.isidentifier() and inside else None
+    is_package = package.isidentifier() and bool(inside)
+    spec = importlib.util.find_spec(package) if is_package else None
     if spec is None:
-        more = f", and no package {package} is installed" if package.isidentifier() and inside else ""
+        more = f", and no package {package} is installed" if is_package else ""
         raise ValueError(f"{where}: no such file{more}; write gguf:PATH, or gguf:PACKAGE/FILE of an installed package")
     for root in spec.submodule_search_locations or ():
         if (file := Path(root) / inside).is_file() and file.resolve().is_relative_to(Path(root).resolve()):
